@@ -1,0 +1,26 @@
+# Each target makes .venv if there is none and installs into it; after that a call starts at once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# One thread a process: the networks are small, and two processes share two cores.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint bench
+demo: $(VENV)/.installed
+	$(BIN)/regrow demo
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 -q
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+bench: $(VENV)/.installed
+	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+$(VENV)/.installed: pyproject.toml
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[lab,dev]'
+	touch $@
