@@ -1,0 +1,119 @@
+"""From random bits to numbers of a law, by exact arithmetic only.
+
+Logarithms and cosines differ in their last bit between devices. A quantile function tabulated once needs only
+integer operations, one exact product and one rounded sum, so a draw has the same bits on a CPU, on CUDA and under
+a compiler that fuses multiply and add.
+
+The low 32 bits of a word, read as a signed integer x, pick a point of the distribution: its sign says which half,
+q = |x| / 2**32 in (0, 1/2] the probability beyond the point. As float32, |x| is already a place on a logarithmic
+grid: 5 bits of exponent and 9 of mantissa number a cell, the other 14 interpolate within it. The cells halve in
+width towards the tail, so that it is as exact as the body, out to q = 2**-32 (6.2 standard deviations).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+CPU = torch.device("cpu")
+_CELL_BITS, _FRACTION_BITS = 9, 14
+_CELLS = 1 << (5 + _CELL_BITS)  # 5 bits of exponent: |x| runs over 2**0 .. 2**31
+
+
+def quantile_table(tail: Callable[[Tensor, bool], Tensor]) -> Tensor:
+    """Tabulate a quantile function on the logarithmic grid of `from_table`.
+
+    Args:
+        tail: maps q, float64 in (0, 1/2], and `upper` to the point with probability q below it (upper=False) or
+            above it (upper=True).
+
+    Returns:
+        float32 of shape (2, 2 * cells): the value at each cell's start and its rise per unit of the 14-bit
+        fraction; upper half first. The rise has 10 significant bits, so its product with the fraction is exact.
+
+    Example:
+        >>> import torch
+        >>> quantile_table(lambda q, upper: 1 - q if upper else q).shape
+        torch.Size([2, 32768])
+    """
+    cell = torch.arange(_CELLS)
+    # The low 5 bits of a float32's biased exponent: 127 (|x| = 1) is 31, 128 is 0, 158 (|x| = 2**31) is 30.
+    exponent = ((cell >> _CELL_BITS) + 1) % 32
+    start = torch.ldexp(1.0 + (cell % (1 << _CELL_BITS)).double() / (1 << _CELL_BITS), exponent)
+    width = torch.ldexp(torch.ones(_CELLS, dtype=torch.float64), exponent - _CELL_BITS)
+    q = torch.stack([start, start + width]).mul(2.0**-32).clamp(max=0.5)
+    halves = []
+    for upper in (True, False):
+        low, high = tail(q[0], upper).double(), tail(q[1], upper).double()
+        mantissa, power = torch.frexp((high - low) / (1 << _FRACTION_BITS))
+        rise = torch.ldexp((mantissa * 1024).round() / 1024, power)
+        halves.append(torch.stack([low, rise]))
+    return torch.cat(halves, dim=1).float()
+
+
+def from_table(words: Tensor, table: Tensor) -> Tensor:
+    """Numbers of the law whose quantile function was tabulated.
+
+    value = start[cell] + rise[cell] * fraction
+
+    Args:
+        words: int64, from `random.bits`; the low 32 bits are used.
+        table: from `quantile_table`, on the same device.
+
+    Returns:
+        float32 of the same shape.
+
+    Example:
+        >>> import torch
+        >>> from regrow.core import random
+        >>> from_table(random.bits(0, torch.arange(3)), normal_table())
+        tensor([-0.5594,  0.3376,  1.9413])
+    """
+    x = words.int()  # keeps the low 32 bits
+    place = x.float().abs_().view(torch.int32)
+    lower = (x >> 31) & _CELLS
+    cell = ((place >> _FRACTION_BITS) & (_CELLS - 1)) | lower
+    fraction = (place & ((1 << _FRACTION_BITS) - 1)).float()
+    cell = cell.reshape(-1)
+    start, rise = (half.index_select(0, cell).view(x.shape) for half in table)
+    return start + rise * fraction
+
+
+def symmetric_uniform(words: Tensor, bound: float) -> Tensor:
+    """Uniform numbers in (-bound, bound).
+
+    value = bound * s, s an odd multiple of 2**-24 in (-1, 1)
+
+    Args:
+        words: int64, from `random.bits`; the top 25 bits are used.
+        bound: half the width of the interval, > 0.
+
+    Returns:
+        float32 of the same shape.
+
+    Example:
+        >>> import torch
+        >>> from regrow.core import random
+        >>> symmetric_uniform(random.bits(0, torch.arange(2)), 0.5)
+        tensor([-0.3829, 0.2158])
+    """
+    return ((words >> 39) | 1).float() * (bound * 2.0**-24)
+
+
+_tables: dict[tuple, Tensor] = {}
+
+
+def cached_table(name: tuple, build: Callable[[], Tensor], device: torch.device) -> Tensor:
+    """The table of that name on that device, built at the first call."""
+    if (name, device) not in _tables:
+        _tables[name, device] = build().to(device)
+    return _tables[name, device]
+
+
+def normal_table(device: torch.device = CPU) -> Tensor:
+    """Quantile table of the standard normal distribution, for `from_table`."""
+
+    def tail(q: Tensor, upper: bool) -> Tensor:
+        return -torch.special.ndtri(q) if upper else torch.special.ndtri(q)
+
+    return cached_table(("normal",), lambda: quantile_table(tail), device)

@@ -1,0 +1,186 @@
+"""Counter-based random numbers: every draw is a function of what it is for.
+
+    bits(key, i) = mix(key + (i + 1) * GAMMA)   mod 2**64
+
+`mix` is the finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), so `bits(key, i)` is the i-th output of
+SplitMix64 seeded with `key`. The key is folded from (seed, method, member, step, tensor name, purpose). There is no
+generator state, and integer arithmetic gives the same bits on every device, in every stack, under every compiler.
+
+int64 tensors hold the 64-bit words: torch has no arithmetic on uint64, and two's complement wraps alike.
+"""
+
+import hashlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ._eager import CHUNK
+
+_MASK = (1 << 64) - 1
+_GAMMA, _MUL1, _MUL2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+def _signed(x: int) -> int:
+    """The int64 with the same 64 bits."""
+    x &= _MASK
+    return x - (1 << 64) if x >> 63 else x
+
+
+def _mix_int(z: int) -> int:
+    z &= _MASK
+    z = ((z ^ (z >> 30)) * _MUL1) & _MASK
+    z = ((z ^ (z >> 27)) * _MUL2) & _MASK
+    return z ^ (z >> 31)
+
+
+def _shift(z: Tensor, by: int) -> Tensor:
+    """Logical right shift: torch's is arithmetic, so the copies of the sign bit are masked away."""
+    return (z >> by).bitwise_and_((1 << (64 - by)) - 1)
+
+
+def mix(z: Tensor) -> Tensor:
+    """Finaliser of SplitMix64, a bijection on 64-bit words.
+
+    z ^= z >> 30;  z *= 0xBF58476D1CE4E5B9;  z ^= z >> 27;  z *= 0x94D049BB133111EB;  z ^= z >> 31
+
+    Args:
+        z: int64, any shape.
+
+    Returns:
+        int64 of the same shape.
+
+    Example:
+        >>> import torch
+        >>> int(mix(torch.tensor([0]))[0])
+        0
+
+    Reference:
+        Steele, Lea & Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+    """
+    z = (z ^ _shift(z, 30)).mul_(_signed(_MUL1))
+    z = z.bitwise_xor_(_shift(z, 27)).mul_(_signed(_MUL2))
+    return z.bitwise_xor_(_shift(z, 31))
+
+
+def key(*parts: int | str | Tensor) -> int | Tensor:
+    """Fold what a draw is for into one 64-bit key, in order.
+
+    k <- mix((k ^ part) + GAMMA) for each part; text enters through the first 8 bytes of its BLAKE2b digest.
+
+    Args:
+        parts: integers (taken mod 2**64), text, or int64 tensors (one key per element, e.g. per member).
+
+    Returns:
+        An int in [-2**63, 2**63), or an int64 tensor where any part is one.
+
+    Raises:
+        TypeError: for a part that is none of these.
+
+    Example:
+        >>> key(0, "swr", 0, 2048, "fc.weight") == key(0, "swr", 0, 2048, "fc.bias")
+        False
+    """
+    k: int | Tensor = 0
+    for part in parts:
+        if isinstance(part, str):
+            part = int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
+        elif not isinstance(part, (int, Tensor)):
+            raise TypeError(f"a key is folded from int, str or int64 tensors; got {type(part).__name__}")
+        if isinstance(k, int) and isinstance(part, int):
+            k = _signed(_mix_int((k ^ part & _MASK) + _GAMMA))
+        else:
+            part = part if isinstance(part, Tensor) else torch.tensor(_signed(part))
+            k = mix((part ^ k) + _signed(_GAMMA))
+    return k
+
+
+def bits(key: int | Tensor, index: Tensor) -> Tensor:
+    """64 random bits for each entry index.
+
+    bits(key, i) = mix(key + (i + 1) * GAMMA)
+
+    Args:
+        key: from `key`; an int, or an int64 tensor that broadcasts against `index`.
+        index: int64 entry indices, counted in row-major order over one member's whole tensor.
+
+    Returns:
+        int64 of the broadcast shape.
+
+    Example:
+        >>> import torch
+        >>> bits(1234567, torch.arange(2)).tolist()
+        [6457827717110365317, 3203168211198807973]
+
+    Reference:
+        The values above are the published test vector of SplitMix64 with seed 1234567.
+    """
+    return mix((index + 1) * _signed(_GAMMA) + key)
+
+
+def uniform(words: Tensor) -> Tensor:
+    """Uniform numbers in [0, 1) from the top 24 of 64 bits, exact in float32.
+
+    u = (words >> 40) * 2**-24
+
+    Args:
+        words: int64, from `bits`.
+
+    Returns:
+        float32 of the same shape, multiples of 2**-24.
+
+    Example:
+        >>> import torch
+        >>> uniform(bits(1234567, torch.arange(2)))
+        tensor([0.3501, 0.1736])
+    """
+    return ((words >> 40) & 0xFFFFFF).float() * 2.0**-24
+
+
+def order(words: Tensor) -> Tensor:
+    """Random ranks for breaking ties: the top 31 of 64 bits, as int32 in [0, 2**31).
+
+    Args:
+        words: int64, from `bits`.
+
+    Returns:
+        int32 of the same shape.
+
+    Example:
+        >>> import torch
+        >>> order(bits(1234567, torch.arange(2)))
+        tensor([751782480, 372891920], dtype=torch.int32)
+    """
+    return _shift(words, 33).int()
+
+
+def field(key: int | Tensor, shape: torch.Size, number: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
+    """A random number for every entry of a tensor, made in chunks so that no 64-bit copy of it ever exists.
+
+    field_i = number(bits(key, i)), i the row-major entry index
+
+    Args:
+        key: from `key`.
+        shape: of the tensor.
+        number: maps words to numbers, e.g. `uniform`.
+        device: where to make them.
+
+    Returns:
+        A tensor of that shape, of the type that `number` gives.
+
+    Example:
+        >>> import torch
+        >>> field(1234567, torch.Size([2]), uniform, torch.device("cpu"))
+        tensor([0.3501, 0.1736])
+    """
+    count = shape.numel()
+    size = CHUNK if device.type == "cpu" else 16 * CHUNK
+    out: Tensor | None = None
+    for start in range(0, max(count, 1), size):
+        chunk = number(bits(key, torch.arange(start, min(start + size, count), device=device)))
+        if out is None:
+            out = chunk if count <= size else chunk.new_empty(count)
+        if out is not chunk:
+            out[start : start + size] = chunk
+    assert out is not None
+    return out.view(shape)

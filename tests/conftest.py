@@ -1,0 +1,22 @@
+"""What all tests share: where the real data lie, and a torch that neither forks threads nor leaks its seed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test starts from the same torch generator, alone or after others."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def real_mnist() -> Path:
+    """The folder with real MNIST; the test is skipped where there is none."""
+    if not (_DATA / "mnist").is_dir():
+        pytest.skip(f"needs MNIST's four files under {_DATA / 'mnist'}")
+    return _DATA
