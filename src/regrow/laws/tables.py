@@ -1,0 +1,41 @@
+"""Quantile tables of laws, made at their first draw, by torch and never by a compiler."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Tabulated(Protocol):
+    """A law that draws from a table."""
+
+    def _name(self) -> tuple:
+        """What the table depends on."""
+        ...
+
+    def _make(self) -> Tensor:
+        """The table, from `core.draw.quantile_table`, on the CPU."""
+        ...
+
+
+class _Tables:
+    """One attribute for each table and device: a compiler reads an attribute when it comes to it, a dict only once."""
+
+
+_tables = _Tables()
+
+
+def table(law: Tabulated, device: torch.device) -> Tensor:
+    """The table of a law on a device."""
+    return getattr(_tables, _ready(law, device))
+
+
+# A constant to the compiler, which runs it as it is: a table that the compiler made would have other bits.
+@torch.compiler.assume_constant_result
+def _ready(law: Tabulated, device: torch.device) -> str:
+    """The attribute that holds the table, there from now on."""
+    name = f"{law._name()} {device}".replace(".", "_")  # a compiler takes a dot for a further attribute
+    if not hasattr(_tables, name):
+        with torch.device("cpu"), torch.inference_mode(False):
+            setattr(_tables, name, law._make().to(device))
+    return name

@@ -1,0 +1,101 @@
+"""What is each parameter called, and where does it live?
+
+A name is the one `model.named_parameters()` gives, without the `_orig_mod` of `torch.compile` and without the
+`module` of wrappers such as DistributedDataParallel: it stays the same however the model is wrapped.
+"""
+
+import fnmatch
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One parameter and its home.
+
+    Args:
+        name: canonical name; of a tied parameter the first one.
+        module: the module whose attribute it is.
+        attribute: its name there.
+        ancestors: (name relative to the ancestor, ancestor) from the home module itself up to the model.
+        aliases: the other homes of a tied parameter.
+    """
+
+    name: str
+    module: nn.Module
+    attribute: str
+    ancestors: tuple[tuple[str, nn.Module], ...] = ()
+    aliases: tuple["Entry", ...] = ()
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        """The parameter that is there now: `.to()` and loading may put another object in its place."""
+        return getattr(self.module, self.attribute)
+
+    def matches(self, pattern: str) -> bool:
+        """True where the pattern fits any of the parameter's names."""
+        return any(matches(pattern, home.name) for home in (self, *self.aliases))
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Does a pattern name this parameter, or a module that holds it?
+
+    Args:
+        pattern: shell-style (`*`, `?`, `[...]`), or the name of a module for all that is in it.
+        name: canonical name of a parameter.
+
+    Example:
+        >>> matches("*.bias", "fc.0.bias"), matches("fc", "fc.0.bias"), matches("f", "fc.0.bias")
+        (True, True, False)
+    """
+    return fnmatch.fnmatchcase(name, pattern) or name.startswith(pattern + ".")
+
+
+def walk(model: nn.Module) -> list[Entry]:
+    """Every parameter of a model once, in the order of `model.named_parameters()`.
+
+    Args:
+        model: any module, wrapped or not.
+
+    Returns:
+        One `Entry` for each distinct parameter; a tied one under its first name.
+
+    Example:
+        >>> from torch import nn
+        >>> [entry.name for entry in walk(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.PReLU()))]
+        ['0.weight', '0.bias', '2.weight']
+    """
+    homes: dict[nn.Parameter, list[Entry]] = {}
+    for path, parameter in model.named_parameters(remove_duplicate=False):
+        homes.setdefault(parameter, []).append(_home(model, path))
+    return [Entry(h.name, h.module, h.attribute, h.ancestors, tuple(others)) for h, *others in homes.values()]
+
+
+def _home(model: nn.Module, path: str) -> Entry:
+    """The entry of the parameter at a path of attributes."""
+    *components, attribute = path.split(".")
+    chain = list(_descend(model, components))
+    name = ".".join([*chain[-1][0], attribute])
+    # A wrapper's canonical prefix is that of the module it wraps, so a name relative to either is the same.
+    ancestors = [(".".join(name.split(".")[len(prefix) :]), module) for prefix, module in reversed(chain)]
+    return Entry(name, chain[-1][1], attribute, tuple(ancestors))
+
+
+def _descend(model: nn.Module, components: list[str]) -> Iterator[tuple[list[str], nn.Module]]:
+    """(canonical components, module) of each module on the way, the model first."""
+    prefix: list[str] = []
+    module = model
+    yield prefix, module
+    for component in components:
+        if not _is_wrapper(module, component):
+            prefix = [*prefix, component]
+        module = module.get_submodule(component)
+        yield prefix, module
+
+
+def _is_wrapper(module: nn.Module, child: str) -> bool:
+    """A module that is nothing but another one in a coat."""
+    alone = len(module._modules) == 1 and not module._parameters and not module._buffers
+    return child == "_orig_mod" or (child == "module" and alone)
