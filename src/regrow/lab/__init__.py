@@ -1,0 +1,1 @@
+"""The laboratory: the paper's study, run on stacks of networks."""
