@@ -1,0 +1,20 @@
+"""Keeps neural networks able to learn: renew the least useful weights or units, a few at a time."""
+
+from . import core, laws
+from .laws import init_laws
+from .maintain import SWR, ShrinkPerturb
+from .nn import ReparamLayerNorm, reparametrize_layer_norms
+from .optim import SGDW
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGDW",
+    "SWR",
+    "ReparamLayerNorm",
+    "ShrinkPerturb",
+    "core",
+    "init_laws",
+    "laws",
+    "reparametrize_layer_norms",
+]

@@ -1,0 +1,98 @@
+"""Which parameters does a maintainer look after?"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from ..names import Entry, matches, walk
+
+
+class Cover:
+    """The parameters of a model that `only` names and `skip` does not.
+
+    Args:
+        model: any module.
+        only: name patterns; empty for all.
+        skip: name patterns.
+
+    Raises:
+        TypeError: where `model` is no module, or a parameter is complex or quantised.
+        ValueError: where a pattern matches nothing, or nothing is left to maintain.
+    """
+
+    def __init__(self, model: nn.Module, only: tuple[str, ...], skip: tuple[str, ...]) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"`model` must be a torch.nn.Module; got {type(model).__name__}")
+        self._model, self._only, self._skip = model, only, skip
+        self._identity: tuple[int, ...] = ()
+        self.all: list[Entry] = []
+        self.entries: list[Entry] = []
+        quantised = _quantised_modules(model)
+        names = [home.name for entry in walk(model) for home in (entry, *entry.aliases)] + list(quantised)
+        for argument, patterns in (("only", only), ("skip", skip)):
+            for pattern in patterns:
+                if not any(matches(pattern, name) for name in names):
+                    shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+                    raise ValueError(f"`{argument}`: pattern {pattern!r} matches no parameter; names are {shown}")
+        for name, kind in quantised.items():
+            if self._chosen([name]):
+                raise TypeError(
+                    f"{name!r} is quantised ({kind}) and cannot be renewed: maintain the floating-point model, "
+                    f"or leave it out with skip={name!r}"
+                )
+        self.refresh()
+        if not any(entry.parameter.requires_grad for entry in self.entries):
+            raise ValueError("no trainable parameter to maintain: check `only`, `skip` and requires_grad")
+
+    def refresh(self) -> bool:
+        """Look at the model again if any of its parameters is another object than before; True if so."""
+        identity = tuple(map(id, self._model.parameters()))
+        if identity == self._identity:
+            return False
+        self._identity = identity
+        self.all = walk(self._model)
+        self.entries = [e for e in self.all if self._chosen([h.name for h in (e, *e.aliases)])]
+        for entry in self.entries:
+            _refuse(entry)
+        return True
+
+    def trainable(self, within: set[int] | None = None) -> list[Entry]:
+        """Entries that require a gradient; of those, where `within` is given, the parameters with these ids."""
+        entries = [entry for entry in self.entries if entry.parameter.requires_grad]
+        return entries if within is None else [entry for entry in entries if id(entry.parameter) in within]
+
+    def _chosen(self, names: list[str]) -> bool:
+        def fits(patterns: tuple[str, ...]) -> bool:
+            return any(matches(pattern, name) for pattern in patterns for name in names)
+
+        return (not self._only or fits(self._only)) and not fits(self._skip)
+
+
+def _refuse(entry: Entry) -> None:
+    w: Tensor = entry.parameter
+    if isinstance(w, UninitializedParameter):
+        raise ValueError(f"{entry.name!r} is not initialised yet: run one forward of the lazy module first")
+    if w.is_complex():
+        raise TypeError(
+            f"{entry.name!r} is complex ({_short(w.dtype)}): laws and utilities are defined for real tensors; "
+            f"store real and imaginary parts, or leave it out with skip={entry.name!r}"
+        )
+    quantised = w.is_quantized or (w.is_floating_point() and w.element_size() < 2)
+    if quantised or (w.requires_grad and not w.is_floating_point()):
+        raise TypeError(
+            f"{entry.name!r} is quantised ({_short(w.dtype)}) and cannot be renewed: maintain the floating-point "
+            f"model, or leave it out with skip={entry.name!r}"
+        )
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _quantised_modules(model: nn.Module) -> dict[str, str]:
+    """Modules of torch's quantised families hold packed weights that are no parameters: {name: type}."""
+    return {
+        name: type(module).__name__
+        for name, module in model.named_modules()
+        if ".quantized." in type(module).__module__ + "." and hasattr(module, "_packed_params")
+    }

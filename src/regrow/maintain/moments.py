@@ -1,0 +1,58 @@
+"""What an optimizer remembers of an entry that is no more.
+
+A momentum that belonged to the old value would push the new one, so it becomes 0. A second moment set to 0 would do
+worse: Adam divides by its root, and the next steps of a renewed entry would be several times too large. It becomes the
+mean over the tensor's kept entries, so that a renewed entry moves like its neighbours.
+"""
+
+import warnings
+from collections.abc import MutableMapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FIRST = frozenset({"exp_avg", "momentum_buffer", "grad_avg"})
+SECOND = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf", "acc_delta"})
+
+_warned: set[str] = set()
+
+
+def clear(state: MutableMapping[str, Any], mask: Tensor, second: str = "mean") -> None:
+    """Make an optimizer forget the renewed entries of one parameter, in place.
+
+    first moments <- 0;  second moments <- mean over the kept entries (all, if none is kept)
+
+    Args:
+        state: `optimizer.state[parameter]`.
+        mask: bool of the parameter's shape, True where renewed.
+        second: "mean", or "zero" to set second moments to 0 as well.
+
+    Example:
+        >>> import torch
+        >>> state = {"exp_avg": torch.ones(3), "exp_avg_sq": torch.tensor([1.0, 3.0, 9.0])}
+        >>> clear(state, torch.tensor([False, False, True]))
+        >>> state
+        {'exp_avg': tensor([1., 1., 0.]), 'exp_avg_sq': tensor([1., 3., 2.])}
+    """
+    for key, value in state.items():
+        if not isinstance(value, Tensor) or value.shape != mask.shape or value.dim() == 0 and key == "step":
+            continue
+        if key in FIRST or (key in SECOND and second == "zero"):
+            value.masked_fill_(mask, 0.0)
+        elif key in SECOND:
+            value.masked_fill_(mask, _mean_of_kept(value, mask).to(value.dtype))
+        elif key not in _warned:
+            _warned.add(key)
+            warnings.warn(
+                f"optimizer state {key!r} is unknown to regrow and stays as it is for renewed entries "
+                f"(known: {', '.join(sorted(FIRST | SECOND))})",
+                stacklevel=2,
+            )
+
+
+def _mean_of_kept(value: Tensor, mask: Tensor) -> Tensor:
+    wide = torch.float64 if value.dtype == torch.float64 else torch.float32
+    kept = mask.numel() - mask.sum()
+    mean = torch.where(mask, 0, value).sum(dtype=wide) / kept
+    return torch.where(kept > 0, mean, value.mean(dtype=wide))

@@ -1,0 +1,88 @@
+"""Shrink and perturb against its formula, and the distribution of its noise."""
+
+import pytest
+import torch
+from models import backward, mlp, same, train, weights
+from scipy import stats
+from torch import nn
+
+import regrow
+
+
+def test_attached_shrink_is_the_papers_l2():
+    """w <- (1 - lambda) w - alpha g, g taken before the shrink: compared with the formula at every step."""
+    model, twin = mlp(), mlp()
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    regrow.ShrinkPerturb(model, shrink=0.01).attach(opt)
+    for step in range(10):
+        train(model, opt, range(step, step + 1))
+        backward(twin, step)
+        with torch.no_grad():
+            for w in twin.parameters():
+                w.copy_((1 - 0.01) * w - 0.1 * w.grad)
+        assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(weights(model).values(), weights(twin).values()))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_attached_shrink_equals_sgdw_with_constant_decay(momentum):
+    model, twin = mlp(), mlp()
+    opt = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum)
+    regrow.ShrinkPerturb(model, shrink=1e-3).attach(opt)
+    train(model, opt, range(20))
+    train(twin, regrow.SGDW(twin.parameters(), 0.1, momentum, 1e-3, decay="constant"), range(20))
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(weights(model).values(), weights(twin).values()))
+
+
+def test_stepped_by_hand_the_shrink_comes_after_the_step():
+    model = nn.Linear(3, 2)
+    before = weights(model)
+    regrow.ShrinkPerturb(model, shrink=0.25).step()
+    assert all(torch.equal(w, 0.75 * before[name]) for name, w in model.named_parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_noise_is_normal_of_the_given_variance(dtype):
+    model = nn.Linear(300, 300).to(dtype)
+    with torch.no_grad():
+        for w in model.parameters():
+            w.zero_()
+    maintainer = regrow.ShrinkPerturb(model, noise_variance=1e-4, seed=0)
+    maintainer.step()
+    first = model.weight.detach().clone()
+    assert stats.kstest(first.flatten().numpy(), stats.norm(0, 0.01).cdf).pvalue > 1e-3
+    maintainer.step()
+    second = model.weight.detach() - first
+    assert abs(float(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1])) < 4 / 300
+    assert model.bias.abs().min() > 0, "every parameter gets it"
+
+
+def test_noise_depends_on_seed_and_step_alone():
+    """Not on torch's generator, nor on what was drawn before: any step can be drawn on its own."""
+    runs = []
+    for warm_up in (0, 5):
+        torch.manual_seed(warm_up)
+        model = nn.Linear(4, 4)
+        with torch.no_grad():
+            model.weight.zero_(), model.bias.zero_()
+        maintainer = regrow.ShrinkPerturb(model, noise_variance=1.0, seed=3)
+        state = maintainer.state_dict() | {"step": 7, "attempts": 7}
+        maintainer.load_state_dict(state)
+        torch.randn(warm_up)
+        maintainer.step()
+        runs.append(weights(model))
+    assert same(*runs)
+
+
+def test_both_together():
+    model, quiet = mlp(), mlp()
+    maintainer = regrow.ShrinkPerturb(model, shrink=0.1, noise_variance=1e-6, seed=0)
+    maintainer.step()
+    regrow.ShrinkPerturb(quiet, shrink=0.1).step()
+    noise = torch.cat([(weights(model)[k] - w).flatten() for k, w in weights(quiet).items()])
+    assert 0.8e-3 < noise.std() < 1.2e-3 and (noise != 0).all()
+
+
+def test_gradients_are_not_needed():
+    model = nn.Linear(2, 2)
+    regrow.ShrinkPerturb(model, shrink=0.5, noise_variance=0.1).step()
+    assert model.weight.grad is None
