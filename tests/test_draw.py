@@ -107,7 +107,6 @@ def test_tables_are_built_once():
     assert len(built) == 1 and all(t is tables[0] for t in tables)
 
 
-@pytest.mark.xfail(strict=True, reason="the table is built on the default device: other bits on CUDA, an error on meta")
 def test_the_table_is_built_on_the_cpu_whatever_the_default_device(monkeypatch):
     want = draw.normal_table()
     monkeypatch.setattr(draw, "_tables", {})
@@ -116,9 +115,6 @@ def test_the_table_is_built_on_the_cpu_whatever_the_default_device(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # inductor's own
-@pytest.mark.xfail(
-    strict=True, reason="a table first asked for inside a compiled function is compiled too, and fails to"
-)
 def test_the_table_may_be_asked_for_first_inside_a_compiled_function(monkeypatch):
     want = draw.normal_table()
     monkeypatch.setattr(draw, "_tables", {})

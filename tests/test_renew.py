@@ -175,6 +175,39 @@ def test_same_bits_under_vmap_and_compile():
         assert torch.equal(torch.compile(f, fullgraph=True, backend="eager")(keys[1], w[1], mask[1]), want[1])
 
 
+# ---- slices
+
+
+def along(shape: torch.Size, dim: int, chosen: Tensor) -> Tensor:
+    """The mask of whole slices, entry by entry."""
+    mask = torch.zeros(shape, dtype=torch.bool)
+    for i in chosen.nonzero().view(-1).tolist():
+        mask.select(dim, i).fill_(True)
+    return mask
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", ["contiguous", "transposed", "channels last", "every other column", "parameter"])
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_slices_are_renewed_and_filled_as_their_mask_says(layout, dtype, share, way, small_chunks):
+    for dim in range(LAYOUTS[layout](dtype).dim()):
+        resampled, filled = LAYOUTS[layout](dtype), LAYOUTS[layout](dtype)
+        chosen = some((resampled.shape[dim],), share)
+        mask = along(resampled.shape, dim, chosen)
+        with torch.no_grad():
+            want = renew.resample(resampled.detach(), mask, normal)
+            renew.resample_slices_(resampled, dim, chosen, normal)
+            renew.fill_slices_(filled, dim, chosen, 1 / 3)
+        assert torch.equal(resampled, want) and torch.equal(resampled != 0, mask)
+        assert torch.equal(filled, mask.to(dtype) * torch.tensor(1 / 3, dtype=dtype))
+
+
+def test_one_dimension_is_its_own_slices(way):
+    w, chosen = torch.zeros(9), some((9,), 0.5)
+    renew.resample_slices_(w, 0, chosen, normal)
+    assert torch.equal(w, renew.resample(torch.zeros(9), chosen, normal))
+
+
 # ---- noise
 
 

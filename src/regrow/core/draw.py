@@ -36,11 +36,11 @@ def quantile_table(tail: Callable[[Tensor, bool], Tensor]) -> Tensor:
         >>> quantile_table(lambda q, upper: 1 - q if upper else q).shape
         torch.Size([2, 32768])
     """
-    cell = torch.arange(_CELLS)
+    cell = torch.arange(_CELLS, device=CPU)
     # The low 5 bits of a float32's biased exponent: 127 (|x| = 1) is 31, 128 is 0, 158 (|x| = 2**31) is 30.
     exponent = ((cell >> _CELL_BITS) + 1) % 32
     start = torch.ldexp(1.0 + (cell % (1 << _CELL_BITS)).double() / (1 << _CELL_BITS), exponent)
-    width = torch.ldexp(torch.ones(_CELLS, dtype=torch.float64), exponent - _CELL_BITS)
+    width = torch.ldexp(torch.ones(_CELLS, dtype=torch.float64, device=CPU), exponent - _CELL_BITS)
     q = torch.stack([start, start + width]).mul(2.0**-32).clamp(max=0.5)
     halves = []
     for upper in (True, False):
@@ -67,7 +67,7 @@ def from_table(words: Tensor, table: Tensor) -> Tensor:
         >>> import torch
         >>> from regrow.core import random
         >>> from_table(random.bits(0, torch.arange(3)), normal_table())
-        tensor([-0.5594,  0.3376,  1.9413])
+        tensor([ 0.0478, -0.3365, -0.0004])
     """
     x = words.int()  # keeps the low 32 bits
     place = x.float().abs_().view(torch.int32)
@@ -95,7 +95,7 @@ def symmetric_uniform(words: Tensor, bound: float) -> Tensor:
         >>> import torch
         >>> from regrow.core import random
         >>> symmetric_uniform(random.bits(0, torch.arange(2)), 0.5)
-        tensor([-0.3829, 0.2158])
+        tensor([-0.1167,  0.4315])
     """
     return ((words >> 39) | 1).float() * (bound * 2.0**-24)
 
@@ -108,6 +108,10 @@ def cached_table(name: tuple, build: Callable[[], Tensor], device: torch.device)
     if (name, device) not in _tables:
         _tables[name, device] = build().to(device)
     return _tables[name, device]
+
+
+# What torch.compiler.assume_constant_result sets; calling that would load the whole compiler here.
+cached_table._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def normal_table(device: torch.device = CPU) -> Tensor:

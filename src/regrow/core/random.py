@@ -77,6 +77,8 @@ def key(*parts: int | str | Tensor) -> int | Tensor:
     Raises:
         TypeError: for a part that is none of these.
 
+    Text is for the host: a function that is compiled takes keys as they come out of here.
+
     Example:
         >>> key(0, "swr", 0, 2048, "fc.weight") == key(0, "swr", 0, 2048, "fc.bias")
         False
@@ -85,13 +87,14 @@ def key(*parts: int | str | Tensor) -> int | Tensor:
     for part in parts:
         if isinstance(part, str):
             part = int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
-        elif not isinstance(part, (int, Tensor)):
-            raise TypeError(f"a key is folded from int, str or int64 tensors; got {type(part).__name__}")
+        elif not isinstance(part, int) and (not isinstance(part, Tensor) or part.dtype != torch.int64):
+            kind = part.dtype if isinstance(part, Tensor) else type(part).__name__
+            raise TypeError(f"a key is folded from int, str or int64 tensors; got {kind}")
         if isinstance(k, int) and isinstance(part, int):
             k = _signed(_mix_int((k ^ part & _MASK) + _GAMMA))
         else:
-            part = part if isinstance(part, Tensor) else torch.tensor(_signed(part))
-            k = mix((part ^ k) + _signed(_GAMMA))
+            part = part if isinstance(part, Tensor) else _signed(part)
+            k = mix((part ^ k) + _signed(_GAMMA))  # type: ignore[arg-type]
     return k
 
 
@@ -149,7 +152,7 @@ def order(words: Tensor) -> Tensor:
     Example:
         >>> import torch
         >>> order(bits(1234567, torch.arange(2)))
-        tensor([751782480, 372891920], dtype=torch.int32)
+        tensor([751790091, 372897858], dtype=torch.int32)
     """
     return _shift(words, 33).int()
 

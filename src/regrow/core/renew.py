@@ -30,7 +30,7 @@ def replace(w: Tensor, mask: Tensor, values: Tensor | float) -> Tensor:
         tensor([0., 1.])
     """
     if not isinstance(values, Tensor):
-        values = torch.full((), values, device=w.device)
+        values = torch.full((), values, dtype=w.dtype, device=w.device)
     values = values.to(w.dtype)
     return torch.where(mask, values, w)
 
@@ -50,8 +50,8 @@ def resample(w: Tensor, mask: Tensor, draw: Draw) -> Tensor:
 
     Example:
         >>> import torch
-        >>> resample(torch.ones(3), torch.tensor([True, False, True]), lambda i: -i.float())
-        tensor([ 0.,  1., -2.])
+        >>> resample(torch.ones(3), torch.tensor([True, False, True]), lambda i: 10 + i.float())
+        tensor([10.,  1., 12.])
 
     Reference:
         Hernandez-Garcia et al. 2025, section 2, "resampling".
@@ -74,9 +74,9 @@ def resample_(w: Tensor, mask: Tensor, draw: Draw) -> None:
     Example:
         >>> import torch
         >>> w = torch.ones(3)
-        >>> resample_(w, torch.tensor([True, False, True]), lambda i: -i.float())
+        >>> resample_(w, torch.tensor([True, False, True]), lambda i: 10 + i.float())
         >>> w
-        tensor([ 0.,  1., -2.])
+        tensor([10.,  1., 12.])
     """
     flat, chosen = w.reshape(-1), mask.reshape(-1)  # a copy where w is not contiguous
     sparse = looking_is_free(w)
@@ -92,3 +92,61 @@ def resample_(w: Tensor, mask: Tensor, draw: Draw) -> None:
             part.copy_(replace(part, picked, draw(index)))
     if not w.is_contiguous():
         w.copy_(flat.view(w.shape))
+
+
+def resample_slices_(w: Tensor, dim: int, chosen: Tensor, draw: Draw) -> None:
+    """`resample_` of whole slices along one dimension; on a CPU it touches the chosen ones only.
+
+    w_i = draw(i) for every entry i with chosen[i_dim]
+
+    Args:
+        w: weights, any shape; changed.
+        dim: the dimension that `chosen` runs along.
+        chosen: bool of shape (w.shape[dim],).
+        draw: maps row-major entry indices of `w` to values.
+
+    Example:
+        >>> import torch
+        >>> w = torch.ones(2, 2)
+        >>> resample_slices_(w, 1, torch.tensor([False, True]), lambda i: -i.float())
+        >>> w
+        tensor([[ 1., -1.],
+                [ 1., -3.]])
+    """
+    if not looking_is_free(w):
+        return resample_(w, _along(w, dim, chosen).expand(w.shape), draw)
+    slices, dim = selected(chosen), dim % w.dim()
+    index = torch.zeros((), dtype=torch.int64)
+    for d, size in enumerate(w.shape):
+        at = slices if d == dim else torch.arange(size)
+        index = index.unsqueeze(-1) * size + at
+    w.index_copy_(dim, slices, draw(index.reshape(-1)).view(index.shape).to(w.dtype))
+
+
+def fill_slices_(w: Tensor, dim: int, chosen: Tensor, value: float) -> None:
+    """Set whole slices along one dimension to a number.
+
+    w_i = value for every entry i with chosen[i_dim]
+
+    Args:
+        w: weights, any shape; changed.
+        dim: the dimension that `chosen` runs along.
+        chosen: bool of shape (w.shape[dim],).
+        value: the number.
+
+    Example:
+        >>> import torch
+        >>> w = torch.ones(2, 2)
+        >>> fill_slices_(w, 1, torch.tensor([False, True]), 0.0)
+        >>> w
+        tensor([[1., 0.],
+                [1., 0.]])
+    """
+    if looking_is_free(w):
+        w.index_fill_(dim, selected(chosen), value)
+    else:
+        w.masked_fill_(_along(w, dim, chosen), value)
+
+
+def _along(w: Tensor, dim: int, chosen: Tensor) -> Tensor:
+    return chosen.view([-1 if d == dim % w.dim() else 1 for d in range(w.dim())])

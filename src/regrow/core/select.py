@@ -14,7 +14,7 @@ from .utility import _wide
 
 def _rows(x: Tensor, members: int) -> Tensor:
     """(*members, *entries) -> (*members, n)"""
-    return x.reshape(*x.shape[:members], -1)
+    return x.reshape(*x.shape[:members], -1).contiguous()  # the order of summation must not depend on the layout
 
 
 def _per_member(value: float | Tensor, like: Tensor, members: int, name: str) -> Tensor:
@@ -101,7 +101,8 @@ def proportional(
         raise ValueError(f"`order` must have the shape of `utility`, {tuple(utility.shape)}; got {tuple(order.shape)}")
     rows = _rows(_wide(utility), members)
     share = _per_member(factor, rows, members, "factor").double() * rows.shape[-1]
-    k = (share + 1e-6).floor()  # 0.29 * 100 is 28.999999999999996
+    # 0.29 * 100 is 28.999999999999996, and a factor may come rounded to float32.
+    k = (share * (1 + 2.0**-23) + 1e-6).floor().clamp(0, rows.shape[-1])
     if uniform is not None:
         k = k + (_per_member(uniform, rows, members, "uniform") < share - k)
     k = torch.where(rows.sum(-1, keepdim=True).isnan(), 0, k).long()
@@ -146,7 +147,8 @@ def eligible_lowest(
     k = torch.where(rows.isnan().any(-1, keepdim=True), 0, k)
     # An eligible entry of infinite utility ties with those that are not: they go last.
     tie = _scramble(rows) if order is None else _rows(order, members)
-    mask = _lowest(rows, k, torch.where(allowed, tie, _largest(tie.dtype)))
+    last = _largest(tie.dtype)
+    mask = _lowest(rows, k, torch.where(allowed, tie.clamp(max=last - 1), last))
     return (mask & allowed).reshape(utility.shape)
 
 
@@ -157,12 +159,12 @@ def _lowest(rows: Tensor, k: Tensor, order: Tensor | None) -> Tensor:
     cut = _kth(rows, k)
     below, tied = rows < cut, rows == cut
     room = k - below.sum(-1, keepdim=True)
-    eager = looking_is_free(rows)
+    eager = looking_is_free(rows) and looking_is_free(k)
     if eager and bool((tied.sum(-1, keepdim=True) == room).all()):
         return below | tied
     if order is None:
         order = _scramble(rows)
-    if eager and rows.dim() == 1:  # only the tied ones need ranking
+    if eager and looking_is_free(order) and rows.dim() == 1:  # only the tied ones need ranking
         cut = _kth(order.take(selected(tied)), room)
     else:
         cut = _kth(torch.where(tied, order, _largest(order.dtype)), room)
@@ -175,10 +177,10 @@ def _lowest(rows: Tensor, k: Tensor, order: Tensor | None) -> Tensor:
 def _kth(rows: Tensor, k: Tensor) -> Tensor:
     """The k-th smallest of each row, and the smallest for k = 0."""
     at = (k - 1).clamp(min=0)
-    if not looking_is_free(rows):
+    if not (looking_is_free(rows) and looking_is_free(k)):
         return rows.sort(-1).values.gather(-1, at)
     # NumPy sorts and partitions values alone, with vector instructions: a tenth of the time of torch's sort on a CPU.
-    values = rows.detach().numpy()
+    values = (rows.float() if rows.dtype == torch.bfloat16 else rows).detach().numpy()
     if rows.dim() == 1:
         return torch.from_numpy(np.partition(values, int(at))[at.numpy()])
     return torch.from_numpy(np.sort(values, axis=-1)).gather(-1, at)

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from .. import check
 from ..names import Entry
-from . import hooks
+from . import hooks, ranks
 from .clock import Clock
 from .cover import Cover
 from .eager import outside_graphs
@@ -54,12 +54,12 @@ class Maintainer(abc.ABC):
         """True where the knobs say that nothing shall ever happen."""
 
     @abc.abstractmethod
-    def _fire(self, entries: list[Entry], step: int, found_inf: Tensor | None) -> None:
-        """Do what is due at this update, its number `step`, to these parameters."""
+    def _fire(self, found_inf: Tensor | None) -> None:
+        """Do what is due at this update."""
 
     @abc.abstractmethod
-    def _masks(self, entries: list[Entry], step: int) -> dict[str, Tensor]:
-        """What `_fire` would change now."""
+    def _masks(self) -> dict[str, Tensor]:
+        """What `_fire` would change if the next update were now."""
 
     def _before_update(self, found_inf: Tensor | None) -> None:  # noqa: B027 (may stay empty)
         """Called before the optimizer's step, when attached."""
@@ -89,16 +89,37 @@ class Maintainer(abc.ABC):
     @torch.no_grad()
     def _after_update(self, found_inf: Tensor | None) -> None:
         self._clock.tick(found_inf)
-        if self.off or (self._every is not None and not self._clock.due(self._every)):
+        if self.off:
             return
-        step = self._clock.attempts if self._every is None else self._clock.steps
-        self._fire(self._entries(), step, found_inf)
+        self._observe(found_inf)
+        if self._due():
+            self._fire(found_inf)
+        self._settle()
+
+    def _observe(self, found_inf: Tensor | None) -> None:  # noqa: B027
+        """Called at every update, before anything is renewed."""
+
+    def _due(self) -> bool:
+        """Is something to be done at this update? Waits for the device only if it may be."""
+        return self._every is None or self._clock.due(self._every)
+
+    def _settle(self) -> None:  # noqa: B027
+        """Called at every update, after what was due."""
 
     def _entries(self) -> list[Entry]:
-        """The covered parameters that are trainable now and, when attached, in the optimizer."""
+        """The maintained parameters that are trainable now and, when attached, in the optimizer."""
         if self._cover.refresh():
             self._admit(self._cover.entries)
-        return self._cover.trainable(_ids(self._optimizer) if self._attached and self._optimizer else None)
+        held = self._held()
+        return [e for e in self._maintained() if held is None or id(e.parameter) in held]
+
+    def _maintained(self) -> list[Entry]:
+        """The trainable parameters that this maintainer may change."""
+        return self._cover.trainable()
+
+    def _held(self) -> set[int] | None:
+        """Identities of what the optimizer holds, when attached."""
+        return _ids(self._optimizer) if self._attached and self._optimizer else None
 
     def _admit(self, entries: list[Entry]) -> None:  # noqa: B027
         """Called when the model's parameters are others than before."""
@@ -140,8 +161,8 @@ class Maintainer(abc.ABC):
             kind = type(optimizer).__name__
             raise TypeError(f"attach takes a torch.optim.Optimizer; got {kind}: call step() yourself")
         held = _ids(optimizer)
-        lacking = [e.name for e in self._cover.trainable() if id(e.parameter) not in held]
-        if len(lacking) == len(self._cover.trainable()):
+        lacking = [e.name for e in self._maintained() if id(e.parameter) not in held]
+        if len(lacking) == len(self._maintained()):
             kind = type(optimizer).__name__
             raise ValueError(f"the {kind} holds none of the maintained parameters: is it this model's?")
         if lacking:
@@ -163,15 +184,15 @@ class Maintainer(abc.ABC):
 
     @torch.no_grad()
     def preview(self) -> dict[str, Tensor]:
-        """What would be renewed if the next update were due, from the weights and gradients of now. Changes nothing.
+        """What the next update would renew, from the weights, gradients and activations of now. Changes nothing.
+
+        SWR and ReDo answer as if a renewal were due; continual backpropagation by its schedule.
 
         Returns:
             A bool mask of the parameter's shape for each parameter, by canonical name.
         """
-        entries = self._entries()
-        if self.off:
-            return {entry.name: torch.zeros_like(entry.parameter, dtype=torch.bool) for entry in entries}
-        return self._masks(entries, self._clock.steps + 1)
+        nothing = {e.name: torch.zeros_like(e.parameter, dtype=torch.bool) for e in self._entries()}
+        return nothing if self.off else nothing | self._masks()
 
     def report(self) -> dict[str, float]:
         """Counts that show whether it fires; reading them waits for the device.
@@ -185,7 +206,7 @@ class Maintainer(abc.ABC):
         return {"steps": self._clock.steps, "mature_units": 0} | self._tally.report()
 
     def __repr__(self) -> str:
-        entries = self._cover.trainable()
+        entries = self._maintained()
         knobs = ", ".join(f"{name}={value!r}" for name, value in self.knobs.items())
         count = sum(entry.parameter.numel() for entry in entries)
         where = f"attached to {type(self._optimizer).__name__}" if self._attached else "not attached"
@@ -239,7 +260,4 @@ def _resolve_seed(seed: int | None) -> int:
     """A given seed, or torch's initial one, which all ranks take from rank 0."""
     if seed is not None:
         return check.whole("seed", seed, 0, "random numbers are keyed by it")
-    chosen = [torch.initial_seed()]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.broadcast_object_list(chosen, src=0)
-    return chosen[0]
+    return ranks.agreed_seed(torch.initial_seed())

@@ -33,13 +33,25 @@ class Clock:
             self._unread = None
         return self.attempts - self._skipped
 
+    @property
+    def at_most(self) -> int:
+        """Updates that took place if no more were skipped than is known."""
+        return self.attempts - self._skipped
+
+    def reached(self, step: int) -> bool:
+        """Has this update taken place? Reads the device only if it may have."""
+        return self.at_most >= step and self.steps >= step
+
     def due(self, every: int) -> bool:
         """True once for each multiple of `every`, at the update that reaches it."""
-        at_most = self.attempts - self._skipped
-        if at_most // every == self._last // every or self.steps // every == self._last // every:
+        if not self.reached(self.next_due(every)):
             return False
         self._last = self.steps
         return self._last % every == 0
+
+    def next_due(self, every: int) -> int:
+        """The first multiple of `every` after the last one that was due."""
+        return (self._last // every + 1) * every
 
     def reset(self, steps: int, attempts: int) -> None:
         """Continue from stored numbers of updates and of attempts at one."""

@@ -56,10 +56,9 @@ class Cover:
             _refuse(entry)
         return True
 
-    def trainable(self, within: set[int] | None = None) -> list[Entry]:
-        """Entries that require a gradient; of those, where `within` is given, the parameters with these ids."""
-        entries = [entry for entry in self.entries if entry.parameter.requires_grad]
-        return entries if within is None else [entry for entry in entries if id(entry.parameter) in within]
+    def trainable(self) -> list[Entry]:
+        """Entries that require a gradient now."""
+        return [entry for entry in self.entries if entry.parameter.requires_grad]
 
     def _chosen(self, names: list[str]) -> bool:
         def fits(patterns: tuple[str, ...]) -> bool:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from .. import check
 from ..core import draw, random
-from ..names import Entry
 from .base import Maintainer
 
 
@@ -78,16 +77,16 @@ class ShrinkPerturb(Maintainer):
                 for w in weights:
                     w.mul_(1 - self._shrink * _taken(found_inf, w))
 
-    def _fire(self, entries: list[Entry], step: int, found_inf: Tensor | None) -> None:
+    def _fire(self, found_inf: Tensor | None) -> None:
         if not self._variance:
             return
         std = math.sqrt(self._variance)
-        key = random.key(self._seed, self.method, 0, step)
+        key = random.key(self._seed, self.method, 0, self._clock.attempts)
         assert isinstance(key, int)
         # torch's own normals take a third of the time of counted ones, and noise is drawn at each update: where the
         # weights are on a CPU, a generator seeded anew at every step gives them, still without state to keep.
         self._generator.manual_seed(key)
-        for entry in entries:
+        for entry in self._entries():
             w = entry.parameter
             if w.device.type == "cpu":
                 z = torch.empty(w.shape, dtype=_wide(w)).normal_(generator=self._generator)
@@ -95,8 +94,8 @@ class ShrinkPerturb(Maintainer):
                 z = random.field(random.key(key, entry.name), w.shape, _standard_normal, w.device)
             w.add_(z, alpha=std) if found_inf is None else w.add_(z * (std * _taken(found_inf, w)))
 
-    def _masks(self, entries: list[Entry], step: int) -> dict[str, Tensor]:
-        return {entry.name: torch.ones_like(entry.parameter, dtype=torch.bool) for entry in entries}
+    def _masks(self) -> dict[str, Tensor]:
+        return {entry.name: torch.ones_like(entry.parameter, dtype=torch.bool) for entry in self._entries()}
 
 
 def _taken(found_inf: Tensor, w: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 VERSION = 1
@@ -50,10 +51,11 @@ def read(state: Any, method: str) -> Stored:
     step = field(state, "step", int, low=0)
     tally = field(state, "tally", Mapping)
     for key, kind in _TALLY.items():
-        field(tally, key, kind)
+        field(tally, key, kind, low=0 if kind is int else None)
     for key in ("past", "last"):
-        if tally[key].shape != (5,):
-            raise ValueError(f"state_dict['tally'][{key!r}] must hold 5 counts; got shape {tuple(tally[key].shape)}")
+        if tally[key].shape != (5,) or tally[key].dtype != torch.int64:
+            got = f"{tally[key].dtype} of shape {tuple(tally[key].shape)}"
+            raise ValueError(f"state_dict['tally'][{key!r}] must hold 5 counts, int64; got {got}")
     for name, bits in tally["bits"].items():
         if not isinstance(bits, Tensor):
             raise TypeError(f"state_dict['tally']['bits'][{name!r}] must be a tensor; got {type(bits).__name__}")

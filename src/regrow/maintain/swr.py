@@ -122,7 +122,8 @@ class SWR(Renewer):
             return [entry for entry in entries if entry.parameter.grad is not None]
         return entries
 
-    def _fire(self, entries: list[Entry], step: int, found_inf: Tensor | None) -> None:
+    def _fire(self, found_inf: Tensor | None) -> None:
+        step, entries = self._clock.steps, self._entries()
         usable = self._with_gradient(entries)
         if entries and not usable:
             raise RuntimeError(_NO_GRADIENT)
@@ -135,12 +136,12 @@ class SWR(Renewer):
             self._renew(entry, mask, Constant(law.mean) if self._reinit == "mean" else law, step)
             self._forget(entry, mask)
 
-    def _masks(self, entries: list[Entry], step: int) -> dict[str, Tensor]:
+    def _masks(self) -> dict[str, Tensor]:
+        entries = self._entries()
         usable = self._with_gradient(entries)
         if entries and not usable:
             raise RuntimeError(_NO_GRADIENT)
-        none = {e.name: torch.zeros_like(e.parameter, dtype=torch.bool) for e in entries}
-        return none | {entry.name: self._select(entry, step)[0] for entry in usable}
+        return {entry.name: self._select(entry, self._clock.steps + 1)[0] for entry in usable}
 
     def _select(self, entry: Entry, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """The mask of one parameter; how many of the selected have utility exactly 0; whether a NaN forbade it."""
