@@ -18,7 +18,6 @@ from torch import Tensor
 from ..core import draw, random
 from .tables import table
 
-
 _LARGEST = 1e37  # with it, a draw 6 standard deviations out is still finite in float32
 
 

@@ -156,8 +156,7 @@ def _without_fit(entry: Entry, source: str, declared: _Declared) -> Law | None:
     values = _values(entry)
     if values is None:
         return laws[0]
-    rounding = torch.finfo(entry.parameter.dtype).eps
-    return next((law for law in laws if not fit.contradicts(values, law, rounding)), None)
+    return next((law for law in laws if not fit.contradicts(values, law, fit.rounding(entry.parameter))), None)
 
 
 def _fitted(entry: Entry) -> tuple[Law, str] | None:

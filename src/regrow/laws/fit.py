@@ -32,23 +32,32 @@ def sample(parameter: Tensor, without_row: int | None = None) -> Tensor:
     return flat[index].double().cpu()
 
 
-def p_value(law: Law, values: Tensor) -> float:
+def rounding(parameter: Tensor) -> float:
+    """Largest relative error of its values; those of a float64 model may have been drawn in float32."""
+    return max(torch.finfo(parameter.dtype).eps, torch.finfo(torch.float32).eps) / 2
+
+
+def p_value(law: Law, values: Tensor, error: float = 0.0) -> float:
     """Kolmogorov-Smirnov: the probability of a distance as large as that between a continuous law and n values.
 
     p = 2 sum_k (-1)^(k-1) exp(-2 k^2 l^2),  l = (sqrt(n) + 0.12 + 0.11 / sqrt(n)) * max |F_n - F|
 
+    Of all values that rounding may have turned into those given, the ones nearest to the law count.
+
     Args:
         law: a continuous law.
         values: float64, 1-D, n >= 1.
+        error: relative error of the values, from `rounding`.
 
     Example:
         >>> p_value(Uniform(0, 1), torch.linspace(0, 1, 100, dtype=torch.float64)) > 0.99
         True
     """
     n = len(values)
-    f = law.cdf(values.sort().values)
-    steps = torch.arange(n + 1, dtype=torch.float64) / n
-    distance = float(torch.maximum(steps[1:] - f, f - steps[:-1]).max())
+    x = values.sort().values
+    slack = x.abs() * error
+    steps = torch.arange(n + 1, dtype=torch.float64, device=x.device) / n
+    distance = float(torch.maximum(steps[1:] - law.cdf(x + slack), law.cdf(x - slack) - steps[:-1]).max())
     scaled = (math.sqrt(n) + 0.12 + 0.11 / math.sqrt(n)) * distance
     if scaled < 0.2:
         return 1.0
@@ -56,13 +65,13 @@ def p_value(law: Law, values: Tensor) -> float:
     return min(1.0, max(0.0, 2 * sum(terms)))
 
 
-def contradicts(values: Tensor, law: Law, rounding: float) -> bool:
+def contradicts(values: Tensor, law: Law, error: float) -> bool:
     """Can these values not have come from the law?
 
     Args:
         values: float64, 1-D, from `sample`.
         law: the law in question.
-        rounding: relative error of the type they were stored in.
+        error: relative error of the values, from `rounding`.
 
     Example:
         >>> contradicts(torch.zeros(2, dtype=torch.float64), Normal(), 1e-7)
@@ -71,13 +80,13 @@ def contradicts(values: Tensor, law: Law, rounding: float) -> bool:
     if not len(values):
         return False
     low, high = law.support
-    outside = (values < low - rounding * abs(low)) | (values > high + rounding * abs(high))
+    outside = (values < low - error * abs(low)) | (values > high + error * abs(high))
     if outside.any() or not values.isfinite().all():
         return True
     if not law.continuous:
         return False
     repeated = bool((values == values[0]).all()) and (len(values) > 1 or float(values[0]) == 0)
-    return repeated or p_value(law, values) < _REFUSED
+    return repeated or p_value(law, values, error) < _REFUSED
 
 
 def fit(parameter: Tensor, values: Tensor) -> tuple[Law, str] | None:
@@ -95,22 +104,19 @@ def fit(parameter: Tensor, values: Tensor) -> tuple[Law, str] | None:
         >>> fit(zeros, sample(zeros))
         (Constant(value=0), '')
     """
-    if not len(values) or not values.isfinite().all():
+    if not len(values) or not (values.abs() < 1e36).all():  # infinite, or beyond what a draw can hold
         return None
     if (values == values[0]).all():
         return Constant(float(values[0])), ""
-    if not 1e-36 < float(values.std()) <= float(values.abs().max()) * 2 < 1e36:  # beyond what a draw can hold
+    if not values.std() > 1e-36:
         return None
-    rounding = torch.finfo(parameter.dtype).eps
-    gain = _orthogonal_gain(parameter, rounding)
+    gain = _orthogonal_gain(parameter)
     if gain is not None:
         return bind(Orthogonal(gain), parameter.shape), f"orthogonal_, gain {gain:g}"
-    fits = [
-        one for one in (_normal(values), _uniform(values), _truncated(values)) if p_value(one[1], values) >= _REFUSED
-    ]
-    if not fits:
-        return None
-    return _snap(max(fits, key=lambda one: one[0])[1], values, parameter.shape, rounding)
+    error = rounding(parameter)
+    fits = [_normal(values), _uniform(values), _truncated(values)]
+    fits = [(likelihood, law) for likelihood, law in fits if p_value(law, values, error) >= _REFUSED]
+    return _snap(max(fits, key=lambda one: one[0])[1], values, parameter.shape, error) if fits else None
 
 
 def _normal(values: Tensor) -> tuple[float, Law]:
@@ -134,7 +140,7 @@ def _truncated(values: Tensor) -> tuple[float, Law]:
     return float(-(values**2).sum() / (2 * scale**2)) - len(values) * density - _EVIDENCE, law
 
 
-def _orthogonal_gain(parameter: Tensor, rounding: float) -> float | None:
+def _orthogonal_gain(parameter: Tensor) -> float | None:
     """The gain of a matrix whose shorter side is orthogonal, else None: normal rows are never that orthogonal."""
     if parameter.dim() < 2 or parameter.numel() == len(parameter) == 1:
         return None
@@ -143,14 +149,14 @@ def _orthogonal_gain(parameter: Tensor, rounding: float) -> float | None:
     rows = matrix[:64].double().cpu()
     gram = rows @ rows.T
     squared = float(gram.diagonal().mean())
-    error = squared * (1e-5 + 8 * rounding / math.sqrt(rows.shape[1]))
-    if (rows == 0).any() or (gram - squared * torch.eye(len(rows))).abs().max() > error:
+    error = squared * (1e-5 + 16 * rounding(parameter) / math.sqrt(rows.shape[1]))
+    if (rows == 0).any() or (gram - squared * torch.eye(len(rows), device=rows.device)).abs().max() > error:
         return None  # a zero: an identity, or another design
     gain, name = _nearest(math.sqrt(squared), error / math.sqrt(squared), [*_named(_PLAIN), *_named(_GAINS.values())])
     return gain if name or len(rows) > 1 else None  # one row alone is orthogonal with some gain, whatever it holds
 
 
-def _snap(law: Law, values: Tensor, shape: torch.Size, rounding: float) -> tuple[Law, str]:
+def _snap(law: Law, values: Tensor, shape: torch.Size, relative: float) -> tuple[Law, str]:
     """The law with each number replaced by the usual one within 4 standard errors, and the name of its scale."""
     n = len(values)
     if isinstance(law, Normal):
@@ -163,15 +169,15 @@ def _snap(law: Law, values: Tensor, shape: torch.Size, rounding: float) -> tuple
         return TruncatedNormal(0, std, -2 * std, 2 * std), name
     assert isinstance(law, Uniform)
     low, high = law.support
-    error = 4 * (high - low) / (n + 1) + rounding * max(-low, high)
+    error = 4 * (high - low) / (n + 1) + relative * max(-low, high)
     if abs(law.mean) > error:
         ends = _named((0.0, *_PLAIN, *(-x for x in _PLAIN)))
         (low, below), (high, above) = _nearest(low, error, ends), _nearest(high, error, ends)
         return Uniform(low, high), f"{below} to {above}" if below and above else ""
     largest = float(values.abs().max())
     usual = [*((math.sqrt(3) * std, name) for std, name in _formulas(shape, "uniform")), *_named(_PLAIN)]
-    possible = [(bound, name) for bound, name in usual if bound >= largest * (1 - rounding)]
-    bound, name = _nearest(largest * (n + 1) / n, largest * (4 / n + rounding), possible)
+    possible = [(bound, name) for bound, name in usual if bound >= largest * (1 - relative)]
+    bound, name = _nearest(largest * (n + 1) / n, largest * (4 / n + relative), possible)
     return symmetric(bound), name
 
 

@@ -30,8 +30,6 @@ def table(law: Tabulated, device: torch.device) -> Tensor:
     return getattr(_tables, _ready(law, device))
 
 
-# A constant to the compiler, which runs it as it is: a table that the compiler made would have other bits.
-@torch.compiler.assume_constant_result
 def _ready(law: Tabulated, device: torch.device) -> str:
     """The attribute that holds the table, there from now on."""
     name = f"{law._name()} {device}".replace(".", "_")  # a compiler takes a dot for a further attribute
@@ -39,3 +37,8 @@ def _ready(law: Tabulated, device: torch.device) -> str:
         with torch.device("cpu"), torch.inference_mode(False):
             setattr(_tables, name, law._make().to(device))
     return name
+
+
+# A constant to the compiler, which then runs it as it is: a table that the compiler made would have other bits. This
+# is what torch.compiler.assume_constant_result sets; calling that would load the whole compiler.
+_ready._dynamo_marked_constant = True  # type: ignore[attr-defined]

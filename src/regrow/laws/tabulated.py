@@ -124,8 +124,8 @@ class Orthogonal(Law):
 
     Args:
         gain: factor, >= 0.
-        size: the longer side of the matrix, max(rows, product of the other dimensions), >= 1. None: taken from the
-            parameter that the law is given to.
+        size: the longer side of the matrix, max(rows, product of the other dimensions), in [1, 2**53]. None: that of
+            the parameter that the law is given to.
 
     Raises:
         ValueError: outside these ranges.
@@ -142,8 +142,8 @@ class Orthogonal(Law):
     def __post_init__(self) -> None:
         finite(self, "gain")
         require(self, self.gain >= 0, "`gain` must be >= 0")
-        whole = isinstance(self.size, int) and not isinstance(self.size, bool) and self.size >= 1
-        require(self, self.size is None or whole, "`size` must be a whole number >= 1")
+        whole = isinstance(self.size, int) and not isinstance(self.size, bool) and 1 <= self.size <= 2**53
+        require(self, self.size is None or whole, "`size` must be a whole number in [1, 2**53]")
 
     @property
     def mean(self) -> float:
