@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from regrow.core import random
-from regrow.laws import Constant, Empirical, Law, Normal, Orthogonal, TruncatedNormal, Uniform, law_from_dict, tables
+from regrow.core import random, tables
+from regrow.laws import Constant, Empirical, Law, Normal, Orthogonal, TruncatedNormal, Uniform, law_from_dict
 
 TINY = 1e-4  # the draws are fixed by their key: a p-value under this is a defect, not bad luck
 

@@ -2,18 +2,23 @@
 
 from . import core, laws
 from .laws import init_laws
-from .maintain import SWR, ShrinkPerturb
+from .maintain import SWR, ContinualBackprop, ReDo, ShrinkPerturb
 from .nn import ReparamLayerNorm, reparametrize_layer_norms
 from .optim import SGDW
+from .wiring import Units, find_units
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SGDW",
     "SWR",
+    "ContinualBackprop",
+    "ReDo",
     "ReparamLayerNorm",
     "ShrinkPerturb",
+    "Units",
     "core",
+    "find_units",
     "init_laws",
     "laws",
     "reparametrize_layer_norms",

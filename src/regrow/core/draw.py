@@ -15,6 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .tables import table
+
 CPU = torch.device("cpu")
 _CELL_BITS, _FRACTION_BITS = 9, 14
 _CELLS = 1 << (5 + _CELL_BITS)  # 5 bits of exponent: |x| runs over 2**0 .. 2**31
@@ -100,24 +102,17 @@ def symmetric_uniform(words: Tensor, bound: float) -> Tensor:
     return ((words >> 39) | 1).float() * (bound * 2.0**-24)
 
 
-_tables: dict[tuple, Tensor] = {}
+class _StandardNormal:
+    def _name(self) -> tuple:
+        return ("standard normal",)
+
+    def _make(self) -> Tensor:
+        return quantile_table(lambda q, upper: -torch.special.ndtri(q) if upper else torch.special.ndtri(q))
 
 
-def cached_table(name: tuple, build: Callable[[], Tensor], device: torch.device) -> Tensor:
-    """The table of that name on that device, built at the first call."""
-    if (name, device) not in _tables:
-        _tables[name, device] = build().to(device)
-    return _tables[name, device]
-
-
-# What torch.compiler.assume_constant_result sets; calling that would load the whole compiler here.
-cached_table._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_STANDARD_NORMAL = _StandardNormal()
 
 
 def normal_table(device: torch.device = CPU) -> Tensor:
     """Quantile table of the standard normal distribution, for `from_table`."""
-
-    def tail(q: Tensor, upper: bool) -> Tensor:
-        return -torch.special.ndtri(q) if upper else torch.special.ndtri(q)
-
-    return cached_table(("normal",), lambda: quantile_table(tail), device)
+    return table(_STANDARD_NORMAL, device)

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from ..core import draw, random
-from .tables import table
 
 _LARGEST = 1e37  # with it, a draw 6 standard deviations out is still finite in float32
 
@@ -211,16 +210,10 @@ class Normal(Law):
         return self.std > 0
 
     def draw(self, words: Tensor) -> Tensor:
-        return scaled(draw.from_table(words, table(self, words.device)), self.std, self.mean)
+        return scaled(draw.from_table(words, draw.normal_table(words.device)), self.std, self.mean)
 
     def cdf(self, x: Tensor) -> Tensor:
         return phi((x - self.mean) / self.std) if self.std else (x >= self.mean).double()
-
-    def _name(self) -> tuple:
-        return ("normal",)
-
-    def _make(self) -> Tensor:
-        return draw.normal_table()
 
 
 @final

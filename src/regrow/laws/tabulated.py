@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..core import draw
+from ..core.tables import table
 from .distributions import Law, finite, phi, require, scaled
-from .tables import table
 
 
 @final

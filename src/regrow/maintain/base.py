@@ -4,6 +4,7 @@ A method states its arguments, and what a firing does (`_fire`). Everything else
 """
 
 import abc
+import copy
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -180,6 +181,15 @@ class Maintainer(abc.ABC):
             hooks.detach(self, self._optimizer)
             self._attached = False
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy for the model's copy, if both are copied together. It is not attached: attach it to its optimizer."""
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        for name, value in vars(self).items():
+            new.__dict__[name] = None if name == "_optimizer" else copy.deepcopy(value, memo)
+        new._attached = False
+        return new
+
     # What it tells.
 
     @torch.no_grad()
@@ -250,6 +260,7 @@ class Maintainer(abc.ABC):
         self._seed = stored.seed
         self._clock.reset(stored.step, stored.attempts)
         self._tally.load_state_dict(stored.tally)
+        self._settle()
 
 
 def _ids(optimizer: Optimizer) -> set[int]:

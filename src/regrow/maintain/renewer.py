@@ -70,10 +70,13 @@ class Renewer(Maintainer):
 
     def _forget(self, entry: Entry, mask: Tensor) -> None:
         """Clear the optimizer's memory of the renewed entries, where an optimizer is known."""
-        if self._optimizer is not None and self._clear_moments is not False:
-            state = self._optimizer.state.get(entry.parameter)
-            if state:
-                moments.clear(state, mask, second="zero" if self._clear_moments == "zero" else "mean")
+        state = self._optimizer.state.get(entry.parameter) if self._optimizer is not None else None
+        if state and self._clears_moments:
+            moments.clear(state, mask, second="zero" if self._clear_moments == "zero" else "mean")
+
+    @property
+    def _clears_moments(self) -> bool:
+        return self._optimizer is not None and self._clear_moments is not False
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"laws": {name: law.to_dict() for name, law in self._laws.items()}}

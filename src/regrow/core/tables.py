@@ -1,4 +1,4 @@
-"""Quantile tables of laws, made at their first draw, by torch and never by a compiler."""
+"""Quantile tables, made at their first draw, by torch and never by a compiler."""
 
 from typing import Protocol
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 class Tabulated(Protocol):
-    """A law that draws from a table."""
+    """A distribution that draws from a table."""
 
     def _name(self) -> tuple:
         """What the table depends on."""
         ...
 
     def _make(self) -> Tensor:
-        """The table, from `core.draw.quantile_table`, on the CPU."""
+        """The table, from `draw.quantile_table`, on the CPU."""
         ...
 
 
@@ -25,17 +25,17 @@ class _Tables:
 _tables = _Tables()
 
 
-def table(law: Tabulated, device: torch.device) -> Tensor:
-    """The table of a law on a device."""
-    return getattr(_tables, _ready(law, device))
+def table(of: Tabulated, device: torch.device) -> Tensor:
+    """The table of a distribution on a device."""
+    return getattr(_tables, _ready(of, device))
 
 
-def _ready(law: Tabulated, device: torch.device) -> str:
+def _ready(of: Tabulated, device: torch.device) -> str:
     """The attribute that holds the table, there from now on."""
-    name = f"{law._name()} {device}".replace(".", "_")  # a compiler takes a dot for a further attribute
+    name = f"{of._name()} {device}".replace(".", "_")  # a compiler takes a dot for a further attribute
     if not hasattr(_tables, name):
         with torch.device("cpu"), torch.inference_mode(False):
-            setattr(_tables, name, law._make().to(device))
+            setattr(_tables, name, of._make().to(device))
     return name
 
 

@@ -1,0 +1,160 @@
+"""Graphs of a model's forward: of the whole where torch.fx can follow it, of its parts where not."""
+
+import dis
+import inspect
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.modules.conv import _ConvNd
+
+from .catalog import Catalog
+from .ops import CHANNEL_NORMS, LAYER_NORMS
+
+
+@dataclass(frozen=True)
+class Region:
+    """A module whose forward could be followed, and its graph."""
+
+    name: str
+    module: nn.Module
+    graph: fx.Graph
+
+    def called(self, node: fx.Node) -> nn.Module | None:
+        """The module that a node calls."""
+        return self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+class _Tracer(fx.Tracer):
+    proxy_buffer_attributes = True  # else `self.count += 1` would count while tracing
+
+    def __init__(self, opaque: set[int]) -> None:
+        super().__init__()
+        self._opaque = opaque
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        kinds = (nn.Linear, _ConvNd, *LAYER_NORMS, *CHANNEL_NORMS)
+        return (
+            super().is_leaf_module(m, module_qualified_name)
+            or id(m) in self._opaque
+            or isinstance(m, kinds)
+            or type(m).__name__ == "Conv1D"
+        )
+
+    def call_module(self, m: nn.Module, forward: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if hasattr(m, "_orig_mod"):  # a compiled part: follow what was compiled
+            return m._orig_mod(*args, **kwargs)  # type: ignore[operator]
+        # Not `forward`, which would run the module's hooks, and its compiled form if it has one.
+        return super().call_module(m, m.forward, args, kwargs)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        if _asserted(inspect.currentframe()):
+            return True  # what a forward asserts of its input holds
+        return super().to_bool(obj)
+
+    def keys(self, obj: fx.Proxy) -> Any:
+        return iter(()) if obj.node.op == "placeholder" and str(obj.node.target).startswith("**") else super().keys(obj)
+
+
+class Regions:
+    """The largest parts of a model whose forwards can be followed.
+
+    Args:
+        catalog: of the model.
+
+    `found` holds them; `failed` says of each other module, by name, why it could not be followed. A part within a
+    module that could not be followed is taken to be called as a whole.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._opaque: set[int] = set()
+        self.failed: dict[str, str] = {}
+        self.found = list(self._explore(catalog.root))
+        for region in self.found:
+            self._count(region)
+
+    def _explore(self, module: nn.Module) -> Iterator[Region]:
+        """The regions within a module; it becomes opaque where it is none itself."""
+        module = getattr(module, "_orig_mod", module)
+        name = self._catalog.name(module)
+        graph = self._trace(module)
+        if isinstance(graph, fx.Graph):
+            yield Region(name, module, graph)
+            return
+        before = set(self._opaque)
+        inner = [region for child in module.children() for region in self._explore_once(child)]
+        if self._opaque != before:  # once more, around the parts that turned out opaque
+            again = self._trace(module)
+            if isinstance(again, fx.Graph):
+                covered = {id(module.get_submodule(str(n.target))) for n in again.nodes if n.op == "call_module"}
+                yield Region(name, module, again)
+                yield from (r for r in inner if self._within(r, self._opaque & covered))
+                return
+        self._opaque.add(id(module))
+        self.failed[name] = graph
+        yield from inner
+
+    def _explore_once(self, child: nn.Module) -> Iterator[Region]:
+        if id(child) not in self._opaque and any(True for _ in child.children()):
+            yield from self._explore(child)
+
+    def _within(self, region: Region, opaque: set[int]) -> bool:
+        """Is a region inside one of these modules?"""
+        around = (module for module in self._catalog.modules.values() if id(module) in opaque)
+        return any(region.module is inner for module in around for inner in module.modules())
+
+    def _trace(self, module: nn.Module) -> fx.Graph | str:
+        """The graph of a module's forward, or why there is none."""
+        if type(module).forward is nn.Module.forward:  # lists of modules have no forward
+            return f"{type(module).__name__} has no forward"
+        kept = [(m, dict(m.__dict__), {k: dict(m.__dict__[k]) for k in _TABLES}) for m in module.modules()]
+        try:
+            with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+                warnings.simplefilter("ignore")
+                return _Tracer(self._opaque).trace(module, concrete_args=_defaults(module))
+        except Exception as error:  # anything a forward may do with what is no tensor
+            text = str(error).strip().split("\n")[0].split(". ")[0]
+            return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        finally:
+            for m, attributes, tables in kept:  # a forward may have stored what it saw on its module
+                m.__dict__.clear()
+                m.__dict__.update(attributes)
+                for key, table in tables.items():
+                    m.__dict__[key].clear()
+                    m.__dict__[key].update(table)
+
+    def _count(self, region: Region) -> None:
+        """Enter in the catalog how often each module is called, and which parameters are used by themselves."""
+        for node in region.graph.nodes:
+            called = region.called(node)
+            if called is not None:
+                self._catalog.calls[id(called)] = self._catalog.calls.get(id(called), 0) + 1
+            elif node.op == "get_attr":
+                holder, _, attribute = str(node.target).rpartition(".")
+                value = getattr(region.module.get_submodule(holder), attribute, None)
+                self._catalog.touched[id(value)] = f"the forward of {region.name or type(region.module).__name__}"
+
+
+_TABLES = ("_parameters", "_buffers", "_modules")
+
+
+def _defaults(module: nn.Module) -> dict[str, Any] | None:
+    """The arguments of a forward that are taken at their defaults, for it may branch on them."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    plain = (bool, int, float, str, type(None))
+    return {p.name: p.default for p in parameters if isinstance(p.default, plain)} or None
+
+
+def _asserted(frame: FrameType | None) -> bool:
+    """Is the truth that is asked for, two calls up from this frame, that of an assert statement?"""
+    for _ in range(2):
+        frame = frame and frame.f_back
+    if frame is None:
+        return False
+    after = [i for i in dis.get_instructions(frame.f_code) if i.offset >= frame.f_lasti and i.opname != "CACHE"]
+    return any("ASSERTION" in i.opname or i.argval is AssertionError for i in after[1:3])

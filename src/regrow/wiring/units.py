@@ -1,0 +1,152 @@
+"""The hidden units of one layer, as a value: which entries of which parameters belong to each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .. import check
+from .place import Place, as_places, locate
+from .reading import KINDS, Reading, reading_of
+
+Spec = Place | tuple[str, int] | tuple[str, int, int]
+Specs = Spec | Sequence[Spec] | None
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Units:
+    """The n hidden units of one layer: what flows into each, what it passes on, and where its activation is read.
+
+    Args:
+        weight_in: incoming weights. Here and below one entry `(parameter name, dimension that indexes units)`, or
+            several; `(name, dimension, start)` where unit 0 begins at `start` (packed projections). Several rows form
+            one unit in a gated MLP.
+        bias: biases added to them; None for none.
+        norm: scale and shift, and running mean and variance, of the norms the unit passes through; None for none.
+        weight_out: outgoing weights, an entry for each layer that reads the units.
+        activation: name of the module whose output is the units' activation h, or "input of NAME", h being what the
+            module NAME receives. "values of NAME": the values of an `nn.MultiheadAttention` before they are mixed, for
+            it shows the mixed ones to nobody.
+        positions: how many columns of `weight_out` each unit owns, side by side: 1, or the number of positions of a
+            feature map that is flattened (convolution, pooling, flatten, linear).
+        axis: of the units in h. None: derived from the layer that reads h, or else the one that makes it: the channel
+            axis of a convolution, the last one otherwise.
+
+    After construction `weight_in`, `bias`, `norm` and `weight_out` are tuples of `Place`.
+
+    Raises:
+        TypeError, ValueError: for anything that is not of this form. Names and sizes are checked by `count`.
+
+    Example:
+        >>> import torch
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> units = Units(("0.weight", 0), ("0.bias", 0), None, ("2.weight", 1), "1")
+        >>> units
+        Units(0.weight -> 2.weight, h: output of 1)
+        >>> units.count(net)
+        8
+        >>> units.weight_out[0].per_unit(net[2].weight, 8).shape
+        torch.Size([8, 2])
+
+    Reference:
+        Hernandez-Garcia et al. 2025, section 2.
+    """
+
+    weight_in: tuple[Place, ...]
+    bias: tuple[Place, ...]
+    norm: tuple[Place, ...]
+    weight_out: tuple[Place, ...]
+    activation: str
+    positions: int
+    axis: int | None
+
+    def __init__(
+        self,
+        weight_in: Specs,
+        bias: Specs,
+        norm: Specs,
+        weight_out: Specs,
+        activation: str,
+        positions: int = 1,
+        axis: int | None = None,
+    ) -> None:
+        check.whole("positions", positions, 1, "columns of `weight_out` that each unit owns")
+        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
+            raise TypeError(f"`axis` must be a whole number or None; got {axis!r}")
+        if not isinstance(activation, str) or not activation:
+            raise TypeError(f"`activation` must be a module's name, or {KINDS[0]!r} and its name; got {activation!r}")
+        fields = {
+            "weight_in": as_places("weight_in", weight_in),
+            "bias": as_places("bias", bias),
+            "norm": as_places("norm", norm),
+            "weight_out": as_places("weight_out", weight_out, positions),
+            "activation": activation,
+            "positions": positions,
+            "axis": axis,
+        }
+        for name in ("weight_in", "weight_out"):
+            if not fields[name]:
+                raise ValueError(f"`{name}` must name at least one parameter: a unit has incoming and outgoing weights")
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """All of them: incoming, biases, norms, outgoing."""
+        return (*self.weight_in, *self.bias, *self.norm, *self.weight_out)
+
+    @property
+    def layer(self) -> str:
+        """A name of its own: that of the module with the first incoming weights, and where in it the units begin."""
+        name, _, start, *_ = self.weight_in[0]
+        return (name.rpartition(".")[0] or name) + (f"[{start}:]" if start else "")
+
+    def count(self, model: nn.Module) -> int:
+        """How many units there are, n; everything is checked against the model.
+
+        Args:
+            model: the model whose units these are, wrapped or not.
+
+        Returns:
+            n >= 1.
+
+        Raises:
+            ValueError: for an unknown name, a dimension that is not there, sizes that disagree, an unknown activation.
+        """
+        room: dict[Place, int] = {}
+        for place in self.places:
+            module, attribute = locate(model, place.name)
+            room[place] = place.count(getattr(module, attribute))
+        n = min(room.values())
+        for place, units in room.items():
+            if n % place.stride or (place.start is None and units != n):
+                small = min(room, key=lambda p: room[p])
+                raise ValueError(
+                    f"all entries of `Units` must hold the same units; dimension {place.dim} of {place.name!r} has "
+                    f"room for {units}, dimension {small.dim} of {small.name!r} for {n}: check them and `positions`"
+                )
+        reading_of(self, model, n)
+        return n
+
+    def reading(self, model: nn.Module) -> Reading:
+        """Where and how the activation h of the units is read."""
+        return reading_of(self, model, self.count(model))
+
+    def outgoing(self, tensors: Sequence[Tensor], n: int) -> Tensor:
+        """All outgoing weights, or their gradients, by unit.
+
+        Args:
+            tensors: one for each entry of `weight_out`, in order.
+            n: number of units.
+
+        Returns:
+            (n, fan-out over all consumers); a view where the memory layout allows.
+        """
+        parts = [place.per_unit(t, n) for place, t in zip(self.weight_out, tensors, strict=True)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def __repr__(self) -> str:
+        incoming, outgoing = (" + ".join(p.name for p in places) for places in (self.weight_in, self.weight_out))
+        where = self.activation if self.activation.startswith(KINDS) else f"output of {self.activation}"
+        return f"Units({incoming} -> {outgoing}, h: {where})"
