@@ -10,16 +10,13 @@ single large tensor.
 import argparse
 import json
 import os
-import platform
 import resource
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from timing import Rows, compare, tell
 from torch import Tensor, nn
 
 import regrow
@@ -28,27 +25,6 @@ from regrow.lab.nets import ViT
 
 EVERY = 128  # the paper's, for the ViT
 BATCH = 90
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def compare(ours: Callable[[], object], theirs: Callable[[], object], pairs: int) -> dict[str, float]:
-    """Median time of each side, and of the ratio of each interleaved pair, after one warm-up."""
-    ours(), theirs()
-    times = [(seconds(ours), seconds(theirs)) for _ in range(pairs)]
-    ratios = sorted(a / b for a, b in times)
-    return {
-        "ours_ms": 1e3 * statistics.median(a for a, _ in times),
-        "theirs_ms": 1e3 * statistics.median(b for _, b in times),
-        "ratio": statistics.median(ratios),
-        "ratio_low": ratios[len(ratios) // 4],
-        "ratio_high": ratios[-1 - len(ratios) // 4],
-        "pairs": pairs,
-    }
 
 
 def vit_with_gradients(zero_share: float) -> ViT:
@@ -74,7 +50,7 @@ def authors_step(parameters: list[Tensor], factor: float, prune: str, std: float
         flat[chosen] = torch.normal(0.0, std, (count,))
 
 
-def selection(pairs: int) -> dict[str, dict[str, float]]:
+def selection(pairs: int) -> Rows:
     model = vit_with_gradients(0.3)
     weights, grads = [w.detach() for w in model.parameters()], [w.grad for w in model.parameters()]
     utilities = [utility.gradient(w, g) for w, g in zip(weights, grads, strict=True)]
@@ -92,7 +68,7 @@ def selection(pairs: int) -> dict[str, dict[str, float]]:
         for u in utilities:
             u.flatten().argsort()
 
-    rows = {"threshold selection / p.add_(g) sweep": compare(threshold, sweep, max(pairs, 21))}
+    rows: Rows = {"threshold selection / p.add_(g) sweep": compare(threshold, sweep, max(pairs, 21))}
     for share in (0.01, 0.2, 0.5):
 
         def proportional(share: float = share) -> None:
@@ -104,8 +80,8 @@ def selection(pairs: int) -> dict[str, dict[str, float]]:
 
 
 @torch.no_grad()
-def whole_steps(pairs: int) -> dict[str, dict[str, float]]:
-    rows = {}
+def whole_steps(pairs: int) -> Rows:
+    rows: Rows = {}
     for prune in ("threshold", "proportional"):
         for share in (0.01, 0.5):
             factor = 1e-9 if prune == "threshold" else share
@@ -118,8 +94,8 @@ def whole_steps(pairs: int) -> dict[str, dict[str, float]]:
     return rows
 
 
-def against_training(pairs: int) -> dict[str, dict[str, float]]:
-    rows = {}
+def against_training(pairs: int) -> Rows:
+    rows: Rows = {}
     images, labels = torch.randn(BATCH, 3, 32, 32), torch.randint(100, (BATCH,))
     learner = ViT()
 
@@ -154,8 +130,8 @@ def memory_probe(prune: str, share: float) -> None:
     print(json.dumps({"rise_over_tensor": rise / (4 * n), "tensor_mib": 4 * n / 2**20}))
 
 
-def memory() -> dict[str, dict[str, float]]:
-    rows = {}
+def memory() -> Rows:
+    rows: Rows = {}
     for prune in ("threshold", "proportional"):
         for share in (0.01, 0.5):
             command = [sys.executable, __file__, "--memory-probe", prune, str(share)]
@@ -174,17 +150,9 @@ def main() -> None:
     torch.set_num_threads(1)
     if arguments.memory_probe:
         return memory_probe(arguments.memory_probe[0], float(arguments.memory_probe[1]))
-    machine = {
-        "python": platform.python_version(), "torch": torch.__version__, "regrow": regrow.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread", "date": time.strftime("%Y-%m-%d"),
-        "command": "python benchmarks/swr_step.py", "parameters": sum(w.numel() for w in ViT().parameters()),
-    }  # fmt: skip
     rows = selection(arguments.pairs) | whole_steps(arguments.pairs) | memory()
     rows |= against_training(arguments.forward_backward)
-    for name, row in rows.items():
-        print(f"{name:75s} " + "  ".join(f"{k} {v:.4g}" for k, v in row.items()))
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    tell(rows, "python benchmarks/swr_step.py", arguments.json)
 
 
 if __name__ == "__main__":

@@ -141,7 +141,11 @@ STATES = [
     (lambda s: s | {"step": "7"}, TypeError, "state_dict['step'] must be int; got str"),
     (lambda s: s | {"step": True}, TypeError, "state_dict['step'] must be int; got bool"),
     (lambda s: s | {"attempts": 0, "step": 3}, ValueError, "state_dict['attempts'] must be at least 3; got 0"),
-    (lambda s: s | {"tally": s["tally"] | {"past": torch.ones(2)}}, ValueError, "must hold 5 counts, int64; got torch.float32 of shape (2,)"),
+    (
+        lambda s: s | {"tally": s["tally"] | {"past": torch.ones(2)}},
+        ValueError,
+        "must hold 5 counts, int64; got torch.float32 of shape (2,)",
+    ),
     (lambda s: s | {"laws": 3}, TypeError, "state_dict['laws'] must be Mapping; got int"),
 ]
 

@@ -16,8 +16,8 @@ MAINTAINERS = {
     "swr-threshold": lambda model: regrow.SWR(model, every=1, factor=0.3),
     "swr-proportional": lambda model: regrow.SWR(model, every=1, factor=0.1, prune="proportional"),
     "shrink-perturb": lambda model: regrow.ShrinkPerturb(model, shrink=1e-3, noise_variance=1e-5),
-    "cbp": lambda model: regrow.ContinualBackprop(model, replacement_rate=0.05, maturity=2),
-    "cbp-average": lambda model: regrow.ContinualBackprop(model, replacement_rate=0.05, maturity=2, decay=0.9),
+    "cbp": lambda model: regrow.ContinualBackprop(model, replacement_rate=0.1, maturity=1),
+    "cbp-average": lambda model: regrow.ContinualBackprop(model, replacement_rate=0.1, maturity=1, decay=0.9),
     "redo": lambda model: regrow.ReDo(model, every=1, threshold=0.5),
 }
 

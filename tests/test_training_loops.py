@@ -242,10 +242,9 @@ def test_a_due_update_without_a_forward_pass_says_so(make):
     model = mlp()
     maintainer = make(model)
     backward(model, 0)
-    for _ in range(1):
-        maintainer.step()
+    maintainer.step()
     model.eval()
-    with pytest.raises(RuntimeError, match=r"is due and has seen no forward pass of '0', '3' since the last update: run the"):
+    with pytest.raises(RuntimeError, match="is due and has seen no forward pass of '0', '3' since"):
         for step in range(1, 12):
             backward(model, step)
             maintainer.step()

@@ -1,6 +1,7 @@
 """Keeps neural networks able to learn: renew the least useful weights or units, a few at a time."""
 
 from . import core, laws
+from .diagnose import diagnose
 from .laws import init_laws
 from .maintain import SWR, ContinualBackprop, ReDo, ShrinkPerturb
 from .nn import ReparamLayerNorm, reparametrize_layer_norms
@@ -18,6 +19,7 @@ __all__ = [
     "ShrinkPerturb",
     "Units",
     "core",
+    "diagnose",
     "find_units",
     "init_laws",
     "laws",

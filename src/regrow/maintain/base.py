@@ -186,7 +186,7 @@ class Maintainer(abc.ABC):
         new = type(self).__new__(type(self))
         memo[id(self)] = new
         for name, value in vars(self).items():
-            new.__dict__[name] = None if name == "_optimizer" else copy.deepcopy(value, memo)
+            setattr(new, name, None if name == "_optimizer" else copy.deepcopy(value, memo))
         new._attached = False
         return new
 

@@ -1,0 +1,6 @@
+"""Is a network losing its ability to learn? Measures of its hidden units, its weights and its gradient."""
+
+from .diagnose import diagnose
+from .ranks import effective_rank, rank99, stable_rank
+
+__all__ = ["diagnose", "effective_rank", "rank99", "stable_rank"]

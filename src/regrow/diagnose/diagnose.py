@@ -1,0 +1,179 @@
+"""Measures of a network's ability to learn."""
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import check
+from ..names import Entry, walk
+from ..wiring.place import find_module
+from .probe import Layer, Probe
+
+
+def diagnose(
+    model: nn.Module, inputs: Any, loss: Callable[[Any], Tensor] | None = None, dormant: float = 0.025
+) -> dict[str, float]:
+    """Measure how much of a network is still able to learn.
+
+    With h_i(x) the activation of hidden unit i for row x (an example; of a feature map or a sequence, an example at a
+    position), A the matrix of a layer's activations (a row for each x, a column for each unit), s_1 >= s_2 >= ... its
+    singular values and p_k = s_k / sum(s):
+
+        dead_units           share of units with h_i(x) = 0 for every x, or 1 for every x, or -1 for every x, exactly
+        dormant_units        share of units with mean_x |h_i| <= dormant * mean_j mean_x |h_j|, j over the layer
+        stable_rank          ||A||_F^2 / ||A||_2^2 = sum(s^2) / s_1^2
+        rank99               smallest k with s_1 + ... + s_k >= 0.99 * sum(s)
+        effective_rank       exp(-sum p_k log p_k)
+        weight_magnitude     mean |w| over all entries of all trainable parameters
+        gradient_magnitude   mean |dL/dw| over the same entries, 0 for those that L does not depend on; only with `loss`
+
+    A dead unit passes nothing on (0: ReLU, GELU, SiLU), or sits where tanh and sigmoid are flat in the model's
+    precision (1, -1). For ReLU networks this is the paper's measure. A sigmoid close to 0 is dormant, not dead.
+
+    Layers are those of `find_units`; where it finds none, the outputs of the activation modules. Each output of a
+    CReLU, [relu(z), relu(-z)], counts as a unit. Both shares are over the units of all layers; the three ranks are
+    those of the last hidden layer that the forward pass reaches, in the paper the third. Every measure is also
+    there for each layer by itself, as "key/layer", magnitudes for each module with parameters (a parameter of the model
+    itself under its own name). Layers that the inputs do not reach are left out.
+
+    A is never centred, and singular values are float64. Ranks of a layer that is 0 throughout are 0. A layer whose
+    activations are not all finite gives nan, and so do the shares over all layers then.
+
+    The model runs in evaluation mode, and nothing remains of it: modes, hooks, gradients, buffers of norms, torch's
+    generators and what maintainers have summed are as before. With several processes each measures its own inputs.
+
+    Args:
+        model: any module, wrapped or not.
+        inputs: examples, the same ones every time that measures are to be compared: a tensor, a tuple (or list) of
+            arguments or a mapping of named ones. A rank is at most the number of rows, so give many times more rows
+            than units: the paper takes 1,500 images for 100. Where each example has many positions, fewer do.
+        loss: from the model's output to one number, for `gradient_magnitude`; it may hold the targets. The whole
+            graph of the inputs is then kept until the gradient is there.
+        dormant: threshold of dormancy, in [0, 1].
+
+    Returns:
+        The measures over all layers, then layer by layer.
+
+    Raises:
+        TypeError: for a model, inputs or loss of another kind.
+        ValueError: for `dormant` out of range, inputs without an example, a model in which nothing can be measured,
+            a loss that is not one number or depends on no trainable parameter.
+
+    Example:
+        >>> import torch
+        >>> net = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+        >>> _ = torch.nn.init.constant_(net[0].bias[:1], -100.0)  # a unit that never fires
+        >>> measures = diagnose(net, torch.randn(200, 8), loss=lambda y: y.square().mean())
+        >>> measures["dead_units"], measures["rank99"], measures["dead_units/0"]
+        (0.25, 3.0, 0.25)
+        >>> sorted(key for key in measures if key.startswith("gradient"))
+        ['gradient_magnitude', 'gradient_magnitude/0', 'gradient_magnitude/2']
+
+    Reference:
+        dead_units, weight_magnitude, gradient_magnitude: Hernandez-Garcia et al. 2025, appendix C, which calls rank99
+        "stable rank". dormant_units: Sokar et al. 2023, section 3. stable_rank: Rudelson & Vershynin 2007.
+        rank99: Kumar et al. 2021, section 3. effective_rank: Roy & Vetterli 2007.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be a torch.nn.Module; got {type(model).__name__}")
+    if loss is not None and not callable(loss):
+        raise TypeError(f"`loss` must be a function of the model's output, or None; got {type(loss).__name__}")
+    dormant = check.number("dormant", dormant, 0, 1, "share of a layer's mean activation")
+    args, kwargs = _arguments(inputs)
+    inner = find_module(model, "") or model
+    entries = [entry for entry in walk(inner) if entry.parameter.requires_grad]
+    with _at_rest(inner), Probe(inner) as probe, torch.set_grad_enabled(loss is not None):
+        probe.watch(inputs)
+        output = inner(*args, **kwargs)
+        grads = None if loss is None else _gradients(loss(output), entries)
+    found = _activity(probe.reached(), dormant)
+    found |= _magnitude("weight_magnitude", entries, [entry.parameter for entry in entries])
+    if grads is not None:
+        found |= _magnitude("gradient_magnitude", entries, grads)
+    return dict(sorted(found.items(), key=lambda item: "/" in item[0]))  # stable: measures of the whole come first
+
+
+def _arguments(inputs: Any) -> tuple[tuple, dict[str, Any]]:
+    """What to call the model with."""
+    if isinstance(inputs, Tensor):
+        return (inputs,), {}
+    if isinstance(inputs, (tuple, list)):
+        return tuple(inputs), {}
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    raise TypeError(
+        "`inputs` must be a tensor, a tuple of the model's arguments or a dict of its named ones; "
+        f"got {type(inputs).__name__}"
+    )
+
+
+@contextmanager
+def _at_rest(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and nothing left of it: modes, torch's generators, torch's switches.
+
+    Modes are set module by module, for a `train` of the user's may do more than set them. Compiled code and torch's
+    fused kernel for transformer layers pass by the hooks, so both are off; so is autocast's cache: before torch 2.10
+    a weight cast without gradient stays there and cuts off the gradient of whatever uses it next.
+    """
+    training = [module for module in model.modules() if module.training]
+    devices = {t.device for t in chain(model.parameters(), model.buffers()) if t.is_cuda}
+    fused, cached = torch.backends.mha.get_fastpath_enabled(), torch.is_autocast_cache_enabled()
+    # Where the compiler is not loaded nothing is compiled, and loading it takes a second.
+    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+    try:
+        for module in training:
+            module.training = False
+        torch.backends.mha.set_fastpath_enabled(False)
+        torch.set_autocast_cache_enabled(False)
+        with torch.random.fork_rng(list(devices)), eager:
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        torch.set_autocast_cache_enabled(cached)
+        for module in training:
+            module.training = True
+
+
+def _gradients(value: Any, entries: Sequence[Entry]) -> Sequence[Tensor]:
+    """The gradient of the loss for each parameter; it goes to no `.grad`, nor to anything that waits for one."""
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"`loss` must return one number, a tensor of one entry; got {got}: end it with .mean()")
+    if not (value.requires_grad and entries):
+        raise ValueError("`loss` must depend on a trainable parameter; its gradient is cut off, or all are frozen")
+    parameters = [entry.parameter for entry in entries]
+    return torch.autograd.grad(value.sum(), parameters, allow_unused=True, materialize_grads=True)
+
+
+def _activity(layers: Mapping[str, Layer], threshold: float) -> dict[str, float]:
+    """Measures of activations, of the whole and layer by layer."""
+    found: dict[str, float] = {}
+    for key, chosen in {
+        "dead_units": {name: layer.dead() for name, layer in layers.items()},
+        "dormant_units": {name: layer.dormant(threshold) for name, layer in layers.items()},
+    }.items():
+        counts = {name: mask.sum().item() if layers[name].finite else math.nan for name, mask in chosen.items()}
+        found[key] = sum(counts.values()) / sum(mask.numel() for mask in chosen.values())
+        found |= {f"{key}/{name}": counts[name] / mask.numel() for name, mask in chosen.items()}
+    for name, layer in layers.items():
+        ranks = layer.ranks()
+        found |= ranks  # the last layer's stay
+        found |= {f"{key}/{name}": rank for key, rank in ranks.items()}
+    return found
+
+
+def _magnitude(key: str, entries: Sequence[Entry], tensors: Sequence[Tensor]) -> dict[str, float]:
+    """Mean |t| over all entries of all tensors, and module by module; nan over none."""
+    sums: dict[str, list[float]] = {key: [0.0, 0]}
+    for entry, tensor in zip(entries, tensors, strict=True):
+        total = torch.linalg.vector_norm(tensor.detach().to_dense(), 1, dtype=torch.float64).item()
+        for name in (key, f"{key}/{entry.name.rpartition('.')[0] or entry.name}"):
+            before, entries_before = sums.get(name, (0.0, 0))
+            sums[name] = [before + total, entries_before + tensor.numel()]
+    return {name: total / number if number else math.nan for name, (total, number) in sums.items()}
