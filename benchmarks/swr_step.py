@@ -117,7 +117,7 @@ def memory_probe(prune: str, share: float) -> None:
     torch.set_num_threads(1)
     n = 32_000_000
     model = nn.ParameterDict({"small": torch.zeros(10), "large": torch.zeros(n).uniform_(-1, 1)})
-    small, large = model.values()
+    small, large = model["small"], model["large"]
     small.grad, large.grad = torch.ones(10), torch.zeros(n).uniform_(-1, 1)
     large.grad[: int(share * n)] = 0
     laws = {"*": regrow.laws.Normal(0.0, 1.0)}

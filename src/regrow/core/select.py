@@ -4,12 +4,24 @@ Shapes: utility (*members, *entries); factor a float or of shape (*members). Eve
 A tensor whose utility holds a NaN selects nothing.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from ._eager import looking_is_free, selected
+from . import random
+from ._eager import looking_is_free
 from .utility import _wide
+
+Order = Tensor | Callable[[], Tensor]
+"""Ranks that break ties, of the shape of the utility; or a function that makes them."""
+
+
+def _same_shape(name: str, value: Tensor, utility: Tensor) -> None:
+    if value.shape != utility.shape:
+        shape = tuple(utility.shape)
+        raise ValueError(f"`{name}` must have the shape of `utility`, {shape}; got {tuple(value.shape)}")
 
 
 def _rows(x: Tensor, members: int) -> Tensor:
@@ -68,7 +80,7 @@ def proportional(
     members: int = 0,
     *,
     uniform: Tensor | None = None,
-    order: Tensor | None = None,
+    order: Order | None = None,
 ) -> Tensor:
     """Select the given share of entries, those of lowest utility.
 
@@ -80,8 +92,8 @@ def proportional(
         members: number of leading axes that index members.
         uniform: in [0, 1), of shape (*members): decides the Bernoulli part. None: k = floor(factor * n).
         order: of the shape of `utility`, any real type: of equal utilities the one of lower `order` goes first. Draw
-            it at random, or ties (half of all utilities on MNIST) fall to a fixed choice. None: a fixed scramble of
-            the entry indices, never their sequence.
+            it at random, or ties (half of all utilities on MNIST) fall to a fixed choice. A function that makes it is
+            called only where ties need it. None: a fixed scramble of the entry indices, never their sequence.
 
     Returns:
         bool of the shape of `utility`, with exactly k entries of each member selected.
@@ -97,8 +109,8 @@ def proportional(
     Reference:
         Hernandez-Garcia et al. 2025, section 2, "proportional pruning".
     """
-    if order is not None and order.shape != utility.shape:
-        raise ValueError(f"`order` must have the shape of `utility`, {tuple(utility.shape)}; got {tuple(order.shape)}")
+    if isinstance(order, Tensor):
+        _same_shape("order", order, utility)
     rows = _rows(_wide(utility), members)
     share = _per_member(factor, rows, members, "factor").double() * rows.shape[-1]
     # 0.29 * 100 is 28.999999999999996, and a factor may come rounded to float32.
@@ -106,11 +118,11 @@ def proportional(
     if uniform is not None:
         k = k + (_per_member(uniform, rows, members, "uniform") < share - k)
     k = torch.where(rows.sum(-1, keepdim=True).isnan(), 0, k).long()
-    return _lowest(rows, k, None if order is None else _rows(order, members)).reshape(utility.shape)
+    return _lowest(rows, k, lambda: _ranks(order, utility, members)).reshape(utility.shape)
 
 
 def eligible_lowest(
-    utility: Tensor, eligible: Tensor, count: int | Tensor, members: int = 0, *, order: Tensor | None = None
+    utility: Tensor, eligible: Tensor, count: int | Tensor, members: int = 0, *, order: Order | None = None
 ) -> Tensor:
     """Select the given number of entries of lowest utility among those that may be selected.
 
@@ -137,41 +149,49 @@ def eligible_lowest(
     Reference:
         Hernandez-Garcia et al. 2025, section 2, continual backpropagation.
     """
-    for name, value in (("eligible", eligible), ("order", order)):
-        if value is not None and value.shape != utility.shape:
-            shape = tuple(utility.shape)
-            raise ValueError(f"`{name}` must have the shape of `utility`, {shape}; got {tuple(value.shape)}")
+    _same_shape("eligible", eligible, utility)
     allowed = _rows(eligible, members)
     rows = _rows(_wide(utility), members).masked_fill(~allowed, torch.inf)
     k = torch.minimum(_per_member(count, rows, members, "count").long(), allowed.sum(-1, keepdim=True))
     k = torch.where(rows.isnan().any(-1, keepdim=True), 0, k)
     # An eligible entry of infinite utility ties with those that are not: they go last.
-    tie = _scramble(rows) if order is None else _rows(order, members)
+    tie = _ranks(order, utility, members)
     last = _largest(tie.dtype)
-    mask = _lowest(rows, k, torch.where(allowed, tie.clamp(max=last - 1), last))
+    mask = _lowest(rows, k, lambda: torch.where(allowed, tie.clamp(max=last - 1), last))
     return (mask & allowed).reshape(utility.shape)
 
 
-def _lowest(rows: Tensor, k: Tensor, order: Tensor | None) -> Tensor:
+def _lowest(rows: Tensor, k: Tensor, order: Callable[[], Tensor]) -> Tensor:
     """The k lowest of each row (k: (..., 1), 0 <= k <= n) as a mask; ties by `order`, then by place."""
     if rows.shape[-1] == 0:
         return torch.zeros_like(rows, dtype=torch.bool)
     cut = _kth(rows, k)
-    below, tied = rows < cut, rows == cut
-    room = k - below.sum(-1, keepdim=True)
+    tied = rows == cut
+    room = k - _count(rows < cut)
     eager = looking_is_free(rows) and looking_is_free(k)
-    if eager and bool((tied.sum(-1, keepdim=True) == room).all()):
-        return below | tied
-    if order is None:
-        order = _scramble(rows)
-    if eager and looking_is_free(order) and rows.dim() == 1:  # only the tied ones need ranking
-        cut = _kth(order.take(selected(tied)), room)
+    if eager and bool((_count(tied) == room).all()):
+        return rows <= cut
+    ranks = order()
+    if eager and looking_is_free(ranks) and rows.dim() == 1:  # only the tied ones need ranking
+        among, at = ranks.numpy()[tied.numpy()], max(int(room) - 1, 0)
+        among.partition(at)
+        last = torch.from_numpy(among[at : at + 1].copy())
+        del among
     else:
-        cut = _kth(torch.where(tied, order, _largest(order.dtype)), room)
-    first = tied & (order < cut)
-    last = tied & (order == cut)  # one entry, unless two share the same `order`
-    room = room - first.sum(-1, keepdim=True)
-    return below | first | (last & (last.cumsum(-1) <= room))
+        last = _kth(torch.where(tied, ranks, _largest(ranks.dtype)), room)
+    first, edge = (ranks < last).logical_and_(tied), (ranks == last).logical_and_(tied)
+    del ranks, tied  # as large as the tensor
+    room = room - _count(first)
+    if not (eager and bool((_count(edge) == room).all())):  # some share the same rank: by place
+        edge = edge & (edge.cumsum(-1) <= room)
+    return first.logical_or_(rows < cut).logical_or_(edge)
+
+
+def _count(mask: Tensor) -> Tensor:
+    """True entries of each row, (..., 1)."""
+    if mask.dim() == 1:
+        return torch.count_nonzero(mask).unsqueeze(0)  # `sum` would make an int64 copy of the mask first
+    return mask.sum(-1, keepdim=True)
 
 
 def _kth(rows: Tensor, k: Tensor) -> Tensor:
@@ -180,17 +200,21 @@ def _kth(rows: Tensor, k: Tensor) -> Tensor:
     if not (looking_is_free(rows) and looking_is_free(k)):
         return rows.sort(-1).values.gather(-1, at)
     # NumPy sorts and partitions values alone, with vector instructions: a tenth of the time of torch's sort on a CPU.
-    values = (rows.float() if rows.dtype == torch.bfloat16 else rows).detach().numpy()
+    values = rows.detach().numpy()
     if rows.dim() == 1:
         return torch.from_numpy(np.partition(values, int(at))[at.numpy()])
     return torch.from_numpy(np.sort(values, axis=-1)).gather(-1, at)
 
 
-def _scramble(rows: Tensor) -> Tensor:
-    from . import random
-
-    index = torch.arange(rows.shape[-1], device=rows.device)
-    return random.order(random.bits(0, index)).expand(rows.shape)
+def _ranks(order: Order | None, utility: Tensor, members: int) -> Tensor:
+    """The order as (*members, n); where none is given, a scramble of the entry indices."""
+    if order is None:
+        rows = _rows(utility, members)
+        index = torch.arange(rows.shape[-1], device=rows.device)
+        return random.order(random.bits(0, index)).expand(rows.shape)
+    order = order if isinstance(order, Tensor) else order()
+    _same_shape("order", order, utility)
+    return _rows(order.float() if order.dtype == torch.bfloat16 else order, members)  # NumPy has no bfloat16
 
 
 def _largest(dtype: torch.dtype) -> float | int:

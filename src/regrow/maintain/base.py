@@ -41,6 +41,7 @@ class Maintainer(abc.ABC):
         self._tally = Tally(check.flag("track_overlap", track_overlap))
         self._optimizer: Optimizer | None = None
         self._attached = False
+        self._recent: tuple[Any, list[Entry]] | None = None  # what `_entries` found, and what that depends on
 
     # What a method provides.
 
@@ -111,8 +112,13 @@ class Maintainer(abc.ABC):
         """The maintained parameters that are trainable now and, when attached, in the optimizer."""
         if self._cover.refresh():
             self._admit(self._cover.entries)
-        held = self._held()
-        return [e for e in self._maintained() if held is None or id(e.parameter) in held]
+            self._recent = None
+        groups = [g["params"] for g in self._optimizer.param_groups] if self._attached and self._optimizer else []
+        now = ([(id(p), len(p)) for p in groups], [e.parameter.requires_grad for e in self._cover.entries])
+        if self._recent is None or self._recent[0] != now:
+            held = self._held()
+            self._recent = now, [e for e in self._maintained() if held is None or id(e.parameter) in held]
+        return self._recent[1]
 
     def _maintained(self) -> list[Entry]:
         """The trainable parameters that this maintainer may change."""
@@ -186,7 +192,7 @@ class Maintainer(abc.ABC):
         new = type(self).__new__(type(self))
         memo[id(self)] = new
         for name, value in vars(self).items():
-            setattr(new, name, None if name == "_optimizer" else copy.deepcopy(value, memo))
+            setattr(new, name, None if name in ("_optimizer", "_recent") else copy.deepcopy(value, memo))
         new._attached = False
         return new
 

@@ -1,5 +1,7 @@
 """Which parameters does a maintainer look after?"""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
@@ -24,7 +26,8 @@ class Cover:
         if not isinstance(model, nn.Module):
             raise TypeError(f"`model` must be a torch.nn.Module; got {type(model).__name__}")
         self._model, self._only, self._skip = model, only, skip
-        self._identity: tuple[int, ...] = ()
+        self._dicts: list[dict[str, Any]] = []  # every module's parameters and children, as torch keeps them
+        self._identity: list[int] = []
         self.all: list[Entry] = []
         self.entries: list[Entry] = []
         quantised = _quantised_modules(model)
@@ -46,15 +49,19 @@ class Cover:
 
     def refresh(self) -> bool:
         """Look at the model again if any of its parameters is another object than before; True if so."""
-        identity = tuple(map(id, self._model.parameters()))
-        if identity == self._identity:
+        if self._identity and self._identity == self._present():
             return False
-        self._identity = identity
+        self._dicts = [part for m in self._model.modules() for part in (m._parameters, m._modules)]
+        self._identity = self._present()
         self.all = walk(self._model)
         self.entries = [e for e in self.all if self._chosen([h.name for h in (e, *e.aliases)])]
         for entry in self.entries:
             _refuse(entry)
         return True
+
+    def _present(self) -> list[int]:
+        # At every update: walking the modules afresh would take as long as a small network's update.
+        return [id(value) for part in self._dicts for value in part.values()]
 
     def trainable(self) -> list[Entry]:
         """Entries that require a gradient now."""

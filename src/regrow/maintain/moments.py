@@ -53,6 +53,6 @@ def clear(state: MutableMapping[str, Any], mask: Tensor, second: str = "mean") -
 
 def _mean_of_kept(value: Tensor, mask: Tensor) -> Tensor:
     wide = torch.float64 if value.dtype == torch.float64 else torch.float32
-    kept = mask.numel() - mask.sum()
+    kept = mask.numel() - torch.count_nonzero(mask)
     mean = torch.where(mask, 0, value).sum(dtype=wide) / kept
     return torch.where(kept > 0, mean, value.mean(dtype=wide))

@@ -156,7 +156,9 @@ class SWR(Renewer):
         if self._prune == "threshold":
             mask, spoilt = select.threshold(u, factor), ~u.sum().isfinite()
         else:
-            mask = select.proportional(u, factor, uniform=self._bernoulli(entry, step), order=self._order(entry, step))
+            mask = select.proportional(
+                u, factor, uniform=self._bernoulli(entry, step), order=lambda: self._order(entry, step)
+            )
             spoilt = u.sum().isnan()
         if candidates is not None:
             mask &= candidates

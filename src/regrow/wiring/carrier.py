@@ -116,7 +116,8 @@ class Carrier:
 def product(a: Carrier, b: Carrier, node: fx.Node) -> Carrier:
     """Units that lie alongside each other and become one."""
     runs = (Run(r.parts | s.parts, r.n, node, r.norms | s.norms) for r, s in zip(a.runs, b.runs, strict=True))
-    return replace(a, runs=tuple(runs), rank=a.rank or b.rank, doubt=a.doubt or b.doubt, single=a.single and b.single)
+    rank = a.rank if a.rank == b.rank else None
+    return replace(a, runs=tuple(runs), rank=rank, doubt=a.doubt or b.doubt, single=a.single and b.single)
 
 
 def concatenate(carriers: Sequence[Carrier], dim: Any, node: fx.Node) -> Carrier:
@@ -162,11 +163,10 @@ def flatten(c: Carrier, start: Any, end: Any) -> Carrier:
         return replace(c, rank=rank, axis=c.axis + (end - start))
     if end != -1 or (start < c.axis != -1 and not c.single) or c.flat and start != end:
         raise Stop("its positions are flattened in an order that mixes units")
-    if start == c.axis or c.single:
-        flat = c.flat or ("minor" if c.axis != -1 and not c.single else "")
-        flat = "major" if start < c.axis else flat
-    else:
+    if start < c.axis:
         flat = "major"
+    else:
+        flat = c.flat or ("minor" if c.axis < -1 and not c.single else "")
     return replace(c, rank=rank, axis=-1, flat=flat)
 
 
@@ -185,7 +185,8 @@ def transpose(c: Carrier, a: Any, b: Any) -> Carrier:
 
 def reduce(c: Carrier, dims: Any, keep: bool) -> Carrier:
     """A sum, mean or maximum over some dimensions."""
-    dims = [c.dim(d) for d in ([dims] if isinstance(dims, int) else dims or ())]
+    dims = [dims] if isinstance(dims, int) else dims
+    dims = [c.dim(d) for d in dims] if isinstance(dims, (list, tuple)) else []
     if not dims or c.axis in dims or c.flat:
         raise Stop("reduced over its units")
     later = [d for d in dims if d > c.axis]
@@ -200,10 +201,11 @@ def squeeze(c: Carrier, dims: Sequence[Any]) -> Carrier:
     """Dimensions of size 1 dropped: those after the axis, which are known to be."""
     if not c.single:
         raise Stop("squeezed, of unknown sizes")
+    rank = c.rank - len(dims) if c.rank and dims else None  # without `dims` earlier ones may go too
     dims = [c.dim(d) for d in dims] or list(range(c.axis + 1, 0))
     if any(d <= c.axis for d in dims):
         raise Stop("squeezed, of unknown sizes")
-    return replace(c, axis=c.axis + len(dims), rank=None if c.rank is None else c.rank - len(dims))
+    return replace(c, axis=c.axis + len(dims), rank=rank)
 
 
 def reshape(c: Carrier, sizes: Sequence[Any], same_batch: bool) -> Carrier:
@@ -214,13 +216,11 @@ def reshape(c: Carrier, sizes: Sequence[Any], same_batch: bool) -> Carrier:
         sizes: the new shape, numbers and nodes.
         same_batch: the first of them is the size of the first dimension.
     """
-    if c.axis == -1 and sizes[-1] == c.total and not c.flat:
+    if sizes and sizes[-1] == c.total and c.axis == -1 and not c.flat:
         return replace(c, rank=len(sizes))
     if len(sizes) != 2 or c.flat and c.axis != -1:
         raise Stop("reshaped")
     flat = flatten(c, 1, -1)
-    return (
-        flat
-        if same_batch
-        else replace(flat, doubt=f"reshaped to {tuple(map(str, sizes))}, which may mix examples: {ASK}")
-    )
+    if same_batch:
+        return flat
+    return replace(flat, doubt=f"reshaped to ({', '.join(map(str, sizes))}), which may mix examples: {ASK}")

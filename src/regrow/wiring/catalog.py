@@ -7,6 +7,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from ..names import walk
+from .ops import is_conv1d
 from .place import canonical, modules
 
 
@@ -45,6 +46,7 @@ class Dense:
 
 
 def join(*parts: str) -> str:
+    """A name from its parts, of which those of the root are empty."""
     return ".".join(part for part in parts if part)
 
 
@@ -85,7 +87,7 @@ class Catalog:
         if isinstance(module, _ConvNd) and kind.forward.__module__ == _ConvNd.__module__:
             out, into = (1, 0) if isinstance(module, _ConvTransposeNd) else (0, 1)
             return Dense(name, module, out, into, -1 - len(module.kernel_size))
-        if kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers."):
+        if is_conv1d(module):
             return Dense(name, module, 1, 0, -1)
         return None
 

@@ -58,7 +58,8 @@ def find_units(model: nn.Module, example_input: Any = None, kinds: str | Sequenc
     through weights of its own. So residual streams, outputs, and tied or shared weights hold none.
 
     The forward is followed by torch.fx; where it cannot be, its parts are, each on its own and taken to be called as a
-    whole. Images are taken to come in batches. `nn.TransformerEncoderLayer` and `nn.TransformerDecoderLayer` are known
+    whole. Images are taken to come in batches, and a norm of channels that follows a linear layer to see (batch,
+    features), where no example shows otherwise. `nn.TransformerEncoderLayer` and `nn.TransformerDecoderLayer` are known
     by their structure, and so is attention: torch's, this package's, and that of GPT-2, Llama, Mistral, Qwen2 and ViT
     of Hugging Face.
 

@@ -26,11 +26,13 @@ def units_of(flow: Flow, catalog: Catalog, reasons: dict[str, str]) -> list[Unit
     for use in flow.uses:
         groups.setdefault(use.run.parts, []).append(use)
     _drop_torn(groups, reasons)
+    for parts, uses in groups.items():
+        if len({use.run.act for use in uses}) > 1:
+            different = "its readers see it through different activations"
+            reasons |= dict.fromkeys((part.layer.name for part in parts), different)
     found = []
     for parts, uses in groups.items():
         names = [part.layer.name for part in parts]
-        if len({use.run.act for use in uses}) > 1:
-            reasons |= dict.fromkeys(names, "its readers see it through different activations")
         stopped = next((name for name in names if name in reasons), None)
         if stopped is None:
             found.append(_units(flow, catalog, parts, uses))
@@ -90,7 +92,7 @@ def _activation(flow: Flow, catalog: Catalog, use: Use) -> tuple[str, int]:
             if _plain(c) or any(run.parts == parts for run in c.runs) and catalog.dense(module) is not None:
                 return f"input of {catalog.name(module)}", c.axis
         c = flow.value[node]
-        if isinstance(c, Carrier) and any(run.parts == parts for run in c.runs):
+        if isinstance(c, Carrier) and any(run.parts == parts and run.act is act for run in c.runs):
             reached[node] = c
     raise AssertionError(f"no module reads {use.place.name!r}")
 

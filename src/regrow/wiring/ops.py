@@ -68,6 +68,11 @@ def is_linear(module: nn.Module) -> bool:
     return type(module) in _LINEAR_MODULES
 
 
+def is_conv1d(module: nn.Module) -> bool:
+    """Hugging Face's linear layer that holds its weight as (in, out)."""
+    return type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers.")
+
+
 def keeps_batch(module: nn.Module) -> bool:
     """A module that leaves the first dimension alone, of those through which units may pass."""
     kinds = (*POOL_MODULES, *RESIZING_MODULES, *LAYER_NORMS, *CHANNEL_NORMS, nn.PReLU)

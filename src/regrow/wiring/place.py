@@ -189,7 +189,7 @@ def _inner(module: nn.Module) -> nn.Module:
     """What a wrapper wraps."""
     for child in ("_orig_mod", "module"):
         if child in module._modules and _is_wrapper(module, child):
-            return _inner(module.get_submodule(child))
+            return _inner(module._modules[child])  # type: ignore[arg-type]
     return module
 
 

@@ -8,7 +8,7 @@ from torch import fx, nn
 
 from . import carrier, ops
 from .carrier import Carrier, Stop
-from .catalog import Catalog
+from .catalog import Catalog, join
 
 Pieces = tuple[Carrier, ...]
 
@@ -132,7 +132,7 @@ def _normed(c: Carrier, node: fx.Node, module: nn.Module, catalog: Catalog) -> C
     else:
         dim, c = 0, _channels_second(c, name, module)
     for key, tensor in tensors.items():
-        c = c.normed(f"{name}.{key}" if name else key, dim, tensor.shape[dim])
+        c = c.normed(join(name, key), dim, tensor.shape[dim])
     return c
 
 

@@ -13,7 +13,7 @@ from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from .catalog import Catalog
-from .ops import CHANNEL_NORMS, LAYER_NORMS
+from .ops import CHANNEL_NORMS, LAYER_NORMS, is_conv1d
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class _Tracer(fx.Tracer):
             super().is_leaf_module(m, module_qualified_name)
             or id(m) in self._opaque
             or isinstance(m, kinds)
-            or type(m).__name__ == "Conv1D"
+            or is_conv1d(m)
         )
 
     def call_module(self, m: nn.Module, forward: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -112,7 +112,8 @@ class Regions:
         """The graph of a module's forward, or why there is none."""
         if type(module).forward is nn.Module.forward:  # lists of modules have no forward
             return f"{type(module).__name__} has no forward"
-        kept = [(m, dict(m.__dict__), {k: dict(m.__dict__[k]) for k in _TABLES}) for m in module.modules()]
+        plain = [m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
+        kept = [(m, dict(m.__dict__), {key: dict(m.__dict__[key]) for key in _TABLES}) for m in plain]
         try:
             with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
                 warnings.simplefilter("ignore")

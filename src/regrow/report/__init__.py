@@ -1,0 +1,1 @@
+"""Figures and tables. Needs the packages of `regrow[lab]`."""

@@ -1,0 +1,36 @@
+"""What the reader is shown runs: every Python block of the README, in order in one namespace, and every example."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_readme_blocks_run() -> None:
+    namespace: dict[str, object] = {"__name__": "readme"}
+    for block in BLOCKS:
+        exec(compile(block, "README.md", "exec"), namespace)
+    assert namespace["model"] is not None
+
+
+def test_readme_links_lead_somewhere() -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text())
+    missing = [target for target in targets if not (ROOT / target).exists()]
+    assert targets and not missing, missing
+
+
+@pytest.mark.parametrize(("example", "ends"), [("drop_in", "'renewals': 8,")])
+def test_examples_run(example: str, ends: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", ROOT / "examples" / f"{example}.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ends in done.stdout.splitlines()[-1]
+
+
+def test_no_example_is_left_out() -> None:
+    assert [path.stem for path in ROOT.glob("examples/*.py")] == ["drop_in"]
