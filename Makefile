@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One thread a process: the networks are small, and two processes share two cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench docs
 demo: $(VENV)/.installed
 	$(BIN)/regrow demo
 
@@ -20,7 +20,14 @@ lint: $(VENV)/.installed
 bench: $(VENV)/.installed
 	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[lab,dev]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@

@@ -6,16 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from pages import run
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
 
 
 def test_readme_blocks_run() -> None:
-    namespace: dict[str, object] = {"__name__": "readme"}
-    for block in BLOCKS:
-        exec(compile(block, "README.md", "exec"), namespace)
-    assert namespace["model"] is not None
+    assert run(ROOT / "README.md")["model"] is not None
 
 
 def test_readme_links_lead_somewhere() -> None:

@@ -24,6 +24,7 @@ def check_model(case: Callable[[], Case], kinds: tuple[str, ...]) -> None:
     model, args = prepared(case)
     found = find_units(model, kinds=kinds)
     assert find_units(model, args, kinds) == found
+    assert len({units.layer for units in found}) == len(found)
     hold_statistics(model, found)
     check_apart(model, found)
     for units in found:

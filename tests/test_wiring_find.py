@@ -268,6 +268,13 @@ NEVER = {
     "read by recurrence": (
         lambda m, x: m.r(F.relu(m.a(x))), {"r": nn.LSTM(6, 6)}, {"a": "read by 'r' (LSTM), unknown here"}, [],
     ),
+    "squeezed, unknown": (
+        lambda m, x: m.m2(F.relu(m.k(x)).squeeze()), {"k": nn.Conv2d(3, 4, 3), "m2": nn.Linear(4, 2)},
+        {"k": "squeezed, of unknown sizes"}, [],
+    ),
+    "flattened from somewhere": (
+        lambda m, x: m.b(F.relu(m.a(x)).flatten(x.size(0))), {}, {"a": "a dimension is computed in the forward"}, [],
+    ),
     "in-place addition": (
         lambda m, x: m.b(F.relu(m.a(x)).add_(x)), {}, {"a": "added to another tensor, as in a residual stream"}, [],
     ),

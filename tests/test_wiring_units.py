@@ -225,6 +225,21 @@ def test_a_sum_that_half_precision_could_not_hold() -> None:
     assert total.tolist() == [409600.0, 409600.0] and count == 4096
 
 
+def test_large_activations_are_summed_in_pieces() -> None:
+    """More than a core's cache holds, in batches that do not divide, and in layouts that cannot be cut."""
+    for shape, axis, n in (
+        ((37, 9001), -1, 9001),
+        ((41, 6, 43, 29), -3, 6),
+        ((300_000,), -1, 300_000),
+        ((7, 90_000), -1, 9000),
+    ):
+        h = torch.randn(shape)
+        total, count = Reading(nn.Identity(), "act", "output", n, axis).sum_abs(h)
+        expected = h.double().abs().movedim(axis, -1).reshape(-1, n, shape[axis] // n).sum((0, 2))
+        assert count == h.numel() // n
+        torch.testing.assert_close(total.double(), expected, rtol=1e-5, atol=1e-4)
+
+
 def test_an_axis_that_does_not_hold_the_units() -> None:
     reading = Reading(nn.Identity(), "act", "output", 6, -1)
     for h in (torch.randn(6, 5), torch.randn(5, 7), torch.randn(5, 4)):

@@ -1,5 +1,8 @@
 """Keeps neural networks able to learn: renew the least useful weights or units, a few at a time."""
 
+import importlib
+from types import ModuleType
+
 from . import core, laws
 from .diagnose import diagnose
 from .laws import init_laws
@@ -25,3 +28,10 @@ __all__ = [
     "laws",
     "reparametrize_layer_norms",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """The laboratory, loaded on first use: the library does without it."""
+    if name == "lab":
+        return importlib.import_module(".lab", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

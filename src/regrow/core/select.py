@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import random
-from ._eager import looking_is_free
+from ._eager import compare, count, looking_is_free
 from .utility import _wide
 
 Order = Tensor | Callable[[], Tensor]
@@ -70,8 +70,10 @@ def threshold(utility: Tensor, factor: float | Tensor, members: int = 0) -> Tens
     """
     rows = _rows(_wide(utility), members)
     mean = rows.mean(-1, keepdim=True)
-    limit = mean * _per_member(factor, rows, members, "factor").to(mean.dtype)
-    return (rows <= torch.where(mean.isfinite(), limit, torch.nan)).reshape(utility.shape)
+    if isinstance(factor, Tensor):
+        factor = _per_member(factor, rows, members, "factor").to(mean.dtype)
+    limit = mean * factor + (mean - mean)  # NaN, which nothing is at most, unless the mean is finite
+    return compare(np.less_equal, rows, limit).view(utility.shape)
 
 
 def proportional(
@@ -166,11 +168,11 @@ def _lowest(rows: Tensor, k: Tensor, order: Callable[[], Tensor]) -> Tensor:
     if rows.shape[-1] == 0:
         return torch.zeros_like(rows, dtype=torch.bool)
     cut = _kth(rows, k)
-    tied = rows == cut
-    room = k - _count(rows < cut)
+    tied = compare(np.equal, rows, cut)
+    room = k - _count(compare(np.less, rows, cut))
     eager = looking_is_free(rows) and looking_is_free(k)
     if eager and bool((_count(tied) == room).all()):
-        return rows <= cut
+        return compare(np.less_equal, rows, cut)
     ranks = order()
     if eager and looking_is_free(ranks) and rows.dim() == 1:  # only the tied ones need ranking
         among, at = ranks.numpy()[tied.numpy()], max(int(room) - 1, 0)
@@ -179,18 +181,19 @@ def _lowest(rows: Tensor, k: Tensor, order: Callable[[], Tensor]) -> Tensor:
         del among
     else:
         last = _kth(torch.where(tied, ranks, _largest(ranks.dtype)), room)
-    first, edge = (ranks < last).logical_and_(tied), (ranks == last).logical_and_(tied)
+    first = compare(np.less, ranks, last).logical_and_(tied)
+    edge = compare(np.equal, ranks, last).logical_and_(tied)
     del ranks, tied  # as large as the tensor
     room = room - _count(first)
     if not (eager and bool((_count(edge) == room).all())):  # some share the same rank: by place
         edge = edge & (edge.cumsum(-1) <= room)
-    return first.logical_or_(rows < cut).logical_or_(edge)
+    return first.logical_or_(compare(np.less, rows, cut)).logical_or_(edge)
 
 
 def _count(mask: Tensor) -> Tensor:
     """True entries of each row, (..., 1)."""
     if mask.dim() == 1:
-        return torch.count_nonzero(mask).unsqueeze(0)  # `sum` would make an int64 copy of the mask first
+        return count(mask).unsqueeze(0)  # `sum` would make an int64 copy of the mask first
     return mask.sum(-1, keepdim=True)
 
 
@@ -202,6 +205,9 @@ def _kth(rows: Tensor, k: Tensor) -> Tensor:
     # NumPy sorts and partitions values alone, with vector instructions: a tenth of the time of torch's sort on a CPU.
     values = rows.detach().numpy()
     if rows.dim() == 1:
+        # Many equal values, as the zeros on MNIST, slow a partition down; whether the cut is one of them is soon known.
+        if int(at) < values.size - np.count_nonzero(values) and not (values < 0).any():
+            return rows.new_zeros(1)
         return torch.from_numpy(np.partition(values, int(at))[at.numpy()])
     return torch.from_numpy(np.sort(values, axis=-1)).gather(-1, at)
 

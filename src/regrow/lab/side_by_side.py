@@ -20,7 +20,8 @@ class SideBySide(nn.ModuleDict):
     forward and backward see one tensor of M weight matrices, an optimizer or a maintainer sees slices of it, which
     share its memory, gradients included. A group is one slice, with an axis of networks in front: `nets["l2"]` is a
     `ParameterDict` of `fc1_weight`, `fc1_bias`, … A group named in `apart` stays a list of networks, each with
-    parameters of its own, as a maintainer needs that decides within each tensor.
+    parameters of its own, as a maintainer needs that decides within each tensor. Each of these also passes its hidden
+    activations through its own norm modules where anyone has hooked them, as unit methods do.
 
     Do not move, copy or cast it: that would part the slices from the stack.
 
@@ -46,6 +47,8 @@ class SideBySide(nn.ModuleDict):
             {name: nn.ModuleList(nets) if name in apart else nn.ParameterDict() for name, nets in groups.items()}
         )
         self._layers = [(self._stack(groups, layer, "weight"), self._stack(groups, layer, "bias")) for layer in _LAYERS]
+        networks = [(name, net) for name, nets in groups.items() for net in nets]
+        self._apart = [(place, net) for place, (name, net) in enumerate(networks) if name in apart]
 
     def _stack(self, groups: Mapping[str, Sequence[MLP]], layer: str, kind: str) -> Tensor:
         """One leaf tensor of which the parameters become the slices, their gradients slices of its gradient."""
@@ -70,8 +73,19 @@ class SideBySide(nn.ModuleDict):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (M, O, B) of inputs (M, P, B), networks in the order of the groups."""
         for i, (weight, bias) in enumerate(self._layers):
-            x = torch.baddbmm(bias, weight, x if i == 0 else x.relu())
+            if i > 0:
+                x = x.relu()
+                self._show(f"norm{i}", x)
+            x = torch.baddbmm(bias, weight, x)
         return x
+
+    def _show(self, norm: str, h: Tensor) -> None:
+        """Let each network that is apart see its own activations (B, O)."""
+        watched = [(place, module) for place, net in self._apart if (module := getattr(net, norm))._forward_pre_hooks]
+        if watched:
+            activations = h.detach().mT.unbind(0)
+            for place, module in watched:
+                module(activations[place])
 
     def zero_grad(self, set_to_none: bool = False) -> None:
         """Zero all gradients in place; None would part them from the stack."""

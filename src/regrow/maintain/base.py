@@ -202,7 +202,8 @@ class Maintainer(abc.ABC):
     def preview(self) -> dict[str, Tensor]:
         """What the next update would renew, from the weights, gradients and activations of now. Changes nothing.
 
-        SWR and ReDo answer as if a renewal were due; continual backpropagation by its schedule.
+        SWR and ReDo answer as if a renewal were due; continual backpropagation by its schedule. Unit methods add up
+        activations over ranks, so every rank must call it, and need a watched pass: one before an update that is due.
 
         Returns:
             A bool mask of the parameter's shape for each parameter, by canonical name.
@@ -214,9 +215,9 @@ class Maintainer(abc.ABC):
         """Counts that show whether it fires; reading them waits for the device.
 
         Returns:
-            `steps` (updates counted), `renewals` (firings that did anything), `renewed_total` and `renewed_last`
-            (entries), `share_last` (of the entries looked at), `zero_share_last` (share of the renewed whose utility
-            was exactly 0), `mature_units`, `skipped_no_grad` and `skipped_nan` (tensors left out), and with
+            `steps` (updates counted), `renewals` (firings), `renewed_total` and `renewed_last` (entries; of the unit
+            methods, units), `share_last` (of all looked at), `zero_share_last` (share of the renewed whose utility was
+            exactly 0), `mature_units`, `skipped_no_grad` and `skipped_nan` (tensors left out), and with
             `track_overlap=True` `overlap_last` (share of the renewed that the renewal before renewed as well).
         """
         return {"steps": self._clock.steps, "mature_units": 0} | self._tally.report()

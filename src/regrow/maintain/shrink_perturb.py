@@ -1,7 +1,7 @@
 """Shrink and perturb (Ash & Adams 2020); with shrink alone, the L2 baseline of Hernandez-Garcia et al. 2025."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -86,16 +86,32 @@ class ShrinkPerturb(Maintainer):
         # torch's own normals take a third of the time of counted ones, and noise is drawn at each update: where the
         # weights are on a CPU, a generator seeded anew at every step gives them, still without state to keep.
         self._generator.manual_seed(key)
-        for entry in self._entries():
-            w = entry.parameter
-            if w.device.type == "cpu":
-                z = torch.empty(w.shape, dtype=_wide(w)).normal_(generator=self._generator)
+        for number, part in enumerate(_parts([entry.parameter for entry in self._entries()])):
+            sizes, device = [w.numel() for w in part], part[0].device
+            if device.type == "cpu":
+                z = torch.empty(sum(sizes), dtype=_wide(part[0])).normal_(generator=self._generator)
             else:
-                z = random.field(random.key(key, entry.name), w.shape, _standard_normal, w.device)
-            w.add_(z, alpha=std) if found_inf is None else w.add_(z * (std * _taken(found_inf, w)))
+                z = random.field(random.key(key, number), torch.Size([sum(sizes)]), _standard_normal, device)
+            z.mul_(std if found_inf is None else std * _taken(found_inf, z))
+            noise = [piece.view(w.shape) for piece, w in zip(z.split(sizes), part, strict=True)]
+            torch._foreach_add_(part, noise)  # type: ignore[reportPrivateImportUsage]
 
     def _masks(self) -> dict[str, Tensor]:
         return {entry.name: torch.ones_like(entry.parameter, dtype=torch.bool) for entry in self._entries()}
+
+
+def _parts(weights: list[Tensor], size: int = 1 << 18) -> Iterator[list[Tensor]]:
+    """Neighbours of one device and type, of about `size` entries together: small tensors cost a call each otherwise."""
+    part: list[Tensor] = []
+    total = 0
+    for w in weights:
+        total += w.numel()
+        if part and (total > size or w.device != part[0].device or w.dtype != part[0].dtype):
+            yield part
+            part, total = [], w.numel()
+        part.append(w)
+    if part:
+        yield part
 
 
 def _taken(found_inf: Tensor, w: Tensor) -> Tensor:

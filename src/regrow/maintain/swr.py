@@ -4,12 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .. import check
 from ..core import random, select, utility
+from ..core._eager import compare, count
 from ..laws import Constant, Law
 from ..names import Entry
 from .renewer import Renewer
@@ -162,7 +164,7 @@ class SWR(Renewer):
             spoilt = u.sum().isnan()
         if candidates is not None:
             mask &= candidates
-        return mask, torch.count_nonzero(mask & (u == 0)), spoilt
+        return mask, count(mask & compare(np.equal, u, u.new_zeros(()))), spoilt
 
     def _utility_of(self, entry: Entry, step: int) -> Tensor:
         w = entry.parameter

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core._eager import count
+
 _BIT = tuple(1 << i for i in range(8))
 
 
@@ -43,7 +45,7 @@ class Tally:
         """
         overlap = self._compare(name, mask) if self.track_overlap else torch.zeros_like(zero)
         entries = torch.full_like(zero, mask.numel())
-        self._last.append(torch.stack([torch.count_nonzero(mask), entries, zero, overlap, nan.to(zero.dtype)]))
+        self._last.append(torch.stack([count(mask), entries, zero, overlap, nan.to(zero.dtype)]))
 
     def _compare(self, name: str, mask: Tensor) -> Tensor:
         """Number of entries renewed both now and last time; remembers the mask, eight entries a byte."""

@@ -193,5 +193,5 @@ class UnitRenewer(Renewer):
 
 _NO_FORWARD = (
     "{name} is due and has seen no forward pass of {layers} since the last update: run the model in training mode with "
-    "gradients enabled before optimizer.step()"
+    "gradients enabled before optimizer.step() (and call preview() between the two)"
 )

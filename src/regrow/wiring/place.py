@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import check
-from ..names import _descend, _is_wrapper
+from ..names import descend, is_wrapper
 
 
 class Place(NamedTuple):
@@ -188,14 +188,14 @@ def find_module(model: nn.Module, name: str) -> nn.Module | None:
 def _inner(module: nn.Module) -> nn.Module:
     """What a wrapper wraps."""
     for child in ("_orig_mod", "module"):
-        if child in module._modules and _is_wrapper(module, child):
+        if child in module._modules and is_wrapper(module, child):
             return _inner(module._modules[child])  # type: ignore[arg-type]
     return module
 
 
 def canonical(model: nn.Module, path: str) -> str:
     """The canonical name of the module at a path of attributes."""
-    *_, (components, _) = _descend(model, path.split(".") if path else [])
+    *_, (components, _) = descend(model, path.split(".") if path else [])
     return ".".join(components)
 
 

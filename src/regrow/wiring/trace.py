@@ -110,6 +110,8 @@ class Regions:
 
     def _trace(self, module: nn.Module) -> fx.Graph | str:
         """The graph of a module's forward, or why there is none."""
+        if isinstance(module, torch.jit.ScriptModule):
+            return "it is a script"
         if type(module).forward is nn.Module.forward:  # lists of modules have no forward
             return f"{type(module).__name__} has no forward"
         plain = [m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
@@ -157,5 +159,8 @@ def _asserted(frame: FrameType | None) -> bool:
         frame = frame and frame.f_back
     if frame is None:
         return False
-    after = [i for i in dis.get_instructions(frame.f_code) if i.offset >= frame.f_lasti and i.opname != "CACHE"]
-    return any("ASSERTION" in i.opname or i.argval is AssertionError for i in after[1:3])
+    idle = ("CACHE", "COMPARE_OP", "NOT_TAKEN", "TO_BOOL")
+    after = (i for i in dis.get_instructions(frame.f_code) if i.offset >= frame.f_lasti and i.opname not in idle)
+    jump, target = next(after), next(after, None)  # an assert jumps over its error if the condition holds
+    raises = target is not None and (target.opname == "LOAD_ASSERTION_ERROR" or target.argval is AssertionError)
+    return raises and "IF_TRUE" in jump.opname

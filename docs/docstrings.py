@@ -1,0 +1,30 @@
+"""How the docstrings of the package reach the pages: "Example:" as code, all else as it stands."""
+
+import re
+from typing import Any
+
+import griffe
+
+_SECTION = re.compile(r"^(Args|Returns|Raises|Reference):$")
+_EXAMPLE = "Example:\n"
+
+
+class Docstrings(griffe.Extension):
+    """Changes that the parser of Google style and Markdown ask for."""
+
+    def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        if obj.docstring is not None:
+            text, example, code = obj.docstring.value.partition(_EXAMPLE)
+            code, reference, rest = code.partition("\nReference:\n")
+            obj.docstring.value = _literal(text) + example.replace("Example", "Examples") + code + reference + rest
+
+
+def _literal(text: str) -> str:
+    """Text in which Markdown finds no emphasis and no quotation."""
+    lines, in_section = [], False
+    for line in text.split("\n"):
+        in_section = in_section or _SECTION.match(line) is not None
+        equation = not in_section and line.startswith("    ")
+        parts = [line] if equation else re.split(r"(`[^`]*`)", line)
+        lines.append("".join(p if equation or p.startswith("`") else re.sub(r"[*>]", r"\\\g<0>", p) for p in parts))
+    return "\n".join(lines)
