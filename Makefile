@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/regrow demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check

@@ -278,3 +278,22 @@ def test_state_is_of_the_order_of_units():
         train_on.step()
         cbp.step()
     assert entries(cbp.state_dict()) < 5 * 200
+
+
+@pytest.mark.parametrize("method", ["cbp", "redo"])
+def test_a_layer_that_is_replaced_is_maintained_from_then_on(method):
+    """A head that grows at a task boundary: no update in between fails, and its column is among the outgoing ones."""
+    model = mlp()
+    if method == "cbp":
+        kept = regrow.ContinualBackprop(model, replacement_rate=0.2, maturity=0, seed=0)
+    else:
+        kept = regrow.ReDo(model, every=1, threshold=0.9, seed=0)
+    train(model, torch.optim.SGD(model.parameters(), lr=0.1), range(3), kept.step)
+    torch.manual_seed(1)
+    model[5] = nn.Linear(12, 30)
+    opt = torch.optim.SGD(model.parameters(), lr=0.0)
+    train(model, opt, range(1), kept.step)
+    before = model[5].weight.detach().clone()
+    train(model, opt, range(3), kept.step)
+    changed = (model[5].weight != before).all(0)
+    assert changed.any() and (model[5].weight[:, changed] == 0).all()

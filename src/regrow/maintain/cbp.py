@@ -122,13 +122,14 @@ class ContinualBackprop(UnitRenewer):
             self._average[layer.name] = torch.zeros(layer.n, device=device)
             if not self.off:
                 schedule.run_ahead()
+        self._look_ahead()
 
     # The step loop.
 
     def _observe(self, found_inf: Tensor | None) -> None:
         if self._decay == 0:
             return
-        layers = [layer for layer in self._ready() if layer.watch.fresh or not layer.watch.wanted]
+        layers = [y for y in self._ready_and_watched() if y.watch.fresh or not self._reads_activations]
         for layer, new in zip(layers, self._averaged(layers), strict=True):
             if new is not None and found_inf is not None:
                 new = torch.where(found_inf.to(new.device) != 0, self._average[layer.name].to(new.device), new)
@@ -144,16 +145,13 @@ class ContinualBackprop(UnitRenewer):
         ]  # fmt: skip
 
     def _due(self) -> bool:
-        return self._clock.reached(min(schedule.step for schedule in self._schedules.values()))
+        return self._clock.reached(self._next)
 
     def _settle(self) -> None:
-        soon = self._clock.at_most + 1
-        near = [
-            layer
-            for layer in self._layers.values()
-            if not self.off and (self._decay > 0 or self._count_at(layer, soon, at_latest=True))
-        ]
-        self._watch(near)
+        soon, layers = self._clock.at_most + 1, list(self._layers.values())
+        if self.off or (self._decay == 0 and soon < self._next):
+            layers = []
+        self._watch([y for y in layers if self._decay > 0 or self._count_at(y, soon, at_latest=True)])
 
     def _count_at(self, layer: Layer, step: int, at_latest: bool = False) -> int:
         """How many units of a layer to replace at an update (or, perhaps, by then)."""
@@ -162,7 +160,7 @@ class ContinualBackprop(UnitRenewer):
 
     def _fire(self, found_inf: Tensor | None) -> None:
         step = self._clock.steps
-        layers = [layer for layer in self._ready() if self._count_at(layer, step)]
+        layers = [layer for layer in self._ready_and_watched() if self._count_at(layer, step)]
         utilities = self._utilities(layers)  # refuses an update without a forward pass
         if self._decay > 0:
             pairs = zip(layers, utilities, strict=True)
@@ -182,6 +180,11 @@ class ContinualBackprop(UnitRenewer):
         for schedule in self._schedules.values():
             if schedule.step <= step:
                 schedule.run_ahead()
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Note the first update at which a schedule has something to say."""
+        self._next = min(schedule.step for schedule in self._schedules.values())
 
     def _choose(
         self, layers: list[Layer], utilities: list[Tensor | None], step: int
@@ -229,6 +232,7 @@ class ContinualBackprop(UnitRenewer):
         for name, (born, average, schedule) in read.items():
             self._born[name], self._average[name] = born.clone(), average.clone()
             self._schedules[name].load_state_dict(schedule)
+        self._look_ahead()
 
     def _read_layer(self, layers: Mapping[str, Any], name: str) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """The stored state of one layer, checked."""

@@ -100,7 +100,7 @@ class ReDo(UnitRenewer):
         self._watch(list(self._layers.values()) if may_be_due else [])
 
     def _fire(self, found_inf: Tensor | None) -> None:
-        layers = self._ready()
+        layers = self._ready_and_watched()
         utilities = self._utilities(layers)
         self._tally.begin()
         choices = []

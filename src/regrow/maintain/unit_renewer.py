@@ -64,6 +64,7 @@ class UnitRenewer(Renewer):
             raise TypeError(f"`units` must be a list of regrow.Units, or None to have them found; got {units!r}")
         self._model, self._given_units = model, units
         self._layers: dict[str, Layer] = {}
+        self._watching = False
         super().__init__(model, **common)
 
     def _admit(self, entries: list[Entry]) -> None:
@@ -92,6 +93,9 @@ class UnitRenewer(Renewer):
 
     def _watch(self, layers: list[Layer]) -> None:
         """From here to the next update, sum activations of these layers only."""
+        if not layers and not self._watching:
+            return
+        self._watching = bool(layers)
         for layer in self._layers.values():
             layer.watch.forget()
             layer.watch.wanted = layer in layers and self._reads_activations
@@ -100,8 +104,14 @@ class UnitRenewer(Renewer):
 
     def _ready(self) -> list[Layer]:
         """The layers whose units can be renewed now."""
+        if self._cover.refresh():
+            self._admit(self._cover.entries)
         held = self._held()
         return [layer for layer in self._layers.values() if layer.usable(held)]
+
+    def _ready_and_watched(self) -> list[Layer]:
+        """Those of them that somebody watched: not so a module that was put in place since the last update."""
+        return [layer for layer in self._ready() if layer.watch.wanted or not self._reads_activations]
 
     def _maintained(self) -> list[Entry]:
         names = {
