@@ -343,7 +343,9 @@ def test_only_and_skip_choose_layers_by_their_incoming_weights(make):
     train(model, torch.optim.SGD(model.parameters(), lr=0.0), range(6), maintainer.step)
     changed = {name for name, w in weights(model).items() if not torch.equal(w, before[name])}
     assert "3.weight" in changed and changed <= {"3.weight", "3.bias", "5.weight"}
-    with pytest.raises(ValueError, match="`only` and `skip` leave no layer of units: they name the layers' incoming"):
+    with pytest.raises(
+        ValueError, match="`only` and `skip` leave no layer of units: `only` names the layers' incoming"
+    ):
         make(model, only="*.bias")
 
 

@@ -1,6 +1,7 @@
 """The unit methods inside the training loops that people write."""
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -248,3 +249,77 @@ def test_a_due_update_without_a_forward_pass_says_so(make):
         for step in range(1, 12):
             backward(model, step)
             maintainer.step()
+
+
+@every_method
+@pytest.mark.parametrize("order", ["zero before forward", "zero after forward", "zeros kept"])
+@pytest.mark.parametrize("copied", [False, True])
+def test_passes_of_a_skipped_step_are_dropped_in_any_order(make, order, copied):
+    """Updates whose gradients are thrown away, as a gradient scaler's skipped ones are, in the loops people write."""
+
+    def run_with(skips):
+        model = mlp()
+        maintainer = make(model)
+        if copied:
+            model, maintainer = copy.deepcopy((model, maintainer))
+        opt = sgd(model)
+        maintainer.attach(opt)
+        step = 0
+        for skip in skips:
+            x, y = batch(500 if skip else step)
+            step += not skip
+            if order != "zero after forward":
+                opt.zero_grad(set_to_none=order != "zeros kept")
+            loss = nn.functional.cross_entropy(model(x), y)
+            if order == "zero after forward":
+                opt.zero_grad()
+            loss.backward()
+            if not skip:
+                opt.step()
+        return weights(model), maintainer.report()
+
+    with_skips, without = run_with([False, True, False, False, True, True, False, False, False]), run_with([False] * 6)
+    assert with_skips[1] == without[1] and without[1]["renewed_total"] > 0
+    assert same(with_skips[0], without[0])
+
+
+@every_method
+def test_the_models_hooks_go_with_their_maintainer(make):
+    model = mlp()
+    before = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+    for _ in range(3):
+        opt = sgd(model)
+        maintainer = make(model).attach(opt)
+        maintainer.detach()
+        del maintainer, opt
+        gc.collect()
+    assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()) == before
+
+
+@every_method
+def test_a_stored_model_loads_without_complaint(make, tmp_path):
+    model = mlp()
+    maintainer = make(model).attach(sgd(model))
+    train(model, maintainer._optimizer, range(3))
+    torch.save(model, tmp_path / "model.pt")
+    loaded = torch.load(tmp_path / "model.pt", weights_only=False)
+    assert same(weights(model), weights(loaded))
+    train(loaded, sgd(loaded), range(2))
+
+
+@every_method
+def test_an_optimizer_that_lacks_a_layer_is_told(make):
+    model = mlp()
+    with pytest.warns(UserWarning, match=r"leaves alone what the SGD lacks: 3$"):
+        make(model).attach(torch.optim.SGD([*model[0].parameters(), *model[3].parameters()], lr=0.1))
+    with pytest.raises(ValueError, match="holds none of the maintained parameters"):
+        make(mlp()).attach(torch.optim.SGD(model[0].parameters(), lr=0.1))
+
+
+def test_torch_func_passes_are_not_watched():
+    model = mlp()
+    redo = regrow.ReDo(model, every=1, threshold=0.8, seed=0)
+    backward(model, 0)
+    torch.func.vmap(model)(torch.randn(3, 4, 6))
+    redo.step()
+    assert redo.report()["renewed_total"] > 0

@@ -297,3 +297,20 @@ def test_a_layer_that_is_replaced_is_maintained_from_then_on(method):
     train(model, opt, range(3), kept.step)
     changed = (model[5].weight != before).all(0)
     assert changed.any() and (model[5].weight[:, changed] == 0).all()
+
+
+def test_units_given_by_hand():
+    """Statistics of a norm go with its scale, names that are not there are refused, skipped tensors protected."""
+    model = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 3))
+    given = regrow.Units(("0.weight", 0), ("0.bias", 0), [("1.weight", 0), ("1.bias", 0)], ("3.weight", 1), "2")
+    redo = regrow.ReDo(model, every=1, threshold=100.0, units=given, seed=0)
+    backward(model, 0)
+    redo.step()
+    assert (model[1].running_mean == 0).all() and (model[1].running_var == 1).all()
+    wrong = regrow.Units(("22.weight", 0), ("2.bias", 0), None, ("4.weight", 1), "3")
+    with pytest.raises(ValueError, match="'22.weight' is no parameter or buffer of the model"):
+        regrow.ReDo(model, every=1, threshold=0.1, units=[given, wrong])
+    with pytest.raises(TypeError, match="`units` must be a list of regrow.Units, or None"):
+        regrow.ReDo(model, every=1, threshold=0.1, units=[])
+    with pytest.raises(ValueError, match="a layer is left out with any of its tensors that `skip` names"):
+        regrow.ReDo(model, every=1, threshold=0.1, skip="3.weight")

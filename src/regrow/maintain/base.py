@@ -168,8 +168,8 @@ class Maintainer(abc.ABC):
             kind = type(optimizer).__name__
             raise TypeError(f"attach takes a torch.optim.Optimizer; got {kind}: call step() yourself")
         held = _ids(optimizer)
-        lacking = [e.name for e in self._maintained() if id(e.parameter) not in held]
-        if len(lacking) == len(self._maintained()):
+        lacking, nothing_left = self._lacking(held)
+        if nothing_left:
             kind = type(optimizer).__name__
             raise ValueError(f"the {kind} holds none of the maintained parameters: is it this model's?")
         if lacking:
@@ -180,6 +180,12 @@ class Maintainer(abc.ABC):
         hooks.attach(self, optimizer)
         self._optimizer, self._attached = optimizer, True
         return self
+
+    def _lacking(self, held: set[int]) -> tuple[list[str], bool]:
+        """What cannot be maintained with an optimizer that holds these parameters, and whether that is everything."""
+        entries = self._maintained()
+        lacking = [e.name for e in entries if id(e.parameter) not in held]
+        return lacking, len(lacking) == len(entries)
 
     def detach(self) -> None:
         """Undo `attach`. The counts stay; does nothing if not attached."""

@@ -129,19 +129,19 @@ class ContinualBackprop(UnitRenewer):
     def _observe(self, found_inf: Tensor | None) -> None:
         if self._decay == 0:
             return
-        layers = [y for y in self._ready_and_watched() if y.watch.fresh or not self._reads_activations]
+        layers = [y for y in self._ready_and_watched() if y.watch.sums() is not None or not self._reads_activations]
         for layer, new in zip(layers, self._averaged(layers), strict=True):
             if new is not None and found_inf is not None:
                 new = torch.where(found_inf.to(new.device) != 0, self._average[layer.name].to(new.device), new)
             if new is not None:
                 self._average[layer.name] = new
 
-    def _averaged(self, layers: list[Layer]) -> list[Tensor | None]:
+    def _averaged(self, layers: list[Layer], stale: bool = False) -> list[Tensor | None]:
         """The average of each layer's utility with the update just made; without decay, that update alone."""
         return [
             u if u is None or self._decay == 0
             else self._decay * self._average[layer.name].to(u.device) + (1 - self._decay) * u
-            for layer, u in zip(layers, self._utilities(layers), strict=True)
+            for layer, u in zip(layers, self._utilities(layers, stale), strict=True)
         ]  # fmt: skip
 
     def _due(self) -> bool:
@@ -207,7 +207,7 @@ class ContinualBackprop(UnitRenewer):
     def _masks(self) -> dict[str, Tensor]:
         step = self._clock.steps + 1
         layers = [layer for layer in self._ready() if self._count_at(layer, step)]
-        choices = self._choose(layers, self._averaged(layers), step)
+        choices = self._choose(layers, self._averaged(layers, stale=True), step)
         return self._masks_of_all([(layer, choice[0]) for layer, choice in choices if choice is not None])
 
     # What it tells and stores.

@@ -59,6 +59,11 @@ class Cover:
             _refuse(entry)
         return True
 
+    def skipped(self) -> list[str]:
+        """Names of the parameters that `skip` names."""
+        homes = [home.name for entry in self.all for home in (entry, *entry.aliases)]
+        return [name for name in homes if any(matches(pattern, name) for pattern in self._skip)]
+
     def _present(self) -> list[int]:
         # At every update: walking the modules afresh would take as long as a small network's update.
         return [id(value) for part in self._dicts for value in part.values()]

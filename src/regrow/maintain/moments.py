@@ -14,6 +14,7 @@ from torch import Tensor
 
 FIRST = frozenset({"exp_avg", "momentum_buffer", "grad_avg"})
 SECOND = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf", "acc_delta"})
+SCALARS = frozenset({"step", "mu_product", "eta", "mu"})  # one for the whole parameter
 
 _warned: set[str] = set()
 
@@ -36,7 +37,7 @@ def clear(state: MutableMapping[str, Any], mask: Tensor, second: str = "mean") -
         {'exp_avg': tensor([1., 1., 0.]), 'exp_avg_sq': tensor([1., 3., 2.])}
     """
     for key, value in state.items():
-        if not isinstance(value, Tensor) or value.shape != mask.shape or value.dim() == 0 and key == "step":
+        if not isinstance(value, Tensor) or value.shape != mask.shape or (value.dim() == 0 and key in SCALARS):
             continue
         if key in FIRST or (key in SECOND and second == "zero"):
             value.masked_fill_(mask, 0.0)

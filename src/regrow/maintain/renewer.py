@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .. import check
 from ..core import random, renew
 from ..laws import Law, law_from_dict, resolve_laws
 from ..names import Entry
@@ -32,7 +31,8 @@ class Renewer(Maintainer):
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(f"`optimizer` must be a torch.optim.Optimizer or None; got {type(optimizer).__name__}")
         if not isinstance(clear_moments, bool):
-            check.choice("clear_moments", clear_moments, ["zero"])
+            if clear_moments != "zero":
+                raise ValueError(f"`clear_moments` must be True, False or 'zero'; got {clear_moments!r}")
         self._optimizer = optimizer
         self._clear_moments = clear_moments
         self._given_laws = laws
@@ -42,7 +42,7 @@ class Renewer(Maintainer):
 
     def _admit(self, entries: list[Entry]) -> None:
         """Find the law of every parameter that has none yet, or is not of the shape it had."""
-        new = [e for e in entries if self._shapes.get(e.name) != e.parameter.shape]
+        new = [e for e in entries if e.parameter.numel() and self._shapes.get(e.name) != e.parameter.shape]
         self._laws |= resolve_laws(new, self._given_laws, among=self._cover.all)
         self._shapes |= {e.name: e.parameter.shape for e in new if e.name in self._laws}
 

@@ -1,5 +1,6 @@
 """What the methods that renew units share: which units, how useful each is, and how one is made new."""
 
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,8 +33,21 @@ class Layer:
         self.n = units.count(model)
         self.name = units.layer
         self.homes = {place.name: homes[place.name] for place in units.places if place.name in homes}
-        self.buffers = {p.name: locate(model, p.name) for p in units.places if p.name not in homes}
-        self.watch = Watch(units.reading(model), self.weight(units.weight_in[0]))
+        self.buffers = self._statistics(model)
+        self.watch = Watch(units.reading(model), self.homes[units.weight_in[0].name])
+
+    def _statistics(self, model: nn.Module) -> dict[Place, tuple[nn.Module, str]]:
+        """Running means and variances of the norms, named as units or not: {where the units lie: (module, buffer)}."""
+        found: dict[Place, tuple[nn.Module, str]] = {}
+        for place in self.units.norm:
+            module, attribute = locate(model, place.name)
+            if place.name not in self.homes:
+                found[place] = module, attribute
+            elif getattr(module, "running_mean", None) is not None:
+                prefix = place.name.removesuffix(attribute)
+                for buffer in ("running_mean", "running_var"):
+                    found[place._replace(name=prefix + buffer)] = module, buffer
+        return found
 
     def weight(self, place: Place) -> nn.Parameter:
         return self.homes[place.name].parameter
@@ -60,7 +74,8 @@ class UnitRenewer(Renewer):
 
     def __init__(self, model: nn.Module, *, units: Sequence[Units] | None, utility: str, **common: Any) -> None:
         self._utility = check.choice("utility", utility, UTILITIES)
-        if units is not None and not all(isinstance(u, Units) for u in units):
+        units = [units] if isinstance(units, Units) else units
+        if units is not None and not (units and all(isinstance(u, Units) for u in units)):
             raise TypeError(f"`units` must be a list of regrow.Units, or None to have them found; got {units!r}")
         self._model, self._given_units = model, units
         self._layers: dict[str, Layer] = {}
@@ -70,14 +85,26 @@ class UnitRenewer(Renewer):
     def _admit(self, entries: list[Entry]) -> None:
         """Find the layers, and the laws of what flows into their units."""
         found = find_units(self._model) if self._given_units is None else self._given_units
+        for units in self._given_units or ():
+            units.count(self._model)  # refuses what is not there
         covered = {home.name for entry in entries for home in (entry, *entry.aliases)}
-        found = [units for units in found if all(place.name in covered for place in units.weight_in)]
+        skipped = {name for name in self._cover.skipped() if name not in covered}
+        found = [
+            units
+            for units in found
+            if all(place.name in covered for place in units.weight_in)
+            and not any(place.name in skipped for place in units.places)
+        ]
         if not found:
-            raise ValueError("`only` and `skip` leave no layer of units: they name the layers' incoming weights")
+            raise ValueError(
+                "`only` and `skip` leave no layer of units: `only` names the layers' incoming weights, and a layer is "
+                "left out with any of its tensors that `skip` names"
+            )
         homes = {home.name: entry for entry in self._cover.all for home in (entry, *entry.aliases)}
+        layers = [self._layer(units, homes) for units in found]
         for layer in self._layers.values():
-            layer.watch.remove()
-        layers = [Layer(self._model, units, homes) for units in found]
+            if layer not in layers:
+                layer.watch.remove()
         self._layers = {layer.name: layer for layer in layers}
         drawn = {p.name for layer in layers for p in (*layer.units.weight_in, *layer.units.bias, *layer.units.norm)}
         new = [e for e in self._cover.all if e.name in {homes[n].name for n in drawn if n in homes}]
@@ -85,6 +112,15 @@ class UnitRenewer(Renewer):
         self._laws |= resolve_laws(new, self._given_laws, among=self._cover.all)
         self._shapes |= {e.name: e.parameter.shape for e in new}
         self._start(layers)
+
+    def _layer(self, units: Units, homes: Mapping[str, Entry]) -> Layer:
+        """The layer of these units: the one there is, with what it has watched, if its modules are the same."""
+        old = self._layers.get(units.layer)
+        if old is not None and old.units == units and all(homes[n].module is h.module for n, h in old.homes.items()):
+            return old
+        layer = Layer(self._model, units, homes)
+        weakref.finalize(self, layer.watch.remove)  # the model's hooks go with their maintainer
+        return layer
 
     def _start(self, layers: list[Layer]) -> None:  # noqa: B027
         """Called with the layers found, before any of them is watched."""
@@ -97,8 +133,7 @@ class UnitRenewer(Renewer):
             return
         self._watching = bool(layers)
         for layer in self._layers.values():
-            layer.watch.forget()
-            layer.watch.wanted = layer in layers and self._reads_activations
+            layer.watch.want(layer in layers and self._reads_activations)
 
     # How useful is each unit?
 
@@ -112,6 +147,10 @@ class UnitRenewer(Renewer):
     def _ready_and_watched(self) -> list[Layer]:
         """Those of them that somebody watched: not so a module that was put in place since the last update."""
         return [layer for layer in self._ready() if layer.watch.wanted or not self._reads_activations]
+
+    def _lacking(self, held: set[int]) -> tuple[list[str], bool]:
+        lacking = [layer.name for layer in self._layers.values() if not layer.usable(held)]
+        return lacking, len(lacking) == len(self._layers)
 
     def _maintained(self) -> list[Entry]:
         names = {
@@ -147,10 +186,11 @@ class UnitRenewer(Renewer):
 
     def _activations(self, layers: list[Layer], stale: bool = False) -> list[tuple[Tensor, Tensor]]:
         """(sum |h| per unit, number of summands) of each layer, over all ranks."""
-        unseen = [layer.name for layer in layers if not (layer.watch.fresh or stale and layer.watch.total is not None)]
+        sums = [layer.watch.sums(stale) for layer in layers]
+        unseen = ", ".join(repr(layer.name) for layer, seen in zip(layers, sums, strict=True) if seen is None)
         if unseen:
-            raise RuntimeError(_NO_FORWARD.format(name=type(self).__name__, layers=", ".join(map(repr, unseen))))
-        return ranks.sum_over_ranks([(layer.watch.total, layer.watch.count) for layer in layers])  # type: ignore[misc]
+            raise RuntimeError((_NO_PREVIEW if stale else _NO_FORWARD).format(name=type(self).__name__, layers=unseen))
+        return ranks.sum_over_ranks([seen for seen in sums if seen is not None])
 
     # Making units new.
 
@@ -162,10 +202,12 @@ class UnitRenewer(Renewer):
         choices = [(layer, chosen) for layer, chosen in choices if not looking_is_free(chosen) or bool(chosen.any())]
         for layer, chosen in choices:
             for place in (*layer.units.weight_in, *layer.units.bias, *layer.units.norm):
-                if place.name in layer.buffers:
-                    self._reset_statistics(layer, place, chosen)
-                else:
+                if place.name in layer.homes:
                     self._draw_slices(layer.homes[place.name], place, chosen, step)
+            for place, (module, attribute) in layer.buffers.items():
+                buffer = getattr(module, attribute)
+                value = 1.0 if attribute == "running_var" else 0.0
+                renew.fill_slices_(buffer, place.dim, place.along(buffer, chosen), value)
         for layer, chosen in choices:
             for place in layer.units.weight_out:
                 w = layer.weight(place)
@@ -184,12 +226,6 @@ class UnitRenewer(Renewer):
             renew.resample_slices_(w, place.dim, along, lambda index: law.draw(random.bits(key, index)))
 
     @staticmethod
-    def _reset_statistics(layer: Layer, place: Place, chosen: Tensor) -> None:
-        module, attribute = layer.buffers[place.name]
-        buffer = getattr(module, attribute)
-        renew.fill_slices_(buffer, place.dim, place.along(buffer, chosen), 1.0 if attribute == "running_var" else 0.0)
-
-    @staticmethod
     def _masks_of_all(choices: list[tuple[Layer, Tensor]]) -> dict[str, Tensor]:
         """What renewing these units of these layers changes, by parameter."""
         masks: dict[str, Tensor] = {}
@@ -203,5 +239,9 @@ class UnitRenewer(Renewer):
 
 _NO_FORWARD = (
     "{name} is due and has seen no forward pass of {layers} since the last update: run the model in training mode with "
-    "gradients enabled before optimizer.step() (and call preview() between the two)"
+    "gradients enabled before optimizer.step() (a model compiled before {name} was made must be compiled again)"
+)
+_NO_PREVIEW = (
+    "{name} has nothing to preview yet: no forward pass of {layers} has been watched; it watches those before an "
+    "update that is due"
 )

@@ -4,8 +4,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor  # type: ignore[import]
 
+from ..names import Entry
 from ..wiring import Reading
+
+Sums = tuple[Tensor, Tensor]
+"""(sum |h| per unit, number of summands)"""
 
 
 class Watch:
@@ -16,28 +21,51 @@ class Watch:
 
     Args:
         reading: where h is.
-        weight: an incoming weight of the layer; its gradient tells where one update's passes end and the next begin.
+        home: of an incoming weight of the layer, whose gradient tells where one update's passes end.
     """
 
-    def __init__(self, reading: Reading, weight: Tensor) -> None:
-        self.wanted = False
-        self.fresh = False  # a pass has been summed since the last update
-        self.total: Tensor | None = None  # sum |h|, (units,); kept until the next pass, for `preview`
-        self.count: Tensor | None = None  # number of summands
-        self._reading, self._weight = reading, weight
-        self._from_forward = self._gradient_came = False
-        self._hooked: Tensor | None = None
+    def __init__(self, reading: Reading, home: Entry) -> None:
+        self.reading = reading
+        self._wanted = False
+        self._home = home
+        self._armed: Tensor | None = None  # the weight whose gradient is watched
+        self._from_forward = False
+        self._pending: Sums | None = None  # passes that no backward has followed yet
+        self._banked: Sums | None = None  # passes whose gradients are in place
+        self._last: Sums | None = None  # of the update before, for `preview`
         if reading.kind == "input":
             self._handle = reading.module.register_forward_pre_hook(self._pass, with_kwargs=True)
         else:
             self._handle = reading.module.register_forward_hook(self._pass, with_kwargs=True)
 
+    @property
+    def wanted(self) -> bool:
+        """Are passes to be summed?"""
+        return self._wanted
+
+    def want(self, wanted: bool) -> None:
+        """Begin a new update, and sum its passes or not."""
+        self._last = self.sums() or self._last
+        self._pending = self._banked = None
+        self._from_forward = False
+        self._wanted = wanted
+        if wanted:
+            self._arm()
+
+    def sums(self, stale: bool = False) -> Sums | None:
+        """The sums of this update's passes; None if there was none. With `stale`, then those of an update before."""
+        present = _add(self._banked, self._pending)
+        return present if present is not None or not stale else self._last
+
     def _pass(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any = None) -> None:
         """A forward pass of the watched module."""
-        if not (self.wanted and module.training and torch.is_grad_enabled()):
+        if not (self._wanted and module.training and torch.is_grad_enabled()):
             return
+        h = self.reading.activation(args, kwargs, output)
         if not torch.compiler.is_compiling():
-            self._mind_windows()
+            if is_functorch_wrapped_tensor(h):
+                return  # inside torch.func, whose tensors must not leave it
+            self._arm()
             if torch._C._current_graph_task_id() != -1:  # type: ignore[attr-defined]
                 # Inside a backward pass: activation checkpointing runs the forward again. It counts if the first run
                 # did not, having had no gradients (the reentrant kind).
@@ -45,28 +73,41 @@ class Watch:
                     return
             else:
                 self._from_forward = True
-        total, count = self._reading.sum_abs(self._reading.activation(args, kwargs, output))
-        if self.fresh and self.total is not None and self.count is not None:
-            self.total, self.count = self.total + total, self.count + count
-        else:
-            self.total, self.count = total, total.new_full((), count)
-        self.fresh = True
+        total, count = self.reading.sum_abs(h)
+        self._pending = _add(self._pending, (total, total.new_full((), count)))
 
-    def _mind_windows(self) -> None:
-        """Forget passes whose gradients were dropped: an update that a gradient scaler skipped, without a step."""
-        if self._hooked is not self._weight:
-            self._weight.register_post_accumulate_grad_hook(self._gradient)
-            self._hooked = self._weight
-        if self._gradient_came and self._weight.grad is None:
-            self.forget()
+    def _arm(self) -> None:
+        """Have the weight tell of its gradients."""
+        weight = self._home.parameter
+        if self._armed is not weight:
+            weight.register_hook(self._gradient)
+            self._armed = weight
 
-    def _gradient(self, weight: Tensor) -> None:
-        self._gradient_came = True
+    def _gradient(self, gradient: Tensor) -> None:
+        """A backward pass comes to the weight. If no gradient is there to add to, a new update has begun.
 
-    def forget(self) -> None:
-        """The update is over."""
-        self.fresh = self._from_forward = self._gradient_came = False
+        Passes banked before then are of an update that never took place: one that a gradient scaler skipped.
+        """
+        if not self._wanted:
+            return
+        before = self._home.parameter.grad
+        if before is None or not bool(before.any()):
+            self._banked = None
+        self._banked, self._pending = _add(self._banked, self._pending), None
+
+    _gradient.__torch_unserializable__ = True  # type: ignore[attr-defined]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and stored models: the weight's hook is not copied with it, and is to be made anew."""
+        return vars(self) | {"_armed": None}
 
     def remove(self) -> None:
         """Watch no longer."""
+        self._wanted = False
         self._handle.remove()
+
+
+def _add(a: Sums | None, b: Sums | None) -> Sums | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a[0] + b[0], a[1] + b[1]
