@@ -150,7 +150,8 @@ def main() -> None:
     torch.set_num_threads(1)
     if arguments.memory_probe:
         return memory_probe(arguments.memory_probe[0], float(arguments.memory_probe[1]))
-    rows = selection(arguments.pairs) | whole_steps(arguments.pairs) | memory()
+    rows = memory()  # first: a process that a large one starts reports the large one's peak
+    rows |= selection(arguments.pairs) | whole_steps(arguments.pairs)
     rows |= against_training(arguments.forward_backward)
     tell(rows, "python benchmarks/swr_step.py", arguments.json)
 

@@ -1,6 +1,6 @@
 """What do the unit methods cost? Training steps with and without them, on the paper's ViT and MLP, side by side.
 
-    python benchmarks/unit_step.py [--pairs 11] [--json FILE]
+    python benchmarks/unit_step.py [--networks NAME …] [--pairs 11] [--json FILE]
 
 A training step is forward, backward and optimizer step in one thread. Two equal networks alternate, one bare and one
 maintained; the extra time is the difference of each pair. Where nothing is due the maintainer counts the update and
@@ -72,15 +72,17 @@ def overhead(network: str, maintainer: str, pairs: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=11)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(reversed(NETWORKS)))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows: Rows = {}
-    for network in reversed(NETWORKS):
+    for network in arguments.networks:
         for maintainer in MAINTAINERS:
-            rows[f"{network}: {maintainer}"] = measure(network, maintainer, arguments.pairs)
+            row = measure(network, maintainer, arguments.pairs)
             if maintainer.endswith("nothing due"):
-                rows[f"{network}: {maintainer}"] |= overhead(network, maintainer, arguments.pairs)
+                row |= overhead(network, maintainer, arguments.pairs)
+            rows[f"{network}: {maintainer}"] = row
     tell(rows, "python benchmarks/unit_step.py", arguments.json)
 
 

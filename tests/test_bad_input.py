@@ -105,7 +105,7 @@ def test_stepping_where_no_gradient_is_there(set_to_none):
     backward(model, 0)
     model.zero_grad(set_to_none)
     before = weights(model)
-    with pytest.raises(RuntimeError, match=r"needs the gradient of the update, and no parameter has one: call step"):
+    with pytest.raises(RuntimeError, match="needs the gradient of the update, and no parameter has one: call"):
         swr.step()
     assert same(before, weights(model)) and swr.report()["steps"] == 0
     regrow.SWR(model, every=2048, factor=0.1, utility="magnitude").step()

@@ -86,3 +86,14 @@ def test_gradients_are_not_needed():
     model = nn.Linear(2, 2)
     regrow.ShrinkPerturb(model, shrink=0.5, noise_variance=0.1).step()
     assert model.weight.grad is None
+
+
+@pytest.mark.parametrize("dtype, shrink", [(torch.bfloat16, 3e-3), (torch.float16, 3e-4)])
+def test_half_precision_weights_shrink_by_the_given_share(dtype, shrink):
+    """The factor itself must not be rounded to their type, in which 0.997 is 0.996."""
+    model = nn.Linear(200, 200).to(dtype)
+    with torch.no_grad():
+        model.weight.uniform_(1, 2)
+    before = model.weight.detach().double()
+    regrow.ShrinkPerturb(model, shrink=shrink).step()
+    assert torch.equal(model.weight.double(), ((1 - shrink) * before).to(dtype).double())

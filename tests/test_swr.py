@@ -364,3 +364,12 @@ def test_under_deterministic_algorithms():
     finally:
         torch.use_deterministic_algorithms(False)
     assert swr.report()["renewals"] == 2
+
+
+def test_a_model_converted_afterwards_is_refused():
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8))
+    swr = regrow.SWR(model, every=1, factor=1e9)
+    regrow.reparametrize_layer_norms(model)
+    with_gradients(model)
+    with pytest.raises(ValueError, match="'1.weight' was a LayerNorm when its law was taken and is a Reparam"):
+        swr.step()

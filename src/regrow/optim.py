@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT, _default_to_fused_or_foreach
 
 from . import check
+from .core.noise import scale_
 
 DECAYS = ("lr", "constant")
 
@@ -131,7 +132,7 @@ class SGDW(Optimizer):
             direction = list(torch._foreach_neg(direction))
         if group["weight_decay"] != 0:
             share = group["weight_decay"] * (lr if group["decay"] == "lr" else 1)
-            _scale(params, 1 - share)
+            scale_(params, 1 - share)
         if momentum != 0:
             buffers = self._advance(params, direction, momentum)
             # Not in place: whoever reads the gradients after the step, SWR for one, must find them as they were.
@@ -151,7 +152,7 @@ class SGDW(Optimizer):
                 old.append(self.state[p]["momentum_buffer"])
                 fresh.append(g)
         if old:
-            _scale(old, momentum)
+            scale_(old, momentum)
             torch._foreach_add_(old, fresh)
         return [self.state[p]["momentum_buffer"] for p in params]
 
@@ -165,14 +166,6 @@ def _parts(params: list[Tensor], foreach: bool | None) -> Iterator[list[Tensor]]
     elif params:
         for (part,), _ in Optimizer._group_tensors_by_device_and_dtype([params]).values():  # type: ignore[arg-type]
             yield part  # type: ignore[misc]
-
-
-def _scale(tensors: list[Tensor], factor: float | Tensor) -> None:
-    """tensor <- factor * tensor, in place and rounded once."""
-    if not isinstance(factor, Tensor) and tensors[0].dtype.itemsize == 2:
-        # Where foreach has no kernel, a number is rounded to the tensors' type first (0.999 is 1 in bfloat16).
-        factor = torch.tensor(factor, device="cpu")
-    torch._foreach_mul_(tensors, factor)
 
 
 def _check(options: dict[str, Any]) -> None:

@@ -77,7 +77,7 @@ def from_table(words: Tensor, table: Tensor) -> Tensor:
     cell = ((place >> _FRACTION_BITS) & (_CELLS - 1)) | lower
     fraction = (place & ((1 << _FRACTION_BITS) - 1)).float()
     cell = cell.reshape(-1)
-    start, rise = (half.index_select(0, cell).view(x.shape) for half in table)
+    start, rise = table[0].index_select(0, cell).view(x.shape), table[1].index_select(0, cell).view(x.shape)
     return start + rise * fraction
 
 

@@ -1,6 +1,29 @@
 """Shrink the weights, and perturb them."""
 
+import torch
 from torch import Tensor
+
+
+def scale_(tensors: list[Tensor], factor: float | Tensor) -> None:
+    """Multiply tensors by a number, in place and rounded once.
+
+    w <- factor * w
+
+    Args:
+        tensors: of any shapes, on one device; changed.
+        factor: a number, or a tensor of one element.
+
+    Example:
+        >>> import torch
+        >>> w = torch.ones(2)
+        >>> scale_([w], 0.5)
+        >>> w
+        tensor([0.5000, 0.5000])
+    """
+    if not isinstance(factor, Tensor) and any(w.dtype.itemsize == 2 for w in tensors):
+        # Where foreach has no kernel, a number is rounded to the tensors' type first (0.999 is 1 in bfloat16).
+        factor = torch.tensor(factor, device="cpu")
+    torch._foreach_mul_(tensors, factor)  # type: ignore[reportPrivateImportUsage]
 
 
 def shrink(w: Tensor, rate: float | Tensor) -> Tensor:

@@ -9,6 +9,7 @@ generator state, and integer arithmetic gives the same bits on every device, in 
 int64 tensors hold the 64-bit words: torch has no arithmetic on uint64, and two's complement wraps alike.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable
 
@@ -63,6 +64,11 @@ def mix(z: Tensor) -> Tensor:
     return z.bitwise_xor_(_shift(z, 31))
 
 
+@functools.cache
+def _number_of(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
 def key(*parts: int | str | Tensor) -> int | Tensor:
     """Fold what a draw is for into one 64-bit key, in order.
 
@@ -86,7 +92,7 @@ def key(*parts: int | str | Tensor) -> int | Tensor:
     k: int | Tensor = 0
     for part in parts:
         if isinstance(part, str):
-            part = int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
+            part = _number_of(part)
         elif not isinstance(part, int) and (not isinstance(part, Tensor) or part.dtype != torch.int64):
             kind = part.dtype if isinstance(part, Tensor) else type(part).__name__
             raise TypeError(f"a key is folded from int, str or int64 tensors; got {kind}")
@@ -118,7 +124,7 @@ def bits(key: int | Tensor, index: Tensor) -> Tensor:
     Reference:
         The values above are the published test vector of SplitMix64 with seed 1234567.
     """
-    return mix((index + 1) * _signed(_GAMMA) + key)
+    return mix(index * _signed(_GAMMA) + (key + _signed(_GAMMA) if isinstance(key, Tensor) else _signed(key + _GAMMA)))
 
 
 def uniform(words: Tensor) -> Tensor:

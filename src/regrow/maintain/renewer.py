@@ -38,6 +38,7 @@ class Renewer(Maintainer):
         self._given_laws = laws
         self._laws: dict[str, Law] = {}
         self._shapes: dict[str, torch.Size] = {}
+        self._kinds: dict[str, type[nn.Module]] = {}  # of the modules when the laws were taken
         self._admit(self._cover.entries)
 
     def _admit(self, entries: list[Entry]) -> None:
@@ -45,12 +46,19 @@ class Renewer(Maintainer):
         new = [e for e in entries if e.parameter.numel() and self._shapes.get(e.name) != e.parameter.shape]
         self._laws |= resolve_laws(new, self._given_laws, among=self._cover.all)
         self._shapes |= {e.name: e.parameter.shape for e in new if e.name in self._laws}
+        self._kinds |= {e.name: type(e.module) for e in new}
 
     def _law(self, entry: Entry) -> Law:
         if entry.name not in self._laws:
             raise ValueError(
                 f"{entry.name!r} was frozen when the laws were taken and has none: "
                 f"give it one with laws={{{entry.name!r}: ...}}, or leave it out with skip={entry.name!r}"
+            )
+        if entry.name in self._kinds and self._kinds[entry.name] is not type(entry.module):
+            was, now = self._kinds[entry.name].__name__, type(entry.module).__name__
+            raise ValueError(
+                f"the module of {entry.name!r} was a {was} when its law was taken and is a {now} now: make the "
+                "maintainer after converting the model"
             )
         return self._laws[entry.name]
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .. import check
 from ..core import draw, random
+from ..core.noise import scale_
 from .base import Maintainer
 
 
@@ -72,7 +73,7 @@ class ShrinkPerturb(Maintainer):
         if self._shrink:
             weights: list[Tensor] = [entry.parameter for entry in self._entries()]
             if found_inf is None:
-                torch._foreach_mul_(weights, 1 - self._shrink)  # type: ignore[reportPrivateImportUsage]
+                scale_(weights, 1 - self._shrink)
             else:
                 for w in weights:
                     w.mul_(1 - self._shrink * _taken(found_inf, w))
@@ -80,6 +81,7 @@ class ShrinkPerturb(Maintainer):
     def _fire(self, found_inf: Tensor | None) -> None:
         if not self._variance:
             return
+        self._tally.renewals += 1
         std = math.sqrt(self._variance)
         key = random.key(self._seed, self.method, 0, self._clock.attempts)
         assert isinstance(key, int)

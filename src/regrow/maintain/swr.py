@@ -199,6 +199,6 @@ class SWR(Renewer):
 
 
 _NO_GRADIENT = (
-    "SWR with utility='gradient' needs the gradient of the update, and no parameter has one: call step() after "
-    "optimizer.step() and before zero_grad(), or attach(optimizer)"
+    "SWR with utility='gradient' needs the gradient of the update, and no parameter has one: call backward() first, "
+    "and step() or preview() before zero_grad()"
 )

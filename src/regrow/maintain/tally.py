@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core._eager import count
+from ..core._eager import count, looking_is_free
 
 _BIT = tuple(1 << i for i in range(8))
 
@@ -44,8 +44,13 @@ class Tally:
             nan: true if the utility held a NaN, so that nothing is renewed.
         """
         overlap = self._compare(name, mask) if self.track_overlap else torch.zeros_like(zero)
-        entries = torch.full_like(zero, mask.numel())
-        self._last.append(torch.stack([count(mask), entries, zero, overlap, nan.to(zero.dtype)]))
+        if looking_is_free(mask):
+            counts = [count(mask).item(), mask.numel(), zero.item(), overlap.item(), nan.item()]
+            row = torch.tensor(counts, dtype=torch.int64)
+        else:
+            entries = torch.full_like(zero, mask.numel())
+            row = torch.stack([count(mask), entries, zero, overlap, nan.to(zero.dtype)])
+        self._last.append(row)
 
     def _compare(self, name: str, mask: Tensor) -> Tensor:
         """Number of entries renewed both now and last time; remembers the mask, eight entries a byte."""
