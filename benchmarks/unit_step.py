@@ -25,7 +25,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int, int]] =
 }
 MAINTAINERS: dict[str, Callable[[nn.Module], regrow.maintain.Maintainer]] = {
     "CBP, nothing due": lambda m: regrow.ContinualBackprop(m, replacement_rate=1e-9, maturity=10_000),
-    "CBP, one unit a layer due": lambda m: regrow.ContinualBackprop(m, replacement_rate=1.0, maturity=0),
+    "CBP, one unit a layer due": lambda m: regrow.ContinualBackprop(m, replacement_rate=0.01, maturity=0),
     "ReDo, nothing due": lambda m: regrow.ReDo(m, every=1_000_000, threshold=0.01),
     "ReDo, a renewal due": lambda m: regrow.ReDo(m, every=1, threshold=1e-3),
 }
