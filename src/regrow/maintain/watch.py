@@ -30,6 +30,7 @@ class Watch:
         self._home = home
         self._armed: Tensor | None = None  # the weight whose gradient is watched
         self._from_forward = False
+        self._begins = False
         self._pending: Sums | None = None  # passes that no backward has followed yet
         self._banked: Sums | None = None  # passes whose gradients are in place
         self._last: Sums | None = None  # of the update before, for `preview`
@@ -80,22 +81,26 @@ class Watch:
         """Have the weight tell of its gradients."""
         weight = self._home.parameter
         if self._armed is not weight:
-            weight.register_hook(self._gradient)
+            weight.register_hook(self._before_gradient)
+            weight.register_post_accumulate_grad_hook(self._after_gradient)
             self._armed = weight
 
-    def _gradient(self, gradient: Tensor) -> None:
-        """A backward pass comes to the weight. If no gradient is there to add to, a new update has begun.
+    def _before_gradient(self, gradient: Tensor) -> None:
+        """A gradient comes to the weight. If none is there to add it to, a new update has begun."""
+        if self._wanted:
+            before = self._home.parameter.grad
+            self._begins = before is None or not bool(before.any())
 
-        Passes banked before then are of an update that never took place: one that a gradient scaler skipped.
+    _before_gradient.__torch_unserializable__ = True  # type: ignore[attr-defined]
+
+    def _after_gradient(self, weight: Tensor) -> None:
+        """It has been added (it is not where `torch.autograd.grad` asked for it): the passes before it belong to it.
+
+        Those banked when an update begins are of one that never took place: one that a gradient scaler skipped.
         """
-        if not self._wanted:
-            return
-        before = self._home.parameter.grad
-        if before is None or not bool(before.any()):
-            self._banked = None
-        self._banked, self._pending = _add(self._banked, self._pending), None
-
-    _gradient.__torch_unserializable__ = True  # type: ignore[attr-defined]
+        if self._wanted:
+            self._banked = _add(None if self._begins else self._banked, self._pending)
+            self._pending = None
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and stored models: the weight's hook is not copied with it, and is to be made anew."""
