@@ -249,8 +249,10 @@ class TestEmbedding:
     @pytest.mark.parametrize("sparse", [False, True])
     def test_absent_rows_are_kept_by_default(self, sparse):
         net = self.model(sparse=sparse)
-        masks = regrow.SWR(net, every=1, factor=1e-6).preview()
-        assert masks["weight"].nonzero().tolist() == [[3, 0]]
+        swr = regrow.SWR(net, every=1, factor=1e-6)
+        assert swr.preview()["weight"].nonzero().tolist() == [[3, 0]]
+        swr.step()
+        assert swr.report()["renewed_last"] == 1
 
     def test_threshold_counts_the_present_rows_only(self):
         net = self.model()

@@ -114,7 +114,8 @@ class SWR(Renewer):
 
     def _check_manual_step(self) -> None:
         if self._clock.attempts == 0 and self._utility == "gradient" and not self.off:
-            if not any(torch.any(e.parameter.grad != 0) for e in self._with_gradient(self._entries())):
+            grads = [e.parameter.grad for e in self._with_gradient(self._entries())]
+            if not any((g.coalesce().values() if g.is_sparse else g).any() for g in grads if g is not None):
                 raise RuntimeError(_NO_GRADIENT)
 
     def _with_gradient(self, entries: list[Entry]) -> list[Entry]:

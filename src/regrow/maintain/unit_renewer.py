@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from .. import check
 from ..core import random, renew, utility
 from ..core._eager import looking_is_free
-from ..laws import resolve_laws
 from ..names import Entry
 from ..wiring import Place, Units, find_units, locate
 from . import ranks
@@ -107,10 +106,7 @@ class UnitRenewer(Renewer):
                 layer.watch.remove()
         self._layers = {layer.name: layer for layer in layers}
         drawn = {p.name for layer in layers for p in (*layer.units.weight_in, *layer.units.bias, *layer.units.norm)}
-        new = [e for e in self._cover.all if e.name in {homes[n].name for n in drawn if n in homes}]
-        new = [e for e in new if self._shapes.get(e.name) != e.parameter.shape]
-        self._laws |= resolve_laws(new, self._given_laws, among=self._cover.all)
-        self._shapes |= {e.name: e.parameter.shape for e in new}
+        super()._admit([e for e in self._cover.all if e.name in {homes[n].name for n in drawn if n in homes}])
         self._start(layers)
 
     def _layer(self, units: Units, homes: Mapping[str, Entry]) -> Layer:
