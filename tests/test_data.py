@@ -2,12 +2,13 @@
 
 import gzip
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from regrow.lab.problems.data import load_digits_images, load_mnist
+from regrow.lab.problems.data import data_folder, load_digits_images, load_images, load_mnist
 
 SHAPES = {
     "train-images-idx3-ubyte.gz": (60_000, 28, 28),
@@ -15,6 +16,15 @@ SHAPES = {
     "t10k-images-idx3-ubyte.gz": (10_000, 28, 28),
     "t10k-labels-idx1-ubyte.gz": (10_000,),
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No file of the user's is read or written; what is decoded once serves all these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("REGROW_DATA", raising=False)
+        yield
 
 
 def idx(shape: tuple[int, ...], values: bytes) -> bytes:
@@ -82,8 +92,26 @@ def test_a_missing_file_is_named(broken: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         load_mnist(broken)
     assert str(caught.value) == (
-        f"{path} is missing: put MNIST's four IDX .gz files there, or name the folder above it with --data"
+        f"{path} is missing: `regrow data fetch --only mnist --data {broken}` downloads it, "
+        "or name another folder with --data or REGROW_DATA"
     )
+
+
+def test_a_file_that_cannot_be_read_is_named(broken: Path) -> None:
+    path = broken / "mnist" / "t10k-labels-idx1-ubyte.gz"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(OSError) as caught:
+        load_mnist(broken)
+    message = str(caught.value)
+    assert message.startswith(f"{path} cannot be read (Is a directory): `regrow data fetch") and "\n" not in message
+
+
+def test_pixels_may_be_written_to_and_the_next_reader_does_not_see_it(blank: Path) -> None:
+    train, _ = load_mnist(blank)
+    train.pixels[0] = 7
+    again, _ = load_mnist(blank)
+    assert again.pixels[0].count_nonzero() == 0 and (train.pixels[0] == 7).all()
 
 
 TRAIN, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
@@ -111,3 +139,58 @@ def test_a_damaged_file_is_named_with_a_remedy(broken: Path, name: str, content:
         load_mnist(broken)
     message = str(caught.value)
     assert message.startswith(str(path)) and "--data" in message and "\n" not in message
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's own folder for data, with nothing in it yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "regrow" / "data"
+
+
+def test_the_option_comes_before_the_variable_before_the_own_folder(
+    own_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert data_folder(None) is None
+    own_folder.mkdir(parents=True)
+    assert data_folder(None) is None
+    (own_folder / "cifar-100-python").mkdir()
+    assert data_folder(None) == own_folder
+    monkeypatch.setenv("REGROW_DATA", str(tmp_path / "variable"))
+    assert data_folder(None) == tmp_path / "variable"
+    assert data_folder(tmp_path / "option") == tmp_path / "option"
+    monkeypatch.setenv("REGROW_DATA", "")
+    assert data_folder(None) == own_folder
+
+
+def test_mnist_where_it_is_found_else_the_digits(
+    own_folder: Path, blank: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, images = load_images(None)
+    assert name == "digits" and images.pixels.shape == (1797, 64)
+    name, images = load_images(blank)
+    assert name == "mnist" and images.pixels.shape == (60_000, 784) and images.labels[-1] == 7
+    monkeypatch.setenv("REGROW_DATA", str(blank))
+    assert load_images(None)[0] == "mnist"
+    monkeypatch.delenv("REGROW_DATA")
+    (own_folder / "cifar-100-python").mkdir(parents=True)
+    assert load_images(None)[0] == "digits"
+    (own_folder / "mnist").symlink_to(blank / "mnist")
+    assert load_images(None)[0] == "mnist"
+
+
+def test_a_folder_that_is_named_must_hold_mnist(
+    own_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(FileNotFoundError, match="train-images-idx3-ubyte.gz is missing: `regrow data fetch"):
+        load_images(tmp_path)
+    monkeypatch.setenv("REGROW_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match="nowhere/mnist/train-images-idx3-ubyte.gz is missing"):
+        load_images(None)
+
+
+def test_part_of_mnist_in_the_own_folder_is_not_passed_over(own_folder: Path, blank: Path) -> None:
+    (own_folder / "mnist").mkdir(parents=True)
+    (own_folder / "mnist" / TRAIN).symlink_to(blank / "mnist" / TRAIN)
+    with pytest.raises(FileNotFoundError, match="train-labels-idx1-ubyte.gz is missing"):
+        load_images(None)

@@ -1,7 +1,7 @@
 """Keeps neural networks able to learn: renew the least useful weights or units, a few at a time."""
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 from . import core, laws
 from .diagnose import diagnose
@@ -30,8 +30,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
-    """The laboratory, loaded on first use: the library does without it."""
+def __getattr__(name: str) -> Any:
+    """The laboratory and `load`, on first use: the library does without them."""
     if name == "lab":
         return importlib.import_module(".lab", __name__)
+    if name == "load":
+        return importlib.import_module(".lab.store", __name__).load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,12 +1,23 @@
 """The `regrow` command: one typed configuration for each subcommand."""
 
 import dataclasses
+import importlib
 import sys
+import typing
 from collections.abc import Sequence
+from typing import Any
 
 from . import __version__
 
 _DESCRIPTION = "Keeps neural networks able to learn. `regrow --version` prints the version."
+_COMMANDS = {
+    "demo": ("demo", "Demo"),
+    "studies": ("lab.studies_command", "Studies"),
+    "run": ("lab.run_command", "Run"),
+    "status": ("lab.status", "Status"),
+    "data": ("lab.data_command", "Data"),
+}
+"""{command: (module, its typed configuration)}"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,28 +29,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         import tyro
 
-        from .demo import Demo
+        commands = _load(arguments[0] if arguments else "")
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("regrow"):
             raise
         return _fail(f"the commands need packages that are not installed ({error.name}): pip install 'regrow[lab]'")
-    commands = {"demo": Demo}
     try:
-        command = tyro.extras.subcommand_cli_from_dict(
+        command: Any = tyro.extras.subcommand_cli_from_dict(
             commands, prog="regrow", description=_DESCRIPTION, args=arguments
         )
     except SystemExit as stop:  # after its help, or a complaint that does not always list the choices
         if stop.code and arguments and arguments[0] in commands:
-            options = ", ".join(f"--{field.name}" for field in dataclasses.fields(commands[arguments[0]]))
-            print(f"options of regrow {arguments[0]}: {options}", file=sys.stderr)
+            print(f"options of regrow {arguments[0]}: {_options(commands[arguments[0]])}", file=sys.stderr)
         return int(stop.code or 0)
     try:
         command.run()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        if str(stop):
+            print(f"\nregrow: {stop}", file=sys.stderr)
         return 130
     except (OSError, ValueError) as error:
         return _fail(str(error))
     return 0
+
+
+def _load(wanted: str) -> dict[str, Any]:
+    """The typed configurations of all commands, or of the one that is wanted: loading them takes seconds."""
+    return {
+        name: getattr(importlib.import_module(f".{module}", __package__), kind)
+        for name, (module, kind) in _COMMANDS.items()
+        if wanted not in _COMMANDS or name == wanted
+    }
+
+
+def _options(command: Any) -> str:
+    hints = typing.get_type_hints(command, include_extras=True)
+    names = [field.name.rstrip("_").replace("_", "-") for field in dataclasses.fields(command)]
+    positional = ["Positional" in str(getattr(hint, "__metadata__", "")) for hint in hints.values()]
+    return ", ".join(name.upper() if first else f"--{name}" for name, first in zip(names, positional, strict=True))
 
 
 def _fail(message: str) -> int:

@@ -156,10 +156,13 @@ def eligible_lowest(
     rows = _rows(_wide(utility), members).masked_fill(~allowed, torch.inf)
     k = torch.minimum(_per_member(count, rows, members, "count").long(), allowed.sum(-1, keepdim=True))
     k = torch.where(rows.isnan().any(-1, keepdim=True), 0, k)
-    # An eligible entry of infinite utility ties with those that are not: they go last.
-    tie = _ranks(order, utility, members)
-    last = _largest(tie.dtype)
-    mask = _lowest(rows, k, lambda: torch.where(allowed, tie.clamp(max=last - 1), last))
+
+    def ranks() -> Tensor:  # an eligible entry of infinite utility ties with those that are not: they go last
+        tie = _ranks(order, utility, members)
+        last = _largest(tie.dtype)
+        return torch.where(allowed, tie.clamp(max=last - 1), last)
+
+    mask = _lowest(rows, k, ranks)
     return (mask & allowed).reshape(utility.shape)
 
 

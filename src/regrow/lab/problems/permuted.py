@@ -1,59 +1,120 @@
 """Permuted images: a task is a fresh random permutation of the pixels, the labels stay.
 
-Shapes: S streams, U updates a pass, P pixels, B images a batch.
+Shapes: N images, P pixels, U updates a task, B images a batch.
+
+Permuting the pixels of every image is the same as permuting the columns of the first layer's weights, of which there
+are fewer. So the images stay as they are, and a task says how to shuffle the columns.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ...core import random
 from .data import Images
 
+_GRAIN = 16  # images are shown up to a multiple of this many pixels: matrix products like whole vectors
 
-class PermutedStreams:
-    """One stream of tasks for each generator: it alone decides a stream's permutations and the order of its images.
+
+@dataclass(frozen=True)
+class Course:
+    """How a task shows the images: `passes` over so many of them, each in a new random order, in batches."""
+
+    images: int
+    batch: int
+    passes: int = 1
+
+    @property
+    def updates_a_task(self) -> int:
+        return self.passes * (self.images // self.batch)
+
+    @property
+    def ratio(self) -> float:
+        """Updates a task over those of MNIST, for which the paper's hyper-parameters are."""
+        return self.updates_a_task / MNIST.updates_a_task
+
+
+MNIST, DIGITS = Course(images=60_000, batch=30), Course(images=1_792, batch=16, passes=2)
+"""The paper's course, and the same scaled to scikit-learn's digits."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """shuffle (P): the weights' column i becomes what column shuffle[i] was; order (U, B): the images of each batch;
+    reach (U): pixels from reach[u] on are 0 in all images of batch u."""
+
+    shuffle: Tensor
+    order: Tensor
+    reach: list[int]
+
+
+class PermutedImages:
+    """A stream of tasks for each seed; a task is a function of seed and number alone.
+
+    Pixels are sorted, the one that most images light first, so that what a batch leaves dark is mostly at the end and
+    need not be multiplied with: a quarter of all pixels on MNIST.
 
     Args:
         images: the images, the same for all streams.
-        generators: one per stream.
-        batch: images a batch, B.
-        updates: batches a pass, U; a pass shows U * B of the images in a random order, none twice.
+        course: how they are shown.
+        device: where they lie; there a batch is gathered.
 
     Raises:
-        ValueError: where a pass would need more images than there are.
+        ValueError: where a pass needs more images than there are.
 
     Example:
-        >>> import torch
         >>> from regrow.lab.problems.data import load_digits_images
-        >>> streams = PermutedStreams(load_digits_images(), [torch.Generator()], batch=16, updates=112)
-        >>> streams.next_task()
-        >>> x, y = streams.one_pass()
-        >>> x.shape, y.shape
-        (torch.Size([112, 1, 64, 16]), torch.Size([112, 1, 16]))
+        >>> problem = PermutedImages(load_digits_images(), DIGITS)
+        >>> task = problem.task(seed=0, number=0)
+        >>> x, y = problem.batch(task.order[0], task.reach[0])
+        >>> x.shape[0], y.shape, task.order.shape
+        (16, torch.Size([16]), torch.Size([224, 16]))
 
     Reference:
         Goodfellow et al. 2014; Hernandez-Garcia et al. 2025, section 3.
     """
 
-    def __init__(self, images: Images, generators: Sequence[torch.Generator], *, batch: int, updates: int) -> None:
-        self._pixels, self._labels, self._white = images
-        if batch * updates > len(self._labels):
-            raise ValueError(f"a pass of {updates} batches of {batch} needs more than {len(self._labels)} images")
-        self._generators, self._batch, self._updates = generators, batch, updates
-        self._permutations: list[Tensor] = []
+    def __init__(self, images: Images, course: Course, device: torch.device | str = "cpu") -> None:
+        if course.images > len(images.labels):
+            raise ValueError(f"a pass shows {course.images:,} images; there are only {len(images.labels):,}")
+        self.course = course
+        self._white = images.white
+        lit = images.pixels > 0
+        sort = lit.float().mean(0).argsort(descending=True, stable=True)
+        self._pixels = images.pixels.index_select(1, sort).to(device)
+        self._labels = images.labels.to(device)
+        self.classes = int(images.labels.max()) + 1
+        last = (lit.index_select(1, sort) * torch.arange(1, lit.shape[1] + 1)).amax(1)
+        self._reach = (last + _GRAIN - 1) // _GRAIN * _GRAIN  # of each image
+        self.device = self._pixels.device
 
-    def next_task(self) -> None:
-        """Draw a new permutation for every stream."""
-        pixels = self._pixels.shape[1]
-        self._permutations = [torch.randperm(pixels, generator=g) for g in self._generators]
+    @property
+    def pixels(self) -> int:
+        return self._pixels.shape[1]
 
-    def one_pass(self) -> tuple[Tensor, Tensor]:
-        """Inputs in [0, 1] of shape (U, S, P, B) and labels of shape (U, S, B)."""
-        inputs, labels = [], []
-        for generator, permutation in zip(self._generators, self._permutations, strict=True):
-            order = torch.randperm(len(self._labels), generator=generator)[: self._updates * self._batch]
-            pixels = self._pixels.index_select(0, order).float().index_select(1, permutation)
-            inputs.append(pixels.view(self._updates, self._batch, -1).mT)
-            labels.append(self._labels[order].view(self._updates, self._batch))
-        return torch.stack(inputs, 1) / self._white, torch.stack(labels, 1)
+    def task(self, seed: int, number: int) -> Task:
+        """The task of a stream with this number, from 0."""
+        generator = self._generator(seed, "task", number)
+        shuffle = torch.randperm(self.pixels, generator=generator)
+        count, shown = len(self._labels), self.course.images // self.course.batch * self.course.batch
+        passes = [torch.randperm(count, generator=generator)[:shown] for _ in range(self.course.passes)]
+        order = torch.cat(passes).view(-1, self.course.batch)
+        reach = self._reach[order].amax(1).clamp(max=self.pixels).tolist()
+        return Task(shuffle.to(self.device), order.to(self.device), reach)
+
+    def batch(self, order: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+        """Inputs (B, reach) in [0, 1] and labels (B) of these images."""
+        pixels = self._pixels.index_select(0, order)
+        return pixels[:, :reach].div(self._white), self._labels.index_select(0, order)
+
+    def probe(self, seed: int, number: int, count: int = 1500) -> Tensor:
+        """Inputs (count, P) of random images, to measure on; drawn apart from the stream."""
+        order = torch.randperm(len(self._labels), generator=self._generator(seed, "probe", number))[:count]
+        return self.batch(order.to(self.device), self.pixels)[0]
+
+    @staticmethod
+    def _generator(seed: int, purpose: str, number: int) -> torch.Generator:
+        key = random.key(seed, "permuted", purpose, number)
+        assert isinstance(key, int)
+        return torch.Generator().manual_seed(key)

@@ -1,0 +1,67 @@
+"""An update of a stack as one CUDA graph: launched as a whole, without waiting for the device.
+
+A hundred small kernels an update cost a host more time than a device needs to run them. Updates at which something is
+renewed or measured are made one kernel after another as everywhere; the host knows beforehand which these are.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .problems.permuted import Task
+
+if TYPE_CHECKING:
+    from .train import Trainer
+
+_WARM_UP = 3  # updates made before the capture, so that libraries have set themselves up
+
+
+class CapturedUpdate:
+    """`Trainer.plain_update`, captured once and replayed.
+
+    Args:
+        trainer: on a CUDA device.
+    """
+
+    def __init__(self, trainer: "Trainer") -> None:
+        self._trainer, device = trainer, trainer.problem.device
+        course = trainer.problem.course
+        self._order = torch.zeros(course.updates_a_task, course.batch, dtype=torch.int64, device=device)
+        self._u = torch.zeros(1, dtype=torch.int64, device=device)
+        self._step = torch.zeros((), dtype=torch.int64, device=device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._made = 0
+        self._out: tuple[Tensor, Tensor] | None = None
+
+    def begin(self, task: Task) -> None:
+        """Take over the order of a new task."""
+        self._order.copy_(task.order)
+
+    def forget(self) -> None:
+        """Capture anew: tensors were put in place of those that the graph knows."""
+        self._graph, self._made = None, 0
+
+    def __call__(self, u: int, step: int) -> tuple[Tensor, Tensor]:
+        """Make update u; log-probabilities and labels of its batch."""
+        self._u.fill_(u)
+        self._step.fill_(step)
+        if self._made < _WARM_UP:
+            self._made += 1
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                out = self._update()
+            torch.cuda.current_stream().wait_stream(side)
+            return out
+        if self._graph is None:
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._out = self._update()
+        self._graph.replay()
+        assert self._out is not None
+        log_p, labels = self._out
+        return log_p.clone(), labels.clone()  # the next replay writes into the same memory
+
+    def _update(self) -> tuple[Tensor, Tensor]:
+        return self._trainer.plain_update(self._order.index_select(0, self._u).squeeze(0), self._step)

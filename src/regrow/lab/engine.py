@@ -1,0 +1,271 @@
+"""Trains the stacks of a run in worker processes, one per core, and stops them in good order."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from .. import check
+from .store import Store
+from .studies import StackPlan
+from .worker import Failure, Maker, Report, work
+
+ENGINES = ("local", "ray")
+_THREADS = ("OMP", "MKL", "OPENBLAS", "POLARS")
+_GLANCE = 0.2  # seconds within which Ctrl-C is noticed
+
+
+class Watch(Protocol):
+    """Who is told how far the workers are. Must return soon."""
+
+    def report(self, worker: int, report: Report) -> None:
+        """A worker is somewhere within a stack."""
+        ...
+
+    def done(self, worker: int, stack: str) -> None:
+        """A worker has finished a stack."""
+        ...
+
+
+class Unwatched:
+    """Nobody."""
+
+    def report(self, worker: int, report: Report) -> None:
+        del worker, report
+
+    def done(self, worker: int, stack: str) -> None:
+        del worker, stack
+
+
+class StackFailed(ChildProcessError):
+    """A stack could not be trained: one line with its id."""
+
+
+def run(
+    plans: Sequence[StackPlan],
+    make: Maker,
+    store: Store,
+    *,
+    tasks: int,
+    workers: int | None = None,
+    expected: Mapping[str, float] | None = None,
+    watch: Watch | None = None,
+    engine: str = "local",
+    device: str = "cpu",
+) -> None:
+    """Train every stack up to a number of tasks, each from where it was stored.
+
+    Which worker trains which stack, and when, changes no result. For the run that holds the folder's lock.
+
+    Args:
+        plans: the stacks.
+        make: makes what trains one, in a worker; can be pickled.
+        store: where they are kept.
+        tasks: to finish in all, of each stack.
+        workers: processes; None: one per core, or per device of CUDA. Never more than there are stacks to train.
+        expected: seconds a task of each stack, {id: seconds}; the longest stacks are trained first.
+        watch: is told how far they are.
+        engine: "local", or "ray" for the machines of a ray cluster, which must share the folder.
+        device: "cpu" or "cuda".
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when every worker has stored what it has finished.
+        StackFailed: where a worker failed or died; the others have stored what they have finished.
+        ValueError: where a checkpoint is damaged, for an unknown engine, or one that is not installed.
+    """
+    check.choice("engine", engine, ENGINES)
+    if workers is not None:
+        check.whole("workers", workers, 1, "processes that train")
+    left = remaining(plans, store, tasks, expected)
+    todo = sorted((plan for plan in plans if left[plan.id] > 0), key=lambda plan: -left[plan.id])
+    if not todo:
+        return
+    count = min(workers or default_workers(device), len(todo))
+    if engine == "ray":
+        from .ray_engine import run_on_ray
+
+        run_on_ray(todo, make, store, tasks, workers, watch or Unwatched(), device)
+        return
+    with _Crew(make, store, tasks, count, watch or Unwatched(), device) as crew:
+        crew.train(todo)
+
+
+def remaining(
+    plans: Sequence[StackPlan], store: Store, tasks: int, expected: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """Seconds of work left of each stack, or tasks where nothing is expected."""
+    return {plan.id: max(0, tasks - store.task(plan.id)) * (expected or {}).get(plan.id, 1.0) for plan in plans}
+
+
+def default_workers(device: str = "cpu") -> int:
+    """One worker for each core of those that this process may use, or for each device of CUDA."""
+    return torch.cuda.device_count() if device == "cuda" else cores()
+
+
+def cores() -> int:
+    """Physical cores that this process may use: two threads of one core do not train faster than one."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    found = set()
+    for cpu in os.sched_getaffinity(0):
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        found.add(siblings.read_text() if siblings.exists() else str(cpu))
+    return len(found)
+
+
+@dataclass
+class _Worker:
+    number: int
+    process: Any
+    connection: Connection
+    stack: str = ""  # that it trains now
+
+
+class _Crew:
+    """Worker processes, started together and all ended at the end of the `with`."""
+
+    def __init__(self, make: Maker, store: Store, tasks: int, count: int, watch: Watch, device: str) -> None:
+        self._arguments, self._count, self._device = (make, store, tasks), count, device
+        self._store, self._watch = store, watch
+        self._todo: list[StackPlan] = []
+        self._workers: list[_Worker] = []
+        self._failure: Failure | None = None
+        self._signals, self._asked_to_stop = 0, False
+        self._handlers = contextlib.ExitStack()
+
+    def __enter__(self) -> "_Crew":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers.enter_context(handling(number, self._count_signal))
+        context = multiprocessing.get_context("spawn")
+        with _one_thread_each(), handling(signal.SIGINT, signal.SIG_IGN):  # workers ignore Ctrl-C from the first moment
+            for number in range(self._count):
+                here, there = context.Pipe()
+                gpu = number % torch.cuda.device_count() if self._device == "cuda" else None
+                process = context.Process(target=work, args=(there, *self._arguments, gpu), daemon=True)
+                process.start()
+                there.close()
+                self._workers.append(_Worker(number, process, here))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._handlers.close()
+        for worker in self._workers:
+            worker.process.kill()
+            worker.process.join()
+            worker.connection.close()
+
+    def _count_signal(self, *_: object) -> None:
+        self._signals += 1
+
+    def train(self, todo: Sequence[StackPlan]) -> None:
+        """Hand out the stacks in order until all are done."""
+        self._todo = list(todo)
+        for worker in self._workers:
+            self._hand_out(worker)
+        at_work = {worker.connection: worker for worker in self._workers}
+        while at_work:
+            if self._signals or self._failure:
+                self._stop(at_work.values())
+            for connection in wait(list(at_work), _GLANCE):
+                worker = at_work[connection]  # type: ignore[index]
+                try:
+                    self._hear(worker, worker.connection.recv())
+                except (EOFError, OSError):
+                    del at_work[worker.connection]
+                    self._ended(worker)
+        if self._failure:
+            raise StackFailed(log_failure(self._store.folder, self._failure))
+        if self._signals:
+            raise KeyboardInterrupt
+
+    def _hand_out(self, worker: _Worker) -> None:
+        plan = self._todo.pop(0) if self._todo else None
+        worker.stack = plan.id if plan else ""
+        with contextlib.suppress(OSError):  # it died: `train` will notice
+            worker.connection.send(plan)
+
+    def _hear(self, worker: _Worker, said: Report | Failure | str) -> None:
+        if isinstance(said, Report):
+            self._watch.report(worker.number, said)
+        elif isinstance(said, Failure):
+            self._failure, worker.stack = self._failure or said, ""
+        else:
+            self._watch.done(worker.number, said)
+            self._hand_out(worker)
+
+    def _ended(self, worker: _Worker) -> None:
+        """A process is gone, or about to go: was it told to, or had it nothing left to do?"""
+        if worker.stack and not self._asked_to_stop:
+            worker.process.join()
+            how = _describe_exit(worker.process.exitcode)
+            self._failure = self._failure or Failure(worker.stack, f"its worker {how}", "")
+
+    def _stop(self, workers: Any) -> None:
+        """Tell all to store what they have finished and end; at once, if told so again."""
+        for worker in workers:
+            if self._signals > 1:
+                worker.process.kill()
+            elif not self._asked_to_stop:
+                worker.process.terminate()
+        self._asked_to_stop = True
+
+
+def log_failure(folder: Path, failure: Failure) -> str:
+    """Append what went wrong to `errors.log`; returns one line for the user."""
+    line = f"stack {failure.stack}: {failure.line}"
+    if not failure.trace:
+        return line
+    path = folder / "errors.log"
+    try:
+        with open(path, "a") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n{failure.trace}\n")
+    except OSError:
+        return line  # the disk may be what is wrong
+    return f"{line} (all of it: {path})"
+
+
+def _describe_exit(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        return f"was ended by {name}" + (", maybe for want of memory" if name == "SIGKILL" else "")
+    return f"ended with status {code}"
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started here begin with one thread each: libraries look when they are loaded."""
+    names = [f"{library}_{'MAX' if library == 'POLARS' else 'NUM'}_THREADS" for library in _THREADS]
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def handling(number: signal.Signals, handler: Any) -> Iterator[None]:
+    """Handle a signal, where that is possible (the main thread) and it was not to be ignored."""
+    try:
+        before = signal.getsignal(number)
+        if before is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(number, before)

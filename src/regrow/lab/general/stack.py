@@ -1,0 +1,294 @@
+"""Many networks of one structure, of any `nn.Module`, trained at once by `torch.func`.
+
+Shapes: M members, B examples a batch, k some of the members, n units of a layer.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ...laws import Law
+from ...laws.find import resolve_laws
+from ...names import walk
+from ...wiring import Reading, Units, find_units
+from ..renewal import HiddenUnits
+from .dropout import KeyedDropout
+from .units import STATISTICS, Tensors, Watching, hidden_units
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Inputs = Tensor | tuple[Tensor, ...]
+
+
+class Pass(NamedTuple):
+    """What a forward and backward pass gave: losses (M), gradients name -> (M, ...), predictions (M, ...)."""
+
+    losses: Tensor
+    gradients: dict[str, Tensor]
+    predictions: Tensor
+
+
+class StackedModule:
+    """Networks of one structure with parameters of their own, computed together.
+
+    `parameters` maps names to contiguous tensors with a leading axis of members, changed in place; `buffers` likewise.
+    It serves wherever the laboratory takes a stack: optimizers, noise and renewal methods.
+
+    Args:
+        modules: one network for each member, not wrapped; their values are copied. They must be built alike, for the
+            structure, what is frozen, and the mode (training or evaluation) are those of the first.
+        laws: {name pattern: law or source}, or the source of all; None: as `regrow.init_laws` finds them in the first.
+        units: for unit methods; None: as `regrow.find_units` finds them when one asks.
+        device: of the tensors.
+        dtype: of the floating-point ones; None: as they are.
+
+    Raises:
+        ValueError: for no module, or modules that differ.
+
+    Example:
+        >>> import torch
+        >>> nets = [torch.nn.Linear(4, 2) for _ in range(3)]
+        >>> stack = StackedModule(nets)
+        >>> x, y = torch.randn(3, 8, 4), torch.randn(3, 8, 2)  # a batch of 8 for each
+        >>> losses, gradients, _ = stack.losses_and_gradients(x, y, torch.nn.functional.mse_loss)
+        >>> losses.shape, gradients["weight"].shape
+        (torch.Size([3]), torch.Size([3, 2, 4]))
+
+    Reference:
+        Hernandez-Garcia et al. 2025, section 2, for what is trained so.
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[nn.Module],
+        *,
+        laws: Mapping[str, Law | str] | str | None = None,
+        units: Sequence[Units] | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        modules = list(modules)
+        _check_alike(modules)
+        self.members = len(modules)
+        self.scale: Tensor | None = None
+        self._module = copy.deepcopy(modules[0])
+        self._resting = copy.deepcopy(modules[0]).eval()
+        self._given_laws, self._given_units = laws, units
+        self._gradients: dict[str, Tensor] = {}
+        self._activities: list[Tensor] = []
+
+        def stacked(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {
+                name: torch.empty(
+                    self.members, *t.shape, device=device, dtype=dtype if t.is_floating_point() and dtype else t.dtype
+                )
+                for name, t in named.items()
+            }
+
+        own = dict(self._module.named_parameters())
+        self.parameters = Tensors(stacked({name: p for name, p in own.items() if p.requires_grad}))
+        self._frozen = stacked({name: p for name, p in own.items() if not p.requires_grad})
+        self.buffers = stacked(dict(self._module.named_buffers()))
+        self.parameters.others |= self._frozen | self.buffers
+        for member, module in enumerate(modules):
+            self.fill(member, module)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return next(iter(self.parameters.values())).device
+
+    # Members.
+
+    @torch.no_grad()
+    def fill(self, member: int, module: nn.Module) -> None:
+        """Give one member the values of a network."""
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            self.parameters[name][member] = tensor.detach()
+
+    @torch.no_grad()
+    def member(self, i: int) -> nn.Module:
+        """A network of its own with the values of one member, in the mode of the first module."""
+        module = copy.deepcopy(self._module).to(self.device)
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            tensor.data = self.parameters[name][i].clone()
+        return module
+
+    # Forward and backward.
+
+    @torch.no_grad()
+    def losses_and_gradients(
+        self,
+        x: Inputs,
+        y: Tensor,
+        loss: Loss,
+        *,
+        shared: bool = False,
+        keys: Tensor | None = None,
+        watch: bool = False,
+    ) -> Pass:
+        """One forward and backward pass of all members; buffers, such as running statistics, follow.
+
+        Args:
+            x: what the module is called with, or a tuple of it; (M, B, ...), a batch for each member.
+            y: the targets, (M, B, ...).
+            loss: of one member, (prediction, targets) -> scalar.
+            shared: x and y are one batch for all members, (B, ...).
+            keys: int64 (M), of this pass, for dropout.
+            watch: average the activations of the hidden units, for unit methods.
+
+        Returns:
+            Losses before any update, gradients, predictions.
+
+        Raises:
+            ValueError: where the first axis is not that of the members, where dropout lacks keys, for other random
+                operations, and, with `watch`, for units that a stack cannot renew.
+        """
+        self._check_batch(x, y, shared, keys)
+        readings = self._readings if watch else []
+
+        def objective(parameters: dict, buffers: dict, frozen: dict, key: Tensor, x: Inputs, y: Tensor) -> tuple:
+            buffers = {name: b.clone() for name, b in buffers.items()}
+            with Watching(readings) as watching, KeyedDropout(None if keys is None else key):
+                prediction = functional_call(self._module, (parameters, buffers, frozen), x)
+            return loss(prediction, y), (prediction, buffers, watching.means())
+
+        dim = None if shared else 0
+        differentiate = vmap(grad_and_value(objective, has_aux=True), in_dims=(0, 0, 0, 0, dim, dim))
+        placeholder = torch.zeros(self.members, dtype=torch.int64, device=self.device)
+        own = dict(self.parameters), self.buffers, self._frozen, placeholder if keys is None else keys
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no vmap
+            gradients, (losses, (predictions, buffers, activities)) = _run(lambda: differentiate(*own, x, y))
+        for name, value in buffers.items():
+            self.buffers[name].copy_(value)
+        self._gradients = {name: g.contiguous() for name, g in gradients.items()}  # as fused optimizers read them
+        self._activities = activities
+        return Pass(losses, self._gradients, predictions)
+
+    @torch.no_grad()
+    def predict(self, x: Inputs, *, shared: bool = False) -> Tensor:
+        """Predictions of all members in evaluation mode, (M, ...); nothing changes.
+
+        Args:
+            x, shared: as for `losses_and_gradients`.
+        """
+        self._check_batch(x, None, shared, None)
+
+        def forward(tensors: dict, x: Inputs) -> Tensor:
+            return functional_call(self._resting, tensors, x)
+
+        tensors = {**self.parameters, **self.buffers, **self._frozen}
+        with sdpa_kernel(SDPBackend.MATH):
+            return vmap(forward, in_dims=(0, None if shared else 0))(tensors, x)
+
+    @torch.no_grad()
+    def descend(self) -> None:
+        """Add `scale` (M) times the gradients of the last pass: with -(step sizes), one step of plain SGD."""
+        assert self.scale is not None, "set it first: stack.scale = descent.scale()"
+        for name, g in self._gradients.items():
+            w = self.parameters[name]
+            w.addcmul_(g, self.scale.to(w).view(-1, *[1] * (w.dim() - 1)))
+
+    # What renewal methods ask for.
+
+    @property
+    def laws(self) -> dict[str, Law]:
+        """The law of every parameter, and of running statistics; found when first asked for."""
+        return self._laws
+
+    @cached_property
+    def _laws(self) -> dict[str, Law]:
+        laws = resolve_laws(walk(self._module), self._given_laws)
+        return laws | {name: STATISTICS[end] for name in self.buffers if (end := name.split(".")[-1]) in STATISTICS}
+
+    @cached_property
+    def _hidden(self) -> list[tuple[HiddenUnits, Reading]]:
+        found = find_units(self._module) if self._given_units is None else self._given_units
+        return [hidden_units(units, self._module, self.parameters) for units in found]
+
+    @property
+    def units(self) -> list[HiddenUnits]:
+        """What belongs to the units of each hidden layer.
+
+        Raises:
+            ValueError: where none are found, or some are not of a form that a stack can renew.
+        """
+        return [units for units, _ in self._hidden]
+
+    @property
+    def widths(self) -> list[int]:
+        """The number of units of each hidden layer."""
+        return [reading.n for reading in self._readings]
+
+    @property
+    def _readings(self) -> list[Reading]:
+        return [reading for _, reading in self._hidden]
+
+    def activity(self, i: int, read: str, members: Tensor) -> Tensor:
+        """Mean |h| of hidden layer i in the last pass, over examples and positions, (k, n), of some members.
+
+        Where h is read is said by the layer's `regrow.Units`: those that `find_units` finds read what comes out of the
+        activation, before a norm that follows it. So `read` must be "before".
+        """
+        if read != "before":
+            raise ValueError(
+                f"`read` must be 'before' in a stack of modules; got {read!r}: `Units.activation` names what is read"
+            )
+        if not self._activities:
+            raise ValueError("activations were not watched in the last pass: call losses_and_gradients(watch=True)")
+        return self._activities[i].index_select(0, members)
+
+    def _check_batch(self, x: Inputs, y: Tensor | None, shared: bool, keys: Tensor | None) -> None:
+        parts = {} if shared else {"x": x if isinstance(x, tuple) else (x,), "y": () if y is None else (y,)}
+        for name, tensors in (parts | {"keys": () if keys is None else (keys,)}).items():
+            for t in tensors:
+                if t.shape[:1] != (self.members,):
+                    raise ValueError(
+                        f"the first axis of `{name}` must be the {self.members} members; got shape {tuple(t.shape)}: "
+                        "stack a batch for each, or give shared=True with one batch for all"
+                    )
+
+
+def _run(call: Callable) -> tuple:
+    """The call, with torch's word on random operations in our own."""
+    try:
+        return call()
+    except RuntimeError as error:
+        if "randomness" not in str(error):
+            raise
+        raise ValueError(
+            "random operations in a stack must be nn.Dropout or the dropout of scaled_dot_product_attention; the "
+            "module has another: take it out of the forward pass, or set its probability to 0"
+        ) from error
+
+
+def _check_alike(modules: list[nn.Module]) -> None:
+    """Refuse modules that are not of one structure."""
+    if not modules or not all(isinstance(module, nn.Module) for module in modules):
+        raise ValueError(f"`modules` must be at least one nn.Module; got {modules!r:.60}: give one for each member")
+    first = _structure(modules[0])
+    if not any(p.requires_grad for p in modules[0].parameters()):
+        raise ValueError(
+            f"`modules` must have parameters to train; got {type(modules[0]).__name__} without: unfreeze some"
+        )
+    if {entry.name for entry in walk(modules[0])} != {name for name, _ in modules[0].named_parameters()}:
+        raise ValueError("`modules` must not be wrapped; got one that is: give what the wrapper wraps")
+    for i, module in enumerate(modules[1:], 1):
+        for name in first.keys() | (other := _structure(module)).keys():
+            if first.get(name) != other.get(name):
+                raise ValueError(
+                    f"`modules` must be of one structure; member {i} differs from member 0 in {name!r}: "
+                    f"{other.get(name, 'nothing')} and {first.get(name, 'nothing')}: build all with the same arguments"
+                )
+
+
+def _structure(module: nn.Module) -> dict[str, str]:
+    """All that must agree, in words, by name."""
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    parts = {name: f"{part}" for name, part in module.named_modules() if not any(part.children())}
+    return parts | {name: f"{t.dtype} {tuple(t.shape)}" for name, t in tensors.items()}

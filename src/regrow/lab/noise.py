@@ -1,0 +1,91 @@
+"""Shrink and perturb, for members of a stack.
+
+Shapes: C members, k of them perturbed, n entries of one member.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..core import draw, random
+
+_ENTRIES = 1 << 25  # drawn at once on a device
+
+
+class ShrinkAndPerturb:
+    """w <- (1 - decay) w + noise, as `regrow.ShrinkPerturb` does it for a single network.
+
+    Shrinking, the gradient's step and noise all add up, so that noise may be added where the weights shrink. On a CPU
+    a generator seeded anew at every update gives one normal after the other, in the order of the parameters; elsewhere
+    every entry has its counted random number.
+
+    Args:
+        parameters: name -> (C, ...).
+        decays: share of its weights that each member loses at an update.
+        variances: of each member's noise, 0 for none.
+        seeds: of each member.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        decays: Sequence[float],
+        variances: Sequence[float],
+        seeds: Sequence[int],
+    ) -> None:
+        self._parameters = list(parameters.values())
+        self._decays, self._deviations = list(decays), [math.sqrt(v) for v in variances]
+        self._noisy = [i for i, v in enumerate(variances) if v]
+        like = self._parameters[0]
+        self._seeds = list(seeds)
+        self._sizes = [w[0].numel() for w in self._parameters]
+        self._host = like.device.type == "cpu"
+        self._generator = torch.Generator()
+        self._drawn = like.new_empty(sum(self._sizes) if self._noisy and self._host else 0)
+        if not self._host:
+            self._keep = 1 - torch.tensor(self._decays, dtype=like.dtype, device=like.device)
+            self._places = torch.tensor(self._noisy, dtype=torch.int64, device=like.device)
+            self._scales = torch.tensor([self._deviations[i] for i in self._noisy], device=like.device).unsqueeze(1)
+            self._keys_of = torch.tensor([self._seeds[i] for i in self._noisy], dtype=torch.int64, device=like.device)
+
+    def __call__(self, step: int | Tensor) -> None:
+        """At this update; a tensor, so that a captured graph can count, where the stack is not on a CPU."""
+        if self._host:
+            for i, decay in enumerate(self._decays):
+                if self._deviations[i]:
+                    self._perturb(i, decay, int(step))
+                elif decay:
+                    for w in self._parameters:
+                        w[i].mul_(1 - decay)
+            return
+        if any(self._decays):
+            for w in self._parameters:
+                w.mul_(self._keep.view(-1, *[1] * (w.dim() - 1)))
+        if self._noisy:
+            self._perturb_all(step)
+
+    def _perturb(self, member: int, decay: float, step: int) -> None:
+        key = random.key(self._seeds[member], "shrink-perturb", 0, step)
+        assert isinstance(key, int)
+        self._generator.manual_seed(key)
+        self._drawn.normal_(0, self._deviations[member], generator=self._generator)
+        for w, z in zip(self._parameters, self._drawn.split(self._sizes), strict=True):
+            own = w[member]
+            torch.add(z.view_as(own), own, alpha=1 - decay, out=own)
+
+    def _perturb_all(self, step: int | Tensor) -> None:
+        start = 0
+        keys = random.key(random.key(self._keys_of, "shrink-perturb", 0, step), 0)
+        assert isinstance(keys, Tensor)
+        for w, size in zip(self._parameters, self._sizes, strict=True):
+            index = torch.arange(start, start + size, device=w.device)
+            for rows in _chunks(len(self._noisy), max(1, _ENTRIES // size)):
+                z = draw.from_table(random.bits(keys[rows].unsqueeze(1), index), draw.normal_table(w.device))
+                w.index_add_(0, self._places[rows], (z * self._scales[rows]).view(-1, *w.shape[1:]).to(w.dtype))
+            start += size
+
+
+def _chunks(count: int, size: int) -> Iterable[slice]:
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))

@@ -1,0 +1,55 @@
+"""The files that images come from: their checksum, and what goes wrong in reading them as one line with its remedy."""
+
+import contextlib
+import gzip
+import hashlib
+import lzma
+import shlex
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+
+def checksum(paths: Iterable[Path]) -> str:
+    """SHA-256 of the files' checksums in their order, in hexadecimal digits."""
+    total = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def remedy(folder: Path, name: str) -> str:
+    """What to do where a data set is not whole.
+
+    Example:
+        >>> remedy(Path("my data"), "mnist").partition(",")[0]
+        "`regrow data fetch --only mnist --data 'my data'` downloads it"
+    """
+    command = f"regrow data fetch --only {name} --data {shlex.quote(str(folder))}"
+    return f"`{command}` downloads it, or name another folder with --data or REGROW_DATA"
+
+
+@contextlib.contextmanager
+def reading(path: Path, kind: str, fix: str) -> Iterator[None]:
+    """Turns what goes wrong in reading a file into one line: the file, what is wrong, the remedy.
+
+    Args:
+        path: the file; of several, an error names the one that it met.
+        kind: what the file ought to be.
+        fix: the remedy.
+
+    Raises:
+        FileNotFoundError: where it is missing.
+        ValueError: where it is damaged.
+        OSError: where it cannot be read.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error.filename or path} is missing: {fix}") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
+        raise ValueError(f"{path}: truncated or no {kind} ({error}): {fix}") from None
+    except OSError as error:
+        raise OSError(f"{error.filename or path} cannot be read ({error.strerror or error}): {fix}") from None

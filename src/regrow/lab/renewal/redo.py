@@ -1,0 +1,63 @@
+"""ReDo of members of a stack.
+
+Shapes: w members due, H units of a layer.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core import select, utility
+from ...core._eager import looking_is_free
+from .units import Choice, UnitNetwork, UnitRenewal
+
+
+class StackedReDo(UnitRenewal):
+    """`regrow.ReDo` (utility activation) for members of a stack.
+
+    Args:
+        members, configs, seeds, device: as for `Renewal`.
+        read: activations "before" the norm or "after" it.
+    """
+
+    method = "redo"
+
+    def __init__(
+        self,
+        members: Sequence[int],
+        configs: Sequence[Mapping[str, Any]],
+        seeds: Sequence[int],
+        device: torch.device | str = "cpu",
+        *,
+        read: str = "before",
+    ) -> None:
+        super().__init__(members, configs, seeds, device)
+        self._read = read
+        self._every = [int(config["every"]) for config in configs]
+        self._off = [config["threshold"] == 0 for config in configs]
+
+    def due(self, step: int) -> list[int]:
+        return [i for i, every in enumerate(self._every) if step % every == 0 and not self._off[i]]
+
+    def renew(self, step: int, net: UnitNetwork, which: list[int], layers: Sequence[int]) -> Tensor:
+        """Renew the dormant units of these hidden layers; returns which members renewed any, bool (len(which))."""
+        index, places, limit = self._index(which), self._places(which), self._column("threshold", which)
+        chosen, fired = {}, torch.zeros(len(which), dtype=torch.bool, device=self._device)
+        for i in layers:
+            u = utility.activation(net.activity(i, self._read, places), 1)
+            mask = select.threshold(u, limit, 1)
+            if looking_is_free(mask) and not mask.any():
+                continue
+            self._tally(net, i, index, mask, u)
+            chosen[i] = Choice(which, places, mask)
+            fired |= mask.any(1)
+        self._fire(step, net, chosen)
+        return fired
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        del state  # it has none: its firings follow from the number of the update
