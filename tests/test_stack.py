@@ -14,6 +14,7 @@ from regrow.lab.nets import MLP
 from regrow.lab.online import Online
 from regrow.lab.problems.data import load_digits_images
 from regrow.lab.problems.permuted import Course, PermutedImages
+from regrow.lab.renewal import StackedCBP
 from regrow.lab.stack import StackedMLP, slope_at_logits
 from regrow.lab.studies import Member, StackPlan
 from regrow.lab.train import Trainer, course_for
@@ -190,6 +191,20 @@ def test_a_state_is_a_copy():
     later = io.BytesIO()
     torch.save(state, later)
     assert stored.getvalue() == later.getvalue()
+
+
+def test_rare_replacements_come_too():
+    """Ten units at a rate of 1e-5 are replaced every 10,000 updates, which is as far as a schedule looks ahead."""
+    config = config_of(SETTINGS["narrow"], "cbp") | {"replacement_rate": 1e-5, "maturity": 1}
+    cbp = StackedCBP([0], [config], [0], widths=[10, 10, 10])
+    owed, expected = 0.0, []
+    for step in range(1, 35_000):
+        owed += 1e-5 * 10 * (step > 1)
+        if owed >= 1:
+            expected.append(step)
+            owed -= 1
+    found = [step for step in range(1, 35_000) if cbp.due(step)]
+    assert len(found) == 3 and all(abs(a - b) <= 3 for a, b in zip(found, expected))  # the new unit is young for one
 
 
 def test_scratch_starts_every_task_anew():

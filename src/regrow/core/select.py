@@ -152,6 +152,9 @@ def eligible_lowest(
         Hernandez-Garcia et al. 2025, section 2, continual backpropagation.
     """
     _same_shape("eligible", eligible, utility)
+    if isinstance(count, int) and members == 0 and looking_is_free(utility) and looking_is_free(eligible):
+        if (mask := _lowest_without_ties(utility, eligible, count)) is not None:
+            return mask
     allowed = _rows(eligible, members)
     rows = _rows(_wide(utility), members).masked_fill(~allowed, torch.inf)
     k = torch.minimum(_per_member(count, rows, members, "count").long(), allowed.sum(-1, keepdim=True))
@@ -164,6 +167,17 @@ def eligible_lowest(
 
     mask = _lowest(rows, k, ranks)
     return (mask & allowed).reshape(utility.shape)
+
+
+def _lowest_without_ties(utility: Tensor, eligible: Tensor, count: int) -> Tensor | None:
+    """`eligible_lowest` where nothing ties at the edge, a tenth of the time; else None."""
+    u, allowed = _wide(utility).detach().numpy(), eligible.detach().numpy()
+    candidates = u[allowed]
+    k = min(count, candidates.size)
+    if k < 1 or np.isnan(candidates).any():
+        return torch.zeros_like(eligible)
+    mask = (u <= np.partition(candidates, k - 1)[k - 1]) & allowed
+    return torch.from_numpy(mask) if np.count_nonzero(mask) == k else None
 
 
 def _lowest(rows: Tensor, k: Tensor, order: Callable[[], Tensor]) -> Tensor:

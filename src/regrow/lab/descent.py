@@ -12,15 +12,25 @@ Shapes: C members.
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from .noise import ShrinkAndPerturb
-from .stack import StackedMLP
 
 Configs = Sequence[Mapping[str, Any]]
+
+
+class Stack(Protocol):
+    """What an optimizer needs of a stack of networks."""
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]: ...
+
+    def descend(self) -> None:
+        """Add the slopes, which carry the step size, to the parameters."""
+        ...
 
 
 class Descent(ABC):
@@ -35,7 +45,7 @@ class Descent(ABC):
 
     needs_gradient = True
 
-    def __init__(self, net: StackedMLP, configs: Configs, seeds: Sequence[int], alone: Sequence[int] = ()) -> None:
+    def __init__(self, net: Stack, configs: Configs, seeds: Sequence[int], alone: Sequence[int] = ()) -> None:
         self.net, self.configs = net, configs
         decays, variances = ([float(c[key]) for c in configs] for key in ("decay", "noise_variance"))
         self.shrink_and_perturb = ShrinkAndPerturb(net.parameters, decays, variances, seeds)
@@ -80,7 +90,7 @@ class Remembering(Descent):
 
     knobs: tuple[str, ...]
 
-    def __init__(self, net: StackedMLP, configs: Configs, seeds: Sequence[int], alone: Sequence[int] = ()) -> None:
+    def __init__(self, net: Stack, configs: Configs, seeds: Sequence[int], alone: Sequence[int] = ()) -> None:
         super().__init__(net, configs, seeds)
         runs = [
             [i for i, _ in run]

@@ -63,8 +63,11 @@ class Online:
 
     def fire(self, u: int, members: Sequence[int], fired: Tensor) -> None:
         """These members renewed something at update u, or not."""
-        places = torch.tensor(members, device=fired.device)
-        self._fired[u, places] = self._fired[u, places] | fired
+        if looking_is_free(fired):
+            self._fired.numpy()[u, members] |= fired.numpy()
+        else:
+            places = torch.tensor(members, device=fired.device)
+            self._fired[u].index_copy_(0, places, self._fired[u].index_select(0, places) | fired)
 
     def results(self, unit: Tensor) -> dict[str, Tensor]:
         """`online_accuracy`, `loss`, `gradient_magnitude`, `renewals`, `loss_jump`, each (C).

@@ -81,6 +81,7 @@ class StackedMLP:
         self._gradients: dict[str, Tensor] = {}
         self.layers = [self._layer(name, f"norm{i}") for i, name in enumerate(("fc1", "fc2", "fc3"), 1)]
         self.layers.append(self._layer("out", ""))
+        self.units = [self._units(layer, above) for layer, above in itertools.pairwise(self.layers)]
         for member in range(members):
             self.fill(member, net)
 
@@ -93,21 +94,10 @@ class StackedMLP:
         """The layers of hidden units, from the input on."""
         return self.layers[:-1]
 
-    @property
-    def units(self) -> list[HiddenUnits]:
-        """What belongs to the units of each hidden layer."""
-        return [
-            HiddenUnits(
-                layer.name,
-                tuple(
-                    name
-                    for name in (f"{part}.{kind}" for part in (layer.name, layer.norm) for kind in ("weight", "bias"))
-                    if name in self.parameters
-                ),
-                f"{above.name}.weight",
-            )
-            for layer, above in itertools.pairwise(self.layers)
-        ]
+    def _units(self, layer: Layer, above: Layer) -> HiddenUnits:
+        names = (f"{part}.{kind}" for part in (layer.name, layer.norm) for kind in ("weight", "bias"))
+        incoming = tuple(name for name in names if name in self.parameters)
+        return HiddenUnits(layer.name, incoming, f"{above.name}.weight")
 
     def fill(self, member: int, net: MLP) -> None:
         """Give one member the values of a network."""

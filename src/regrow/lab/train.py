@@ -160,8 +160,6 @@ class Trainer:
         for renewal, acts_inside, which in due:
             if not acts_inside:
                 self._renew(u, renewal, which, gradients)
-            if isinstance(renewal, StackedCBP):
-                renewal.settle(self.step)
 
     def _look(self, order: Tensor, reach: int) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities of a batch, its labels, and the slope to pass back."""
@@ -179,21 +177,17 @@ class Trainer:
         return log_p, y
 
     def _renew(self, u: int, renewal: Renewal, which: list[int], gradients: Mapping[str, Tensor] | None) -> None:
-        if isinstance(renewal, StackedSWR):
-            fired = renewal.renew(self.step, self.net, gradients, which)
-        else:
-            assert isinstance(renewal, (StackedCBP, StackedReDo))
-            fired = renewal.renew(self.step, self.net, which, range(len(self.net.hidden)))
+        fired = renewal.renew(self.step, self.net, gradients, which)
         self._online.fire(u, [renewal.members[i] for i in which], fired)
 
-    def _renew_inside(self, u: int, due: list[tuple[Renewal, list[int]]], i: int, place: str) -> None:
+    def _renew_inside(self, u: int, due: list[tuple[Renewal, list[int]]], layer: int, place: str) -> None:
         """The authors' way: renew one layer's units while the slopes are still on their way down."""
         if place != self.plan.units_read:
             return
         for renewal, which in due:
             assert isinstance(renewal, (StackedCBP, StackedReDo))
-            fired = renewal.renew(self.step, self.net, which, [i])
-            self._online.fire(u, [renewal.members[j] for j in which], fired)
+            fired = renewal.renew(self.step, self.net, None, which, [layer])
+            self._online.fire(u, [renewal.members[i] for i in which], fired)
 
     # What comes out.
 

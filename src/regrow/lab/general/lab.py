@@ -108,7 +108,7 @@ class Lab:
         self.net, self.members, self._loss, self._shared = net, list(members), loss, shared
         self._metrics = dict(metrics or {})
         self._seeds = torch.tensor(seeds, dtype=torch.int64, device=net.device)
-        self._descent = DESCENTS[optimizer](net, configs, seeds)  # type: ignore[arg-type]
+        self._descent = DESCENTS[optimizer](net, configs, seeds)
         net.scale = self._descent.scale()
         self.step = 0
         self.renewals: dict[str, Renewal] = {}
@@ -142,16 +142,8 @@ class Lab:
         record["renewed"] = torch.zeros(self.net.members, dtype=torch.bool, device=self.net.device)
         for renewal, which in due:
             places = torch.tensor([renewal.members[i] for i in which], device=self.net.device)
-            record["renewed"][places] = self._renew(renewal, which, seen.gradients)
-        for renewal in self.renewals.values():
-            if isinstance(renewal, StackedCBP):
-                renewal.settle(self.step)
+            record["renewed"][places] = renewal.renew(self.step, self.net, seen.gradients, which)
         return record
-
-    def _renew(self, renewal: Renewal, which: list[int], gradients: Mapping[str, Tensor]) -> Tensor:
-        if isinstance(renewal, (StackedCBP, StackedReDo)):
-            return renewal.renew(self.step, self.net, which, range(len(self.net.units)))
-        return renewal.renew(self.step, self.net, gradients, which)  # type: ignore[attr-defined]
 
     def run(self, batches: Iterable[tuple[Inputs, Tensor]]) -> dict[str, Tensor]:
         """An update for each of the batches (x, y); returns what `update` does, each (U, M), on the CPU."""
@@ -198,15 +190,20 @@ def train(
     members: Sequence[Member],
     batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]],
     loss: Loss,
+    *,
+    device: torch.device | str = "cpu",
     **options: Any,
 ) -> tuple[StackedModule, dict[str, Tensor]]:
     """Train members whose networks and data are functions of their seed alone, so that systems are compared in pairs.
+
+    Where more is to be said (laws, units, several inputs), make a `StackedModule` and a `Lab`.
 
     Args:
         network: a seed -> a network.
         members: the system, the config and the seed of each.
         batches: a seed -> its stream of batches (x, y); of streams of several lengths the shortest counts.
         loss: of one member, (prediction, targets) -> scalar.
+        device: where; batches are moved there.
         options: of `Lab`: optimizer, own, metrics.
 
     Returns:
@@ -224,8 +221,9 @@ def train(
     """
     seeds = list(dict.fromkeys(member.seed for member in members))
     shared = len(seeds) == 1
-    lab = Lab(StackedModule([network(m.seed) for m in members]), members, loss, shared=shared, **options)
+    net = StackedModule([network(member.seed) for member in members], device=device)
+    lab = Lab(net, members, loss, shared=shared, **options)
     of = 0 if shared else torch.tensor([seeds.index(member.seed) for member in members])
     together = zip(*(batches(seed) for seed in seeds), strict=False)
     stacked = ([torch.stack(part) for part in zip(*several, strict=True)] for several in together)
-    return lab.net, lab.run((x[of], y[of]) for x, y in stacked)
+    return net, lab.run((x[of].to(device), y[of].to(device)) for x, y in stacked)

@@ -36,8 +36,8 @@ class Pass(NamedTuple):
 class StackedModule:
     """Networks of one structure with parameters of their own, computed together.
 
-    `parameters` maps names to contiguous tensors with a leading axis of members, changed in place; `buffers` likewise.
-    It serves wherever the laboratory takes a stack: optimizers, noise and renewal methods.
+    `parameters` maps the names of what is trained to contiguous tensors with a leading axis of members, changed in
+    place; `buffers` likewise. It serves wherever the laboratory takes a stack: optimizers, noise and renewal methods.
 
     Args:
         modules: one network for each member, not wrapped; their values are copied. They must be built alike, for the
@@ -189,7 +189,8 @@ class StackedModule:
     @torch.no_grad()
     def descend(self) -> None:
         """Add `scale` (M) times the gradients of the last pass: with -(step sizes), one step of plain SGD."""
-        assert self.scale is not None, "set it first: stack.scale = descent.scale()"
+        if self.scale is None:
+            raise ValueError("`scale` must be set before `descend`; got None: set stack.scale = descent.scale()")
         for name, g in self._gradients.items():
             w = self.parameters[name]
             w.addcmul_(g, self.scale.to(w).view(-1, *[1] * (w.dim() - 1)))
@@ -270,7 +271,8 @@ def _run(call: Callable) -> tuple:
 def _check_alike(modules: list[nn.Module]) -> None:
     """Refuse modules that are not of one structure."""
     if not modules or not all(isinstance(module, nn.Module) for module in modules):
-        raise ValueError(f"`modules` must be at least one nn.Module; got {modules!r:.60}: give one for each member")
+        kinds = ", ".join(type(module).__name__ for module in modules) or "none"
+        raise ValueError(f"`modules` must be at least one nn.Module; got {kinds}: give one for each member")
     first = _structure(modules[0])
     if not any(p.requires_grad for p in modules[0].parameters()):
         raise ValueError(
@@ -279,7 +281,7 @@ def _check_alike(modules: list[nn.Module]) -> None:
     if {entry.name for entry in walk(modules[0])} != {name for name, _ in modules[0].named_parameters()}:
         raise ValueError("`modules` must not be wrapped; got one that is: give what the wrapper wraps")
     for i, module in enumerate(modules[1:], 1):
-        for name in first.keys() | (other := _structure(module)).keys():
+        for name in (*first, *(other := _structure(module))):
             if first.get(name) != other.get(name):
                 raise ValueError(
                     f"`modules` must be of one structure; member {i} differs from member 0 in {name!r}: "

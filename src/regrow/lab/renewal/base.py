@@ -51,6 +51,7 @@ class Renewal(ABC):
         self.members, self.configs = list(members), list(configs)
         self._seeds = list(seeds)
         self._device = torch.device(device)
+        self._host = self._device.type == "cpu"
         self.counts = {
             name: torch.zeros(len(self.members), dtype=torch.int64, device=device)
             for name in ("renewed", "renewed_units", "renewed_zero", "again")
@@ -60,18 +61,25 @@ class Renewal(ABC):
     def due(self, step: int) -> list[int]:
         """Which of its members (numbers from 0 to k - 1) may renew something at this update."""
 
+    @abstractmethod
+    def renew(self, step: int, net: Any, gradients: Mapping[str, Tensor] | None, which: list[int], /) -> Tensor:
+        """Renew after this update what is due of these members; returns which renewed anything, bool (len(which)).
+
+        `net` is a `Network`, `gradients` are those of the update where `needs_gradient`.
+        """
+
     @property
     def needs_gradient(self) -> bool:
         """Does a renewal need the gradient of the update?"""
         return False
 
-    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """All that the next task needs."""
+        return {}
 
-    @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
+        del state
 
     def permute(self, name: str, shuffle: Tensor) -> None:  # noqa: B027
         """The columns of a parameter were shuffled: follow them."""
@@ -89,6 +97,13 @@ class Renewal(ABC):
         """One key (w, 1) for each of these members: as the library's, for the only network of that seed."""
         of = {seed: random.key(seed, self.method, 0, step, name, purpose) for seed in {self._seeds[i] for i in which}}
         return torch.tensor([[of[self._seeds[i]]] for i in which], device=self._device)
+
+    def _add(self, count: str, which: Sequence[int], numbers: Tensor) -> None:
+        """Add to the counts of these members."""
+        if self._host:
+            self.counts[count].numpy()[list(which)] += numbers.numpy()
+        else:
+            self.counts[count].index_add_(0, self._index(which), numbers)
 
     def _index(self, which: Sequence[int]) -> Tensor:
         """Their numbers, from 0 to k - 1."""

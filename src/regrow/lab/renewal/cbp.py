@@ -3,6 +3,7 @@
 Shapes: k members, w of them due, H units of a layer.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,57 +48,72 @@ class StackedCBP(UnitRenewal):
         self._of = [[(n, *pair) for n in widths] for pair in knobs]  # member -> layer -> schedule
         for schedule in self._schedules.values():
             schedule.run_ahead()
-        self._next = self._first_due()
-
-    def _first_due(self) -> int:
-        return min(schedule.step for schedule in self._schedules.values())
+        self._next = self._first_step()
 
     def due(self, step: int) -> list[int]:
+        if step > self._next:  # what was due is done, or a horizon was reached where nothing was
+            for schedule in self._schedules.values():
+                if schedule.step < step:
+                    schedule.run_ahead()
+            self._next = self._first_step()
         if step < self._next:
             return []
         return [i for i, keys in enumerate(self._of) if any(self._count(key, step) for key in keys)]
+
+    def _first_step(self) -> int:
+        return min(schedule.step for schedule in self._schedules.values())
 
     def _count(self, key: tuple[int, float, int], step: int) -> int:
         schedule = self._schedules[key]
         return schedule.count if schedule.step == step else 0
 
-    def settle(self, step: int) -> None:
-        """Look ahead to the next replacements, once those of this update are made."""
-        if step < self._next:
-            return
-        for schedule in self._schedules.values():
-            if schedule.step <= step:
-                schedule.run_ahead()
-        self._next = self._first_due()
-
-    def renew(self, step: int, net: UnitNetwork, which: list[int], layers: Sequence[int]) -> Tensor:
-        """Replace the units of these hidden layers that are due; returns which members replaced any, (len(which))."""
-        before = self.counts["renewed_units"].clone()
-        chosen = {}
-        for i in layers:
-            counts = {number: self._count(self._of[number][i], step) for number in which}
-            numbers = [number for number, count in counts.items() if count]
-            if numbers:
-                wanted = torch.tensor([counts[number] for number in numbers], device=self._device)
-                chosen[i] = self._choose(step, net, i, numbers, wanted)
+    def renew(
+        self,
+        step: int,
+        net: UnitNetwork,
+        gradients: Mapping[str, Tensor] | None,
+        which: list[int],
+        layers: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Replace the units that are due, of these hidden layers only; which members replaced any, (len(which))."""
+        del gradients
+        chosen, fired = [], torch.zeros(len(which), dtype=torch.bool, device=self._device)
+        for i in range(len(net.units)) if layers is None else layers:
+            counts = {number: count for number in which if (count := self._count(self._of[number][i], step))}
+            if counts:
+                choice = self._choose(step, net, i, counts)
+                chosen.append(choice)
+                places = [which.index(number) for number in counts]
+                fired[places] = fired[places] | choice.mask.any(1)
         self._fire(step, net, chosen)
-        return (self.counts["renewed_units"] > before)[self._index(which)]
+        return fired
 
-    def _choose(self, step: int, net: UnitNetwork, i: int, which: list[int], counts: Tensor) -> Choice:
-        units, places, index = net.units[i], self._places(which), self._index(which)
+    def _choose(self, step: int, net: UnitNetwork, i: int, counts: Mapping[int, int]) -> Choice:
+        units, numbers = net.units[i], list(counts)
+        places, index = self._places(numbers), self._index(numbers)
         outgoing = net.parameters[units.outgoing].index_select(0, places).transpose(1, 2).flatten(2)
         u = utility.contribution(net.activity(i, self._read, places), 1, outgoing)
         born = self._born[i].index_select(0, index)
         mature = step - born > self._maturity.index_select(0, index)
 
-        def order() -> Tensor:
-            keys = self._keys(which, step, units.name, "order")
+        def order(some: Sequence[int]) -> Tensor:
+            keys = self._keys(some, step, units.name, "order")
             return random.order(random.bits(keys, torch.arange(u.shape[1], device=u.device)))
 
-        mask = select.eligible_lowest(u, mature, counts, 1, order=order)
+        if self._host:  # one by one, the short way of the library
+            each = zip(u, mature, counts.items(), strict=True)
+            masks = [
+                select.eligible_lowest(own, ripe, count, order=functools.partial(lambda n: order([n])[0], number))
+                for own, ripe, (number, count) in each
+            ]
+            mask = torch.stack(masks)
+        else:
+            wanted = torch.tensor(list(counts.values()), device=self._device)
+            mask = select.eligible_lowest(u, mature, wanted, 1, order=lambda: order(numbers))
         self._born[i].index_copy_(0, index, born.masked_fill(mask, step))
-        self._tally(net, i, index, mask, u)
-        return Choice(which, places, mask)
+        choice = Choice(i, numbers, mask)
+        self._tally(net, choice, u)
+        return choice
 
     def mature(self, step: int) -> Tensor:
         return torch.stack([(step - born > self._maturity).sum(1) for born in self._born]).sum(0)
@@ -110,4 +126,4 @@ class StackedCBP(UnitRenewal):
         self._born = [born.to(self._device, copy=True) for born in state["born"]]
         for schedule, stored in zip(self._schedules.values(), state["schedules"], strict=True):
             schedule.load_state_dict(stored)
-        self._next = self._first_due()
+        self._next = self._first_step()

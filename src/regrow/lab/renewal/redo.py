@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ...core import select, utility
-from ...core._eager import looking_is_free
 from .units import Choice, UnitNetwork, UnitRenewal
 
 
@@ -41,23 +40,25 @@ class StackedReDo(UnitRenewal):
     def due(self, step: int) -> list[int]:
         return [i for i, every in enumerate(self._every) if step % every == 0 and not self._off[i]]
 
-    def renew(self, step: int, net: UnitNetwork, which: list[int], layers: Sequence[int]) -> Tensor:
-        """Renew the dormant units of these hidden layers; returns which members renewed any, bool (len(which))."""
-        index, places, limit = self._index(which), self._places(which), self._column("threshold", which)
-        chosen, fired = {}, torch.zeros(len(which), dtype=torch.bool, device=self._device)
-        for i in layers:
+    def renew(
+        self,
+        step: int,
+        net: UnitNetwork,
+        gradients: Mapping[str, Tensor] | None,
+        which: list[int],
+        layers: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Renew the dormant units, of these hidden layers only; which members renewed any, bool (len(which))."""
+        del gradients
+        places, limit = self._places(which), self._column("threshold", which)
+        chosen, fired = [], torch.zeros(len(which), dtype=torch.bool, device=self._device)
+        for i in range(len(net.units)) if layers is None else layers:
             u = utility.activation(net.activity(i, self._read, places), 1)
-            mask = select.threshold(u, limit, 1)
-            if looking_is_free(mask) and not mask.any():
+            choice = Choice(i, which, select.threshold(u, limit, 1))
+            if self._host and not choice.mask.any():
                 continue
-            self._tally(net, i, index, mask, u)
-            chosen[i] = Choice(which, places, mask)
-            fired |= mask.any(1)
+            self._tally(net, choice, u)
+            chosen.append(choice)
+            fired |= choice.mask.any(1)
         self._fire(step, net, chosen)
         return fired
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        del state  # it has none: its firings follow from the number of the update

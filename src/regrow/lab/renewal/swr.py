@@ -90,7 +90,7 @@ class StackedSWR(Renewal):
             keys = self._keys(numbers, step, name, "value")
             new = torch.where(mask, law.draw(random.bits(keys, index)).to(old.dtype), old)
         w.index_copy_(0, places, new.view(-1, *w.shape[1:]))
-        self._tally(name, mask, u, self._index(numbers))
+        self._tally(name, mask, u, numbers)
 
     def _utility(self, kind: str, w: Tensor, g: Tensor | None, numbers: list[int], step: int, name: str) -> Tensor:
         if kind == "gradient":
@@ -114,13 +114,13 @@ class StackedSWR(Renewal):
         uniform = random.uniform(random.bits(self._keys(numbers, step, name, "count"), zero)).squeeze(1)
         return select.proportional(u, factor, 1, uniform=uniform, order=order)
 
-    def _tally(self, name: str, mask: Tensor, u: Tensor, index: Tensor) -> None:
+    def _tally(self, name: str, mask: Tensor, u: Tensor, numbers: list[int]) -> None:
         if name not in self._last:
             self._last[name] = torch.zeros(len(self.members), mask.shape[1], dtype=torch.bool, device=mask.device)
-        last = self._last[name].index_select(0, index)
-        self.counts["renewed"].index_add_(0, index, mask.sum(1))
-        self.counts["renewed_zero"].index_add_(0, index, (mask & (u == 0)).sum(1))
-        self.counts["again"].index_add_(0, index, (mask & last).sum(1))
+        index = self._index(numbers)
+        self._add("renewed", numbers, mask.sum(1))
+        self._add("renewed_zero", numbers, (mask & (u == 0)).sum(1))
+        self._add("again", numbers, (mask & self._last[name].index_select(0, index)).sum(1))
         self._last[name].index_copy_(0, index, mask)
 
     def permute(self, name: str, shuffle: Tensor) -> None:
