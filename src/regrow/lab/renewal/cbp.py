@@ -3,7 +3,6 @@
 Shapes: k members, w of them due, H units of a layer.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,43 +76,46 @@ class StackedCBP(UnitRenewal):
     ) -> Tensor:
         """Replace the units that are due, of these hidden layers only; which members replaced any, (len(which))."""
         del gradients
-        chosen, fired = [], torch.zeros(len(which), dtype=torch.bool, device=self._device)
+        chosen = []
         for i in range(len(net.units)) if layers is None else layers:
             counts = {number: count for number in which if (count := self._count(self._of[number][i], step))}
             if counts:
-                choice = self._choose(step, net, i, counts)
-                chosen.append(choice)
-                places = [which.index(number) for number in counts]
-                fired[places] = fired[places] | choice.mask.any(1)
-        self._fire(step, net, chosen)
-        return fired
+                chosen.append(self._choose(step, net, i, counts))
+        return self._fire(step, net, chosen, which)
 
     def _choose(self, step: int, net: UnitNetwork, i: int, counts: Mapping[int, int]) -> Choice:
         units, numbers = net.units[i], list(counts)
-        places, index = self._places(numbers), self._index(numbers)
+        places = self._places(numbers)
         outgoing = net.parameters[units.outgoing].index_select(0, places).transpose(1, 2).flatten(2)
         u = utility.contribution(net.activity(i, self._read, places), 1, outgoing)
+        if self._host:  # one by one, the short way of the library
+            pairs = zip(u, counts.items(), strict=True)
+            mask = torch.stack([self._lowest(step, i, units.name, own, due) for own, due in pairs])
+        else:
+            mask = self._lowest_of_all(step, i, units.name, u, counts)
+        return Choice(i, numbers, mask, u)
+
+    def _lowest(self, step: int, i: int, name: str, u: Tensor, due: tuple[int, int]) -> Tensor:
+        number, count = due
+        born = self._born[i][number]
+        mask = select.eligible_lowest(
+            u, step - born > int(self._maturity[number]), count, order=lambda: self._order([number], step, name, u)[0]
+        )
+        born[mask] = step
+        return mask
+
+    def _lowest_of_all(self, step: int, i: int, name: str, u: Tensor, counts: Mapping[int, int]) -> Tensor:
+        numbers, wanted = list(counts), torch.tensor(list(counts.values()), device=self._device)
+        index = self._index(numbers)
         born = self._born[i].index_select(0, index)
         mature = step - born > self._maturity.index_select(0, index)
-
-        def order(some: Sequence[int]) -> Tensor:
-            keys = self._keys(some, step, units.name, "order")
-            return random.order(random.bits(keys, torch.arange(u.shape[1], device=u.device)))
-
-        if self._host:  # one by one, the short way of the library
-            each = zip(u, mature, counts.items(), strict=True)
-            masks = [
-                select.eligible_lowest(own, ripe, count, order=functools.partial(lambda n: order([n])[0], number))
-                for own, ripe, (number, count) in each
-            ]
-            mask = torch.stack(masks)
-        else:
-            wanted = torch.tensor(list(counts.values()), device=self._device)
-            mask = select.eligible_lowest(u, mature, wanted, 1, order=lambda: order(numbers))
+        mask = select.eligible_lowest(u, mature, wanted, 1, order=lambda: self._order(numbers, step, name, u))
         self._born[i].index_copy_(0, index, born.masked_fill(mask, step))
-        choice = Choice(i, numbers, mask)
-        self._tally(net, choice, u)
-        return choice
+        return mask
+
+    def _order(self, numbers: Sequence[int], step: int, name: str, u: Tensor) -> Tensor:
+        keys = self._keys(numbers, step, name, "order")
+        return random.order(random.bits(keys, torch.arange(u.shape[-1], device=u.device)))
 
     def mature(self, step: int) -> Tensor:
         return torch.stack([(step - born > self._maturity).sum(1) for born in self._born]).sum(0)

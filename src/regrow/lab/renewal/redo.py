@@ -51,14 +51,10 @@ class StackedReDo(UnitRenewal):
         """Renew the dormant units, of these hidden layers only; which members renewed any, bool (len(which))."""
         del gradients
         places, limit = self._places(which), self._column("threshold", which)
-        chosen, fired = [], torch.zeros(len(which), dtype=torch.bool, device=self._device)
+        chosen = []
         for i in range(len(net.units)) if layers is None else layers:
             u = utility.activation(net.activity(i, self._read, places), 1)
-            choice = Choice(i, which, select.threshold(u, limit, 1))
-            if self._host and not choice.mask.any():
-                continue
-            self._tally(net, choice, u)
-            chosen.append(choice)
-            fired |= choice.mask.any(1)
-        self._fire(step, net, chosen)
-        return fired
+            mask = select.threshold(u, limit, 1)
+            if not self._host or mask.any():
+                chosen.append(Choice(i, which, mask, u))
+        return self._fire(step, net, chosen, which)

@@ -3,8 +3,8 @@
 Shapes: k members of a method, w of them at work, H units of a layer.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...core import random, renew
 from ...laws import Law
+from ...laws.distributions import draw_each
 from .base import Network, Renewal
 
 
@@ -39,11 +40,34 @@ class UnitNetwork(Network, Protocol):
 
 
 class Choice(NamedTuple):
-    """Units of hidden layer `layer` to renew: `mask` (w, H) of the members with these numbers."""
+    """Units of hidden layer `layer` to renew: `mask` (w, H) of the members with these numbers, and all utilities."""
 
     layer: int
     which: Sequence[int]
     mask: Tensor
+    utility: Tensor
+
+
+class Rows(NamedTuple):
+    """Rows `units` of one member's tensor (H, ...), to be drawn from a law under a key."""
+
+    values: np.ndarray
+    units: np.ndarray
+    law: Law
+    key: int | Tensor
+
+
+def _fill(rows: Sequence[Rows]) -> None:
+    """Draw them all at once: each of the forty steps to a random number costs more than the numbers do."""
+    if not rows:
+        return
+    widths = [r.values[0].size for r in rows]
+    index = [(r.units[:, None] * width + np.arange(width)).ravel() for r, width in zip(rows, widths, strict=True)]
+    sizes = [each.size for each in index]
+    keys = torch.from_numpy(np.repeat(np.array([r.key for r in rows], np.int64), sizes))
+    words = random.bits(keys, torch.from_numpy(np.concatenate(index)))
+    for r, drawn in zip(rows, draw_each([r.law for r in rows], words, sizes), strict=True):
+        r.values[r.units] = drawn.numpy().reshape(-1, *r.values.shape[1:])
 
 
 class UnitRenewal(Renewal):
@@ -53,37 +77,61 @@ class UnitRenewal(Renewal):
     together and a mask says what is renewed. Both give the same numbers.
     """
 
-    def _fire(self, step: int, net: UnitNetwork, chosen: Sequence[Choice]) -> None:
+    def __init__(
+        self,
+        members: Sequence[int],
+        configs: Sequence[Mapping[str, Any]],
+        seeds: Sequence[int],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(members, configs, seeds, device)
+        self._sizes: dict[int, int] = {}
+
+    def _fire(self, step: int, net: UnitNetwork, chosen: Sequence[Choice], which: Sequence[int]) -> Tensor:
         """Renew the units of several layers: all that flows in, then all that flows out.
 
-        In that order what a new unit passes on to another new unit is 0 as well.
+        In that order what a new unit passes on to another new unit is 0 as well. Returns which of the members with
+        these numbers renewed any, bool (len(which)).
         """
-        draw, silence = (self._draw_rows, self._silence_columns) if self._host else (self._draw, self._silence)
+        if self._host:
+            return self._fire_one_by_one(step, net, chosen, which)
+        fired = torch.zeros(len(self.members), dtype=torch.bool, device=self._device)
         for choice in chosen:
+            self._tally(net, choice)
+            index = self._index(choice.which)
+            fired.index_copy_(0, index, fired.index_select(0, index) | choice.mask.any(1))
             for name in net.units[choice.layer].incoming:
-                draw(step, name, net.parameters[name], net.laws[name], choice)
+                self._draw(step, name, net.parameters[name], net.laws[name], choice)
         for choice in chosen:
-            silence(net.parameters[net.units[choice.layer].outgoing], choice)
+            self._silence(net.parameters[net.units[choice.layer].outgoing], choice)
+        return fired.index_select(0, self._index(which))
 
     # On a CPU.
 
-    def _draw_rows(self, step: int, name: str, w: Tensor, law: Law, choice: Choice) -> None:
-        """Rows of one tensor (members, H, ...) from its law."""
-        values, size = w.numpy(), w[0, 0].numel()
-        for number, mask in zip(choice.which, choice.mask.numpy(), strict=True):
-            units, place = np.flatnonzero(mask), self.members[number]
-            if not law.std:
-                values[place, units] = law.mean
-            elif units.size:
-                key = random.key(self._seeds[number], self.method, 0, step, name, "value")
-                index = torch.from_numpy((units[:, None] * size + np.arange(size)).ravel())
-                values[place, units] = law.draw(random.bits(key, index)).numpy().reshape(-1, *w.shape[2:])
-
-    def _silence_columns(self, w: Tensor, choice: Choice) -> None:
-        """Columns of outgoing weights (members, O, H, ...) to 0."""
-        values = w.numpy()
-        for number, mask in zip(choice.which, choice.mask.numpy(), strict=True):
-            values[self.members[number], :, np.flatnonzero(mask)] = 0
+    def _fire_one_by_one(self, step: int, net: UnitNetwork, chosen: Sequence[Choice], which: Sequence[int]) -> Tensor:
+        units_of = [
+            (choice.layer, number, units, int(np.count_nonzero(u[units] == 0)))
+            for choice in chosen
+            for number, mask, u in zip(choice.which, choice.mask.numpy(), choice.utility.numpy(), strict=True)
+            if (units := np.flatnonzero(mask)).size
+        ]
+        rows: list[Rows] = []
+        for layer, number, units, zero in units_of:
+            added = (units.size, units.size * self._entries(net, layer), zero)
+            for name, count in zip(("renewed_units", "renewed", "renewed_zero"), added, strict=True):
+                self.counts[name].numpy()[number] += count
+            for name in net.units[layer].incoming:
+                law, values = net.laws[name], net.parameters[name].numpy()[self.members[number]]
+                if law.std:
+                    key = random.key(self._seeds[number], self.method, 0, step, name, "value")
+                    rows.append(Rows(values, units, law, key))
+                else:
+                    values[units] = law.mean
+        _fill(rows)
+        for layer, number, units, _ in units_of:
+            net.parameters[net.units[layer].outgoing].numpy()[self.members[number]][:, units] = 0
+        fired = {number for _, number, _, _ in units_of}
+        return torch.tensor([number in fired for number in which], dtype=torch.bool)
 
     # Elsewhere.
 
@@ -102,12 +150,16 @@ class UnitRenewal(Renewal):
         places, chosen = self._places(choice.which), choice.mask.view(len(choice.mask), 1, -1, *[1] * (w.dim() - 3))
         w.index_copy_(0, places, w.index_select(0, places).masked_fill(chosen, 0.0))
 
-    def _tally(self, net: UnitNetwork, choice: Choice, u: Tensor) -> None:
-        """Count the chosen units, whose utilities are among u (w, H)."""
-        units, mask = net.units[choice.layer], choice.mask
-        out = net.parameters[units.outgoing]
-        entries = sum(net.parameters[name][0, 0].numel() for name in units.incoming) + out[0, :, 0].numel()
-        count, zero = mask.sum(1), (mask & (u == 0)).sum(1)
-        self._add("renewed_units", choice.which, count)
-        self._add("renewed", choice.which, count * entries)
-        self._add("renewed_zero", choice.which, zero)
+    def _tally(self, net: UnitNetwork, choice: Choice) -> None:
+        index, count = self._index(choice.which), choice.mask.sum(1)
+        self.counts["renewed_units"].index_add_(0, index, count)
+        self.counts["renewed"].index_add_(0, index, count * self._entries(net, choice.layer))
+        self.counts["renewed_zero"].index_add_(0, index, (choice.mask & (choice.utility == 0)).sum(1))
+
+    def _entries(self, net: UnitNetwork, i: int) -> int:
+        """Entries that belong to one unit of hidden layer i."""
+        if i not in self._sizes:
+            units, out = net.units[i], net.parameters[net.units[i].outgoing]
+            into = sum(net.parameters[name][0, 0].numel() for name in units.incoming)
+            self._sizes[i] = into + out[0, :, 0].numel()
+        return self._sizes[i]
