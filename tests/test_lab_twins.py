@@ -177,8 +177,8 @@ def plain_loop(plan, member):
             )
             optimizer = plain_optimizer(net, config, setting.optimizer)
         right, losses = 0, []
-        for order in task.order:
-            x, y = problem.batch(order, problem.pixels)
+        for order, y in zip(task.order, task.labels):
+            x = problem.inputs(order, problem.pixels)
             if inside:
                 inside.step += 1
             logits = net(x.double())

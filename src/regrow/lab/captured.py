@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .problems.permuted import Task
-
 if TYPE_CHECKING:
     from .train import Trainer
 
@@ -32,18 +30,22 @@ class CapturedUpdate:
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._made = 0
-        self._out: tuple[Tensor, Tensor] | None = None
+        self._targets = torch.empty(0)
+        self._out: Tensor | None = None
 
-    def begin(self, task: Task) -> None:
-        """Take over the order of a new task."""
-        self._order.copy_(task.order)
+    def begin(self, order: Tensor, targets: Tensor) -> None:
+        """Take over the images (U, B) and targets (U, classes, B) of a new task."""
+        if self._targets.shape != targets.shape:
+            self._targets = torch.empty_like(targets)
+        self._order.copy_(order)
+        self._targets.copy_(targets)
 
     def forget(self) -> None:
         """Capture anew: tensors were put in place of those that the graph knows."""
         self._graph, self._made = None, 0
 
-    def __call__(self, u: int, step: int) -> tuple[Tensor, Tensor]:
-        """Make update u; log-probabilities and labels of its batch."""
+    def __call__(self, u: int, step: int) -> Tensor:
+        """Make update u; log-probabilities of its batch."""
         self._u.fill_(u)
         self._step.fill_(step)
         if self._made < _WARM_UP:
@@ -60,8 +62,8 @@ class CapturedUpdate:
                 self._out = self._update()
         self._graph.replay()
         assert self._out is not None
-        log_p, labels = self._out
-        return log_p.clone(), labels.clone()  # the next replay writes into the same memory
+        return self._out.clone()  # the next replay writes into the same memory
 
-    def _update(self) -> tuple[Tensor, Tensor]:
-        return self._trainer.plain_update(self._order.index_select(0, self._u).squeeze(0), self._step)
+    def _update(self) -> Tensor:
+        order, targets = (t.index_select(0, self._u).squeeze(0) for t in (self._order, self._targets))
+        return self._trainer.plain_update(order, targets, self._step)

@@ -42,18 +42,18 @@ class Online:
         self._kept = []
 
     def add(self, u: int, log_p: Tensor, labels: Tensor) -> None:
-        """Log-probabilities (C, B, O) of update u, and labels (B)."""
+        """Log-probabilities (C, O, B) of update u, and labels (B)."""
         self._kept.append((log_p, labels))
         if len(self._kept) == _CHUNK or u + 1 == len(self._loss):
             self._judge(u + 1)
 
     def _judge(self, end: int) -> None:
-        log_p = torch.stack([kept for kept, _ in self._kept])  # (u, C, B, O)
-        labels = torch.stack([labels for _, labels in self._kept])[:, None, :, None]  # (u, 1, B, 1)
-        own = log_p.gather(3, labels.expand(*log_p.shape[:3], 1)).squeeze(3)
+        log_p = torch.stack([kept for kept, _ in self._kept])  # (u, C, O, B)
+        labels = torch.stack([labels for _, labels in self._kept])[:, None, None]  # (u, 1, 1, B)
+        own = log_p.gather(2, labels.expand(*log_p.shape[:2], 1, log_p.shape[3])).squeeze(2)
         self._loss[end - len(self._kept) : end] = -own.mean(2)
         self._right += _is_first_largest(log_p, own, labels).sum((0, 2))
-        self._shown, self._images = self._shown + len(self._kept), log_p.shape[2]
+        self._shown, self._images = self._shown + len(self._kept), log_p.shape[3]
         self._kept = []
 
     def add_gradient(self, magnitude: Tensor) -> None:
@@ -91,7 +91,7 @@ def _is_first_largest(log_p: Tensor, own: Tensor, labels: Tensor) -> Tensor:
     argmax over ten numbers costs several times as much as their maximum, and answers differently only in a tie.
     """
     if looking_is_free(log_p):
-        best = log_p.amax(3)
-        if int(count(compare(np.equal, log_p, best.unsqueeze(3)))) == best.numel():
+        best = log_p.amax(2)
+        if int(count(compare(np.equal, log_p, best.unsqueeze(2)))) == best.numel():
             return own == best
-    return log_p.argmax(3) == labels.squeeze(3)
+    return log_p.argmax(2) == labels.squeeze(2)

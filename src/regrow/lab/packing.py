@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .. import check
-from .grids import Winners, grid
-from .studies import SETTINGS, Config, Member, Setting, StackPlan, choose
-from .values import chosen, scaled
+from . import grids, values
+from .grids import Winners
+from .studies import ALL_SETTINGS, SETTINGS, VIT_SETTINGS, Config, Member, Setting, StackPlan, ViTSetting, choose
+from .vit import values as vit_values
 
 STACK_SIZE = {"large": 8, "large-ln": 8, "large-sgdw": 8, "large-adamw": 8, "small": 128, "small-ln": 128}
-"""Members of a stack at most: as many as stay in a core's cache."""
+"""Members of a stack at most: as many as stay in a core's cache. A vision transformer fills it alone."""
 
 Run = tuple[str, Config]  # of a system, by any seed
 
@@ -33,6 +34,7 @@ def pack(
     units_read: str = "before",
     winners: Winners | None = None,
     ratio: float = 1.0,
+    optimizer: str | None = None,
 ) -> list[StackPlan]:
     """All stacks of a run, seed by seed: those of n seeds are the first of those of more seeds.
 
@@ -47,7 +49,8 @@ def pack(
             under layer norm) or a winner does not say.
         units_read: where unit methods read activations, "before" or "after" a layer norm that follows them.
         winners: as for `grid`; for a sweep only.
-        ratio: updates a task divided by MNIST's 2,000.
+        ratio: updates a task divided by the paper's, MNIST's 2,000.
+        optimizer: of vision transformers, "authors" (None) or "clean".
 
     Returns:
         Plans with unique ids.
@@ -68,15 +71,25 @@ def pack(
     _check_place("units_read", units_read, "before", settings)
     if winners and not sweep:
         raise ValueError("`winners` of an earlier sweep count in a sweep only; got them without: ask for a sweep")
+    if settings[0] in VIT_SETTINGS:
+        way = "authors" if optimizer is None else optimizer
+        if sweep:
+            _check_protocol(systems)
+    elif optimizer is not None:
+        raise ValueError(f"`optimizer` is of vision transformers, of study vit-cifar; got {optimizer!r}: leave it out")
 
     def configs(setting: str, system: str) -> list[Config]:
-        return grid(setting, system, winners, ratio) if sweep else [scaled(chosen(setting, system), ratio)]
+        if setting in VIT_SETTINGS:
+            one = vit_values.scaled(vit_values.chosen(setting, system, way), ratio)
+            return vit_values.grid(setting, system, winners, ratio, way) if sweep else [one]
+        one = values.scaled(values.chosen(setting, system), ratio)
+        return grids.grid(setting, system, winners, ratio) if sweep else [one]
 
     stacks = []
     for name in settings:
         runs = [(system, config) for system in systems for config in configs(name, system)]
-        parts = _by_structure(runs, ln_position, STACK_SIZE[name])
-        stacks += [(SETTINGS[name], number, *part) for number, part in enumerate(parts)]
+        parts = _by_structure(runs, ln_position, STACK_SIZE.get(name, 1))
+        stacks += [(ALL_SETTINGS[name], number, *part) for number, part in enumerate(parts)]
     return [
         StackPlan(
             id=f"{setting.name}.seed{seed}.{number}",
@@ -94,9 +107,18 @@ def pack(
 def _check_place(name: str, value: str, default: str, settings: Sequence[str]) -> None:
     """Refuse a place relative to layer norm that is none, or where there is no layer norm."""
     check.choice(name, value, ("after", "before"))
-    if value != default and not any(SETTINGS[setting].layer_norm for setting in settings):
+    if value != default and not any(setting in SETTINGS and SETTINGS[setting].layer_norm for setting in settings):
         listed = ", ".join(settings)
         raise ValueError(f"`{name}` {value!r} needs a setting with layer norm; got {listed}: leave it out, or add one")
+
+
+def _check_protocol(systems: Sequence[str]) -> None:
+    """Refuse a sweep of base, which is a single task of all classes, together with one of the methods."""
+    if "base" in systems and len(systems) > 1:
+        raise ValueError(
+            "`systems` of a sweep of vision transformers must be 'base' alone, which is tuned on all classes at once "
+            f"(1 task), or methods, on classes as they come; got {', '.join(systems)}: sweep 'base' first"
+        )
 
 
 def _by_structure(runs: Sequence[Run], ln_position: str, limit: int) -> list[tuple[str, Sequence[Run]]]:
@@ -175,7 +197,7 @@ def restore(packing: Mapping[str, Any]) -> list[StackPlan]:
     return [
         StackPlan(
             id=stack["id"],
-            setting=Setting(**packing["settings"][stack["setting"]]),
+            setting=_setting(packing["settings"][stack["setting"]]),
             seed=stack["seed"],
             members=tuple(
                 Member(**packing["configs"][config_id], seed=stack["seed"]) for config_id in stack["members"]
@@ -185,3 +207,7 @@ def restore(packing: Mapping[str, Any]) -> list[StackPlan]:
         )
         for stack in packing["stacks"]
     ]
+
+
+def _setting(content: Mapping[str, Any]) -> Setting:
+    return (ViTSetting if "norm" in content else Setting)(**content)

@@ -1,6 +1,7 @@
 """Shows how far a run is: a live line per worker on a terminal, a line now and then elsewhere."""
 
 import contextlib
+import itertools
 import threading
 import time
 from collections import deque
@@ -160,14 +161,12 @@ def duration(seconds: float) -> str:
         ('8 s', '1 min 40 s', '1 h 23 min', '2 d 7 h')
     """
     whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    for small, large, names in ((1, 60, "min s"), (60, 3600, "h min"), (3600, 86400, "d h")):
-        if whole < 60 * large or large == 86400:
-            big, little = names.split()
+    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    for (large, big), (small, little) in itertools.pairwise(units):
+        if whole >= large:
             rest = whole % large // small
             return f"{whole // large} {big}" + (f" {rest} {little}" if rest else "")
-    raise AssertionError
+    return f"{whole} s"
 
 
 def counted(count: int, noun: str) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import shlex
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,14 +15,17 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from .. import check
 from . import calibrate, engine, lock, manifest, progress, selection
+from .grids import Winners
 from .packing import count, pack
 from .problems.data import Images, load_images
+from .problems.permuted import PermutedImages
 from .progress import counted
 from .store import Store, load
-from .studies import TASKS, StackPlan, choose
+from .studies import SETTINGS, STUDIES, StackPlan, choose
 from .train import Trainer, course_for
 
 Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
+Count = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")]
 Flag = Annotated[bool, FlagCreatePairsOff]
 
@@ -36,8 +39,14 @@ class Maker:
     measure_every: int = 20
 
     def __call__(self, plan: StackPlan, progress: Callable[[int], None] | None = None) -> Trainer:
-        images = _images(self.data)[1]
-        return Trainer(plan, images, device=self.device, measure_every=self.measure_every, progress=progress)
+        problem = _problem(self.data, self.device)
+        return Trainer(plan, problem, measure_every=self.measure_every, progress=progress)
+
+
+@functools.cache
+def _problem(data: Path | None, device: str) -> PermutedImages:
+    images = _images(data)[1]
+    return PermutedImages(images, course_for(images), device)
 
 
 @functools.cache
@@ -55,8 +64,8 @@ class Run:
     """some of the study's settings; default: all of them"""
     systems: Names = ()
     """systems to train; default: the study's"""
-    tasks: int = TASKS
-    """tasks of each network"""
+    tasks: Count = None
+    """tasks of each network; default: the paper's, 1,000 on permuted images"""
     seeds: int = 1
     """networks of each system, by seeds 0, 1, ..."""
     data: Folder = None
@@ -65,7 +74,7 @@ class Run:
     """folder for the results; default: results/STUDY"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto is cuda where there is a device"""
-    workers: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
+    workers: Count = None
     """processes; default: one for each core or device"""
     engine: Literal["local", "ray"] = "local"
     """ray spreads the work over the machines of a cluster"""
@@ -101,7 +110,7 @@ class Run:
                 raise KeyboardInterrupt(f"{stored_in}. To go on: {again}") from None
             except engine.StackFailed as error:
                 raise engine.StackFailed(f"{error}; the others are stored. To go on: {again}") from None
-            if self.sweep and stored["config"]["tasks"] == self.tasks and stored["config"]["seeds"] == self.seeds:
+            if self.sweep and stored["config"]["tasks"] == job.tasks and stored["config"]["seeds"] == self.seeds:
                 selection.write(job.folder, load(job.folder))
                 _say(console, f"Best of each grid: {job.folder / selection.NAME}")
         _say(console, f"Results: {job.folder}")
@@ -113,6 +122,7 @@ class Job:
 
     options: Run
     plans: Sequence[StackPlan]
+    tasks: int
     make: Maker
     updates: int  # of each network in a task
     data: str
@@ -132,7 +142,10 @@ def prepare(options: Run) -> Job:
         ValueError, OSError: one line: the rule, the value got, the remedy.
     """
     settings, systems = choose(options.study, options.settings or None, options.systems or None)
-    check.whole("tasks", options.tasks, 1, "of each network")
+    if not set(settings) <= set(SETTINGS):
+        raise ValueError(f"`study` {options.study!r} cannot be trained by this version: choose another")
+    tasks = STUDIES[options.study].tasks if options.tasks is None else options.tasks
+    check.whole("tasks", tasks, 1, "of each network")
     check.whole("measure_every", options.measure_every, 1, "updates between measures of the gradient")
     if options.workers is not None:
         check.whole("workers", options.workers, 1, "processes that train")
@@ -140,26 +153,32 @@ def prepare(options: Run) -> Job:
     name, images = _images(options.data)
     course = course_for(images)
     data = {"data": name, "data_checksum": f"{zlib.crc32(images.pixels.numpy().tobytes()):08x}"}
-    winners = None
-    if options.from_:
-        if not options.sweep:
-            raise ValueError("`--from` takes the winners of one sweep into another; got no --sweep: add it")
-        winners = selection.read_winners(options.from_, data)
-    plans = pack(
-        options.study, settings, systems, options.seeds, sweep=options.sweep,
-        ln_position=options.ln_position, units_read=options.units_read, winners=winners,
-        ratio=course.ratio,
+    winners = _winners(options, data)
+    shared = {"sweep": options.sweep, "ln_position": options.ln_position, "units_read": options.units_read}
+    plans = pack(options.study, settings, systems, options.seeds, winners=winners, ratio=course.ratio, **shared)
+    config = {"settings": list(settings), "systems": list(systems), "tasks": tasks, "seeds": options.seeds} | data
+    config |= shared | {"measure_every": options.measure_every, "from": _digest(winners)}
+    return Job(
+        options, plans, tasks, Maker(options.data, device, options.measure_every), course.updates_a_task, name, device,
+        folder=options.out or Path("results") / options.study,
+        manifest=manifest.describe(options.study, config, plans, device, words(options)),
     )  # fmt: skip
-    make = Maker(options.data, device, options.measure_every)
-    folder = options.out or Path("results") / options.study
-    config = (
-        {"settings": list(settings), "systems": list(systems), "tasks": options.tasks, "seeds": options.seeds}
-        | data
-        | {"sweep": options.sweep, "from": None if winners is None else _digest(winners)}
-        | {key: getattr(options, key) for key in ("measure_every", "ln_position", "units_read")}
-    )
-    stored = manifest.describe(options.study, config, plans, device, words(options))
-    return Job(options, plans, make, course.updates_a_task, name, device, folder, stored)
+
+
+def _winners(options: Run, data: Mapping[str, str]) -> Winners | None:
+    if not options.from_:
+        return None
+    if not options.sweep:
+        raise ValueError("`--from` takes the winners of one sweep into another; got no --sweep: add it")
+    return selection.read_winners(options.from_, data)
+
+
+def _digest(winners: Winners | None) -> str | None:
+    """A short name for the winners of a sweep."""
+    if winners is None:
+        return None
+    text = repr(sorted((setting, system, sorted(config.items())) for (setting, system), config in winners.items()))
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def words(options: Run) -> list[str]:
@@ -185,22 +204,16 @@ def _device(asked: str) -> str:
     return "cuda" if found and asked != "cpu" else "cpu"
 
 
-def _digest(winners: Any) -> str:
-    """A short name for the winners of a sweep."""
-    text = repr(sorted((setting, system, sorted(config.items())) for (setting, system), config in winners.items()))
-    return f"{zlib.crc32(text.encode()):08x}"
-
-
 def train(job: Job, console: Console) -> None:
     """Tell what will be trained and how long that takes, and train it."""
     options, plans, store = job.options, job.plans, job.store
     done = {plan.id: store.task(plan.id) for plan in plans}
-    left = [plan for plan in plans if done[plan.id] < options.tasks]
-    size = count(plans, options.tasks, job.updates)
+    left = [plan for plan in plans if done[plan.id] < job.tasks]
+    size = count(plans, job.tasks, job.updates)
     _say(
         console,
         f"{options.study} on {job.data}: {counted(size.members, 'network')} in {counted(size.stacks, 'stack')}, "
-        f"{counted(options.tasks, 'task')}, {size.updates:,} network-updates, on {job.device}.",
+        f"{counted(job.tasks, 'task')}, {size.updates:,} network-updates, on {job.device}.",
     )
     if not left:
         _say(console, f"All of it is stored in {job.folder} already: nothing to do.")
@@ -208,13 +221,13 @@ def train(job: Job, console: Console) -> None:
     workers = min(options.workers or engine.default_workers(job.device), len(left))
     speeds = calibrate.calibrate(left, job.make, seconds=1.0)
     expected = {plan.id: calibrate.estimate(plan, speeds) * job.updates for plan in left}
-    ahead = [(options.tasks - done[plan.id]) * expected[plan.id] for plan in left]
-    begun = sum(min(task, options.tasks) for task in done.values()) / (options.tasks * len(plans))
+    ahead = [(job.tasks - done[plan.id]) * expected[plan.id] for plan in left]
+    begun = sum(min(task, job.tasks) for task in done.values()) / (job.tasks * len(plans))
     what = f"the {1 - begun:.0%} that are left take" if begun else "it takes"
     time = progress.duration(calibrate.makespan(ahead, workers))
     _say(console, f"Expected time: {what} about {time} with {counted(workers, 'worker')}.")
-    board = progress.Board(left, options.tasks, job.updates, expected, done, workers)
-    arguments = {"tasks": options.tasks, "workers": workers, "expected": expected, "device": job.device}
+    board = progress.Board(left, job.tasks, job.updates, expected, done, workers)
+    arguments = {"tasks": job.tasks, "workers": workers, "expected": expected, "device": job.device}
     arguments["engine"] = options.engine
     if options.quiet:
         engine.run(left, job.make, store, **arguments)

@@ -134,6 +134,8 @@ VIT_SETTINGS = {
 }
 """Those on CIFAR-100."""
 
+ALL_SETTINGS: dict[str, Setting] = SETTINGS | VIT_SETTINGS
+
 SIX = ("base", "l2", "shrink-perturb", "cbp", "redo", "swr")
 VARIANTS = tuple(f"swr-{'-'.join(choice)}" for choice in product(UTILITIES, PRUNINGS, REINITS))
 SYSTEMS = (*SIX, *VARIANTS, "scratch", "cbp-authors", "redo-authors")
@@ -230,7 +232,8 @@ def choose(
     if systems is not None:
         if chosen.known and "l2" in systems:
             raise ValueError(f"`systems` of study {study!r} lack 'l2': its 'base' has the decay already: take 'base'")
-        _check_list("systems", systems, chosen.known or SYSTEMS, f" of study {study!r}" if chosen.known else "")
+        known = (*chosen.known, *ALIASES) if chosen.known else SYSTEMS
+        _check_list("systems", systems, known, f" of study {study!r}" if chosen.known else "")
     wanted = chosen.systems if systems is None else [ALIASES.get(name, name) for name in systems]
     return (
         tuple(name for name in chosen.settings if settings is None or name in settings),

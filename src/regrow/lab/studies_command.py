@@ -13,7 +13,7 @@ from .packing import count, pack
 from .problems.data import load_images
 from .progress import counted
 from .run_command import Maker
-from .studies import STUDIES, TASKS
+from .studies import SETTINGS, STUDIES, TASKS
 from .train import course_for
 
 _SECONDS = 5.0
@@ -36,18 +36,19 @@ class Studies:
         name, images = load_images(self.data)
         course, workers = course_for(images), engine.default_workers()
         updates = course.updates_a_task
+        studies = {name: study for name, study in STUDIES.items() if set(study.settings) <= set(SETTINGS)}
         plans = {
             (study, sweep): pack(
                 study, systems=None, seeds=self.seeds, sweep=sweep, ratio=course.ratio
             )
-            for study in STUDIES
+            for study in studies
             for sweep in (False, True)
         }  # fmt: skip
         every = [plan for (_, sweep), packed in plans.items() for plan in packed if not sweep]
         speeds = calibrate.calibrate(every, Maker(self.data), _SECONDS)
         what = f"{counted(self.tasks, 'task')} of {name} for {counted(self.seeds, 'seed')}"
         console.print(f"{what}; time with {counted(workers, 'worker')}")
-        for study in STUDIES.values():
+        for study in studies.values():
             grid = Table.grid(padding=(0, 2))
             grid.add_row("  settings", " ".join(study.settings))
             grid.add_row("  systems", " ".join(study.systems))

@@ -29,8 +29,8 @@ class Trainer:
 
     Args:
         plan: setting, seed and members.
-        images: what they learn from.
-        device: where.
+        images: what they learn from; or the problem made of them, to share it among stacks.
+        device: where, if not where the problem is.
         measure_every: the gradient's magnitude is measured at every so many updates.
         progress: called now and then with the number of network-updates just made.
         course: how a task shows the images; None: the paper's, scaled where there are few images.
@@ -51,7 +51,7 @@ class Trainer:
     def __init__(
         self,
         plan: StackPlan,
-        images: Images,
+        images: Images | PermutedImages,
         *,
         device: torch.device | str = "cpu",
         measure_every: int = 20,
@@ -60,7 +60,9 @@ class Trainer:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.plan, self.measure_every = plan, measure_every
-        self.problem = PermutedImages(images, course or course_for(images), device)
+        if not isinstance(images, PermutedImages):
+            images = PermutedImages(images, course or course_for(images), device)
+        self.problem, device = images, images.device
         self._progress = progress or (lambda count: None)
         self.task = self.step = 0
         self._task: tuple[int, Task] | None = None  # that `run_updates` trains on
@@ -70,10 +72,11 @@ class Trainer:
         self._scratch = [i for i, member in enumerate(plan.members) if member.system == "scratch"]
         self.descent = DESCENTS[plan.setting.optimizer](self.net, configs, seeds, self._scratch)
         self.renewals = self._renewals(configs, seeds, device)
-        self._targets = torch.eye(self.problem.classes, dtype=dtype, device=device)
+        self._onehot = torch.eye(self.problem.classes, dtype=dtype, device=device)
+        self._targets = self._onehot  # of the present task, (U, classes, B)
         self._scale = self.descent.scale().to(device, dtype).view(-1, 1, 1)
         self._online = Online(members, self.problem.course.updates_a_task, device)
-        self._captured = CapturedUpdate(self) if torch.device(device).type == "cuda" else None
+        self._captured = CapturedUpdate(self) if device.type == "cuda" else None
 
     def _fresh(self, key: int | Tensor) -> MLP:
         setting = self.plan.setting
@@ -134,19 +137,24 @@ class Trainer:
             for member in self._scratch:
                 self.net.fill(member, fresh)
                 self.descent.forget(member)
-        if self._captured:
-            self._captured.begin(task)
+        self._take(task)
         return task
+
+    def _take(self, task: Task) -> None:
+        """Make ready for the batches of a task."""
+        self._targets = self._onehot[task.labels].mT.contiguous()
+        if self._captured:
+            self._captured.begin(task.order, self._targets)
 
     def _update(self, task: Task, u: int, measure: bool = False) -> None:
         """One update of all members; every number that is reported is of before it."""
         self.step += 1
         due = [(renewal, inside, which) for renewal, inside in self.renewals if (which := renewal.due(self.step))]
         if self._captured and not due and not measure:
-            self._online.add(u, *self._captured(u, self.step))
+            self._online.add(u, self._captured(u, self.step), task.labels[u])
             return
-        log_p, y, slope = self._look(task.order[u], task.reach[u])
-        self._online.add(u, log_p, y)
+        log_p, slope = self._look(task.order[u], task.reach[u], self._targets[u])
+        self._online.add(u, log_p, task.labels[u])
         inside = [(renewal, which) for renewal, acts_inside, which in due if acts_inside]
         self.net.backward(slope, (lambda i, place: self._renew_inside(u, inside, i, place)) if inside else None)
         gradients = None
@@ -161,20 +169,18 @@ class Trainer:
             if not acts_inside:
                 self._renew(u, renewal, which, gradients)
 
-    def _look(self, order: Tensor, reach: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities of a batch, its labels, and the slope to pass back."""
-        x, y = self.problem.batch(order, reach)
-        log_p, slope = slope_at_logits(self.net.forward(x), self._targets.index_select(0, y), self._scale)
-        return log_p, y, slope
+    def _look(self, order: Tensor, reach: int, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of a batch, and the slope to pass back."""
+        return slope_at_logits(self.net.forward(self.problem.inputs(order, reach)), targets, self._scale)
 
-    def plain_update(self, order: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor]:
+    def plain_update(self, order: Tensor, targets: Tensor, step: int | Tensor) -> Tensor:
         """An update at which nothing is due and nothing is measured, of fixed shapes, without looking at a value."""
-        log_p, y, slope = self._look(order, self.problem.pixels)
+        log_p, slope = self._look(order, self.problem.pixels, targets)
         self.net.backward(slope)
         gradients = self.net.gradients() if self.descent.needs_gradient else None
         self.descent.shrink_and_perturb(step)
         self.descent.step(gradients)
-        return log_p, y
+        return log_p
 
     def _renew(self, u: int, renewal: Renewal, which: list[int], gradients: Mapping[str, Tensor] | None) -> None:
         fired = renewal.renew(self.step, self.net, gradients, which)
@@ -269,8 +275,7 @@ class Trainer:
     def _current_task(self) -> Task:
         if self._task is None or self._task[0] != self.task:
             self._task = self.task, self.problem.task(self.plan.seed, self.task)
-            if self._captured:
-                self._captured.begin(self._task[1])
+            self._take(self._task[1])
         return self._task[1]
 
     def sample(self, seconds: float) -> float:

@@ -103,7 +103,7 @@ def augment(images: Tensor, moves: Moves) -> Tensor:
         Hernandez-Garcia et al. 2025, section 5; torchvision's RandomHorizontalFlip, RandomCrop and RandomRotation.
     """
     y, x = _looked_up(moves.angle)
-    outside = ((y | x) & ~(SIDE - 1)) != 0  # any bit but the lowest five, the sign's among them
+    outside = (y | x).bitwise_and_(-SIDE) != 0  # any bit but the lowest five, the sign's among them
     y, x = _mirror(y, moves.top), _mirror(x, moves.left)
     x.bitwise_xor_((moves.flip.int() * (SIDE - 1))[..., None, None])  # 31 - x inverts its five bits
     source = y.mul_(SIDE).add_(x).long().flatten(-2).unsqueeze(-2)

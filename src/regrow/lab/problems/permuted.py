@@ -8,6 +8,7 @@ are fewer. So the images stay as they are, and a task says how to shuffle the co
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,11 +42,12 @@ MNIST, DIGITS = Course(images=60_000, batch=30), Course(images=1_792, batch=16, 
 
 @dataclass(frozen=True)
 class Task:
-    """shuffle (P): the weights' column i becomes what column shuffle[i] was; order (U, B): the images of each batch;
-    reach (U): pixels from reach[u] on are 0 in all images of batch u."""
+    """shuffle (P): the weights' column i becomes what column shuffle[i] was; order (U, B): the images of each batch,
+    labels (U, B): theirs; reach (U): pixels from reach[u] on are 0 in all images of batch u."""
 
     shuffle: Tensor
     order: Tensor
+    labels: Tensor
     reach: list[int]
 
 
@@ -67,9 +69,8 @@ class PermutedImages:
         >>> from regrow.lab.problems.data import load_digits_images
         >>> problem = PermutedImages(load_digits_images(), DIGITS)
         >>> task = problem.task(seed=0, number=0)
-        >>> x, y = problem.batch(task.order[0], task.reach[0])
-        >>> x.shape[0], y.shape, task.order.shape
-        (16, torch.Size([16]), torch.Size([224, 16]))
+        >>> problem.inputs(task.order[0], task.reach[0]).shape[0], task.labels.shape
+        (16, torch.Size([224, 16]))
 
     Reference:
         Goodfellow et al. 2014; Hernandez-Garcia et al. 2025, section 3.
@@ -80,13 +81,14 @@ class PermutedImages:
             raise ValueError(f"a pass shows {course.images:,} images; there are only {len(images.labels):,}")
         self.course = course
         self._white = images.white
-        lit = images.pixels > 0
-        sort = lit.float().mean(0).argsort(descending=True, stable=True)
-        self._pixels = images.pixels.index_select(1, sort).to(device)
-        self._labels = images.labels.to(device)
+        # NumPy counts, takes and searches bytes several times as fast as torch.
+        sort = np.argsort(-np.count_nonzero(images.pixels.numpy(), axis=0), kind="stable")
+        pixels = np.take(images.pixels.numpy(), sort, axis=1)
+        backwards = (pixels > 0)[:, ::-1]
+        lit = torch.from_numpy(np.where(backwards.any(1), pixels.shape[1] - backwards.argmax(1), 0))
+        self._reach = (lit + _GRAIN - 1) // _GRAIN * _GRAIN  # of each image: where its last lit pixel is
+        self._pixels, self._labels = torch.from_numpy(pixels).to(device), images.labels.to(device)
         self.classes = int(images.labels.max()) + 1
-        last = (lit.index_select(1, sort) * torch.arange(1, lit.shape[1] + 1)).amax(1)
-        self._reach = (last + _GRAIN - 1) // _GRAIN * _GRAIN  # of each image
         self.device = self._pixels.device
 
     @property
@@ -101,17 +103,17 @@ class PermutedImages:
         passes = [torch.randperm(count, generator=generator)[:shown] for _ in range(self.course.passes)]
         order = torch.cat(passes).view(-1, self.course.batch)
         reach = self._reach[order].amax(1).clamp(max=self.pixels).tolist()
-        return Task(shuffle.to(self.device), order.to(self.device), reach)
+        order = order.to(self.device)
+        return Task(shuffle.to(self.device), order, self._labels[order], reach)
 
-    def batch(self, order: Tensor, reach: int) -> tuple[Tensor, Tensor]:
-        """Inputs (B, reach) in [0, 1] and labels (B) of these images."""
-        pixels = self._pixels.index_select(0, order)
-        return pixels[:, :reach].div(self._white), self._labels.index_select(0, order)
+    def inputs(self, order: Tensor, reach: int) -> Tensor:
+        """These images, (B, reach), in [0, 1]."""
+        return self._pixels.index_select(0, order).float().div_(self._white)[:, :reach]  # whole rows convert faster
 
     def probe(self, seed: int, number: int, count: int = 1500) -> Tensor:
         """Inputs (count, P) of random images, to measure on; drawn apart from the stream."""
         order = torch.randperm(len(self._labels), generator=self._generator(seed, "probe", number))[:count]
-        return self.batch(order.to(self.device), self.pixels)[0]
+        return self.inputs(order.to(self.device), self.pixels)
 
     @staticmethod
     def _generator(seed: int, purpose: str, number: int) -> torch.Generator:

@@ -1,0 +1,126 @@
+"""Forward and backward passes of a vision transformer, of one batch at a time.
+
+Shapes: B images, K classes.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..nets import ViT
+from ..problems.incremental import CLASSES, ClassIncremental, seen_logits
+from .forward import Dropout, logits
+from .options import Options
+
+_WARM_UP = 3  # passes before the capture, so that libraries have set themselves up
+
+
+class Shown(NamedTuple):
+    """What a batch came to: its mean loss, and how many of its images were answered rightly, both ()."""
+
+    loss: Tensor
+    right: Tensor
+
+
+class Passes:
+    """Makes gradients of batches, and answers for evaluation.
+
+    Args:
+        net: its parameters get the gradients.
+        problem: the images.
+        options: precision, compilation, graphs.
+        drop: of the training passes.
+    """
+
+    def __init__(self, net: ViT, problem: ClassIncremental, options: Options, drop: Dropout) -> None:
+        self._net, self._problem, self._options, self._drop = net, problem, options, drop
+        self._parameters = list(net.parameters())
+        self._logits: Callable[..., Tensor] = torch.compile(logits) if options.compiled else logits
+        self._seen = torch.zeros(CLASSES, dtype=torch.bool, device=problem.device)
+        self._graph = _Graph(self) if options.graphs else None
+
+    def begin_task(self, seen: Tensor) -> None:
+        """Classes that count from now on, bool (K)."""
+        if torch.equal(self._seen, seen):
+            return
+        self._seen = seen
+        if self._graph is not None:
+            self._graph.forget()
+
+    def train(self, indices: Tensor, words: Tensor, whole: bool = False) -> Shown:
+        """Leave the gradient of a batch in the parameters.
+
+        Args:
+            indices, words: (B), of the problem's `epoch` and `words`.
+            whole: make all activations, and let hooks see them.
+        """
+        if self._graph is None or whole:
+            return self.run(indices, words, whole)
+        return self._graph(indices, words)
+
+    def run(self, indices: Tensor, words: Tensor, whole: bool = False) -> Shown:
+        """`train`, one operation after the other."""
+        for p in self._parameters:
+            p.grad = None
+        images, labels = self._problem.batch(indices, words)
+        forward = logits if whole else self._logits
+        with self._options.mixed(images.device):
+            answers = forward(self._net, images.to(self._options.dtype), self._drop, whole)
+        answers = self._counted(answers)
+        loss = F.cross_entropy(answers, labels)
+        loss.backward()
+        return Shown(loss.detach(), (answers.detach().argmax(1) == labels).sum())
+
+    @torch.no_grad()
+    def right(self, indices: Tensor) -> Tensor:
+        """Which of these images are answered rightly, as they are and without dropout: bool, of their number."""
+        found = []
+        for images, labels in self._problem.evaluation(indices):
+            with self._options.mixed(images.device):
+                answers = logits(self._net, images.to(self._options.dtype))
+            found.append(self._counted(answers).argmax(1) == labels)
+        return torch.cat(found)
+
+    def _counted(self, answers: Tensor) -> Tensor:
+        return seen_logits(answers.to(self._options.dtype), self._seen)
+
+
+class _Graph:
+    """A training pass as one CUDA graph: launched as a whole, which spares the host a thousand launches.
+
+    The optimizer's step stays outside, since its hyper-parameters change at each update, and so do the maintainers.
+    """
+
+    def __init__(self, passes: Passes) -> None:
+        self._passes = passes
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def forget(self) -> None:
+        """Capture anew: the classes that count are others."""
+        self._graph = None
+
+    def __call__(self, indices: Tensor, words: Tensor) -> Shown:
+        graph = self._graph or self._capture(indices, words)
+        self._indices.copy_(indices)
+        self._words.copy_(words)
+        graph.replay()
+        for p, gradient in zip(self._passes._parameters, self._gradients, strict=True):
+            p.grad = gradient
+        return Shown(self._shown.loss.clone(), self._shown.right.clone())  # the next replay writes over them
+
+    def _capture(self, indices: Tensor, words: Tensor) -> torch.cuda.CUDAGraph:
+        self._indices, self._words = indices.clone(), words.clone()
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UP):
+                self._passes.run(self._indices, self._words)
+        torch.cuda.current_stream().wait_stream(side)
+        self._graph = graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._shown = self._passes.run(self._indices, self._words)
+        self._gradients = [p.grad for p in self._passes._parameters]
+        return graph

@@ -1,0 +1,254 @@
+"""One vision transformer, trained task by task on classes that come a few at a time."""
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core import random
+from ..nets import ViT
+from ..problems.incremental import BATCH, ClassIncremental, Task
+from ..studies import Member, StackPlan, ViTSetting
+from . import measures
+from .forward import make_dropout
+from .methods import make_method
+from .optimizer import DESCENTS, guard_
+from .options import Options
+from .passes import Passes, Shown
+from .sums import Sums, finite, renewed
+
+PROBE = 1_500  # images on which dead units and ranks are measured, at most
+
+
+class ViTTrainer:
+    """Trains the one member of a stack on class-incremental CIFAR-100.
+
+    Every random number is a function of the seed and of what it is for: dropout, like the order of the images, is the
+    same for all systems of a seed, and a network that goes on from a stored state goes on bit for bit (on a CPU).
+
+    At the end of a task the parameters go back to those of the epoch with the best validation accuracy; the optimizer
+    and what renews stay as they are. A network whose loss is no number ends: its later rows say `diverged`.
+
+    Args:
+        plan: setting, seed and one member.
+        problem: the images, of any seed; with as many classes a task as `classes_a_task` tells.
+        options: size, length and precision.
+        measure_every: the gradient's magnitude is measured at every so many updates of an epoch.
+        progress: called after each update with the number of updates.
+
+    Raises:
+        ValueError: for a plan of several members, or what the device of the images cannot do.
+
+    Reference:
+        Hernandez-Garcia et al. 2025, section 5 and appendices D and E.
+    """
+
+    def __init__(
+        self,
+        plan: StackPlan,
+        problem: ClassIncremental,
+        *,
+        options: Options | None = None,
+        measure_every: int = 20,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        if len(plan.members) != 1 or not isinstance(plan.setting, ViTSetting):
+            raise ValueError(f"a vision transformer trains alone; got {len(plan.members)} members of {plan.setting}")
+        self.plan, self.member = plan, plan.members[0]
+        self.options, self.problem = options or Options(), problem.with_seed(plan.seed)
+        self.options.check_device(problem.device)
+        self.between: Callable[[], None] | None = None
+        """Called after each epoch but a task's last, when a state can be stored too."""
+        self._measure_every, self._progress = measure_every, progress or (lambda count: None)
+        self.task = self.epoch = self.step = 0
+        self.diverged = False
+        self._sums = Sums()
+        self._best: dict[str, Tensor] = {}
+        self._build(random.key(plan.seed, "initial"))
+
+    def _build(self, key: int | Tensor) -> None:
+        """A new network, with an optimizer and a method of its own."""
+        setting, config, device = self.plan.setting, self.member.config, self.problem.device
+        assert isinstance(setting, ViTSetting)
+        generator = torch.Generator().manual_seed(int(key))
+        net = self.options.network(setting.norm, float(config["dropout"]), generator)
+        self.net: ViT = net.to(device, self.options.dtype)
+        self.descent = DESCENTS[str(config["optimizer"])](self.net, setting, config)
+        self.method = make_method(self.member.system, self.net, config, self.plan.seed, self.descent)
+        self._parameters: list[Tensor] = list(self.net.parameters())
+        self._entries = sum(p.numel() for p in self._parameters)
+        self._drop = make_dropout(float(config["dropout"]), device)
+        self._passes = Passes(self.net, self.problem, self.options, self._drop)
+
+    def updates(self, task: int) -> int:
+        """Of a task."""
+        return self.options.epochs_per_task * self.problem.updates(task)
+
+    # One task.
+
+    def run_task(self) -> dict[str, list[dict[str, Any]]]:
+        """Train the next task, or what is left of it; returns a row of the results, and one for each epoch."""
+        while not self.diverged and self.epoch < self.options.epochs_per_task:
+            self.run_epoch()
+            if self.between is not None and not self.diverged and self.epoch < self.options.epochs_per_task:
+                self.between()
+        return self._end_task()
+
+    def run_epoch(self) -> None:
+        """Train one epoch of the present task."""
+        devices = [self.problem.device] if self.problem.device.type == "cuda" else []
+        with torch.random.fork_rng(devices) if devices else contextlib.nullcontext(), self.options.products():
+            task = self.problem.task(self.task)
+            if self.epoch == 0:
+                self._begin_task(task)
+            self._passes.begin_task(task.seen)
+            losses, right = self._show()
+            self.diverged = not math.isfinite(losses.sum().item())
+            self._end_epoch(task, losses.mean().item(), right / (len(losses) * BATCH))
+
+    def _begin_task(self, task: Task) -> None:
+        if self.task > 0 and self.member.system == "scratch":
+            self._build(random.key(self.plan.seed, "scratch", self.task))
+        self.descent.begin_task(self.updates(self.task))
+        self._best, self._sums = {}, Sums(counts=self.method.counts(), before=self._probe(task))
+
+    def _probe(self, task: Task) -> dict[str, Any]:
+        """Measures of activations before the first update."""
+        key = random.key(self.plan.seed, "probe", self.task)
+        order = random.bits(key, torch.arange(len(task.train), device=task.train.device)).argsort()[:PROBE]
+        batches = self.problem.evaluation(task.train[order])
+        return measures.activations(self.net, (images.to(self.options.dtype) for images, _ in batches))
+
+    def _show(self) -> tuple[Tensor, float]:
+        """Train on all batches of an epoch: their losses (U), and how many images were answered rightly."""
+        order, words = self.problem.epoch(self.task, self.epoch), self.problem.words(self.task, self.epoch)
+        start, losses, gradients, fired = self.epoch * len(order), [], [], []
+        right = torch.zeros((), dtype=torch.int64, device=self.problem.device)
+        for u in range(len(order)):
+            shown = self._update(order[u], words[u], start + u)
+            losses.append(shown.loss)
+            right += shown.right
+            if u % self._measure_every == 0:
+                gradients.append(measures.magnitude([p.grad for p in self._parameters if p.grad is not None]))
+            if self.method.after():
+                fired.append(u)
+            self._progress(1)
+        losses = torch.stack(losses).double()
+        self._sums.add(losses, right, [gradient / self._entries for gradient in gradients], fired)
+        return losses, right.item()
+
+    def _update(self, indices: Tensor, words: Tensor, update: int) -> Shown:
+        self.step += 1
+        self._drop.seed(int(random.key(self.plan.seed, "dropout", self.step)))
+        whole = self.method.watching
+        self.method.before()
+        shown = self._passes.train(indices, words, whole)
+        self.descent.step(update)
+        if self.options.flush_below > 0 or self.options.clip_at < math.inf:
+            guard_(self._parameters, self.options.flush_below, self.options.clip_at)
+        return shown
+
+    def _end_epoch(self, task: Task, loss: float, accuracy: float) -> None:
+        """Evaluate, and keep the parameters if they are the best."""
+        row = self._row() | {"epoch": self.epoch, "train_loss": finite(loss), "train_accuracy": accuracy}
+        if not self.diverged:
+            validation, test = (
+                self._passes.right(part).double().mean().item() for part in (task.validation, task.test)
+            )
+            row |= {"validation_accuracy": validation, "test_accuracy": test}
+            if validation > self._sums.best_validation:
+                self._sums.best_validation, self._sums.best_epoch = validation, self.epoch
+                self._best = {name: p.detach().clone() for name, p in self.net.named_parameters()}
+        magnitudes = measures.weights(self.net)
+        row |= {name: finite(magnitudes[name]) for name in ("weight_magnitude", "ln_scale")}
+        self._sums.rows.append(row)
+        self.epoch += 1
+
+    @torch.no_grad()
+    def _end_task(self) -> dict[str, list[dict[str, Any]]]:
+        """Restore the best parameters; the rows of the task."""
+        sums, self._sums = self._sums, Sums()
+        left = self.updates(self.task) - len(sums.rows) * self.problem.updates(self.task)
+        if left:
+            self._progress(left)  # of a network that ended
+        for name, p in self.net.named_parameters():
+            if name in self._best:
+                p.copy_(self._best[name])
+        row = self._row() | {"diverged": self.diverged, "classes": self.problem.classes_a_task * (self.task + 1)}
+        if sums.rows:
+            row |= sums.results() | sums.before | renewed(sums.counts, self.method.counts(), self.member.system)
+            row |= {name: finite(value) for name, value in measures.weights(self.net).items()}
+        if self._best:
+            task = self.problem.task(self.task)
+            with self.options.products():
+                self._passes.begin_task(task.seen)
+                right = self._passes.right(task.test).view(len(task.classes), -1).double().mean(1)
+            row |= {"class_accuracy": right.tolist(), "test_accuracy": right.mean().item()}
+        self._best = {}
+        self.task, self.epoch = self.task + 1, 0
+        return {"results": [row], "epochs": sums.rows}
+
+    def _row(self) -> dict[str, Any]:
+        """What every row begins with."""
+        member: Member = self.member
+        return {
+            "study": "", "setting": self.plan.setting.name, "system": member.system, "config_id": member.config_id,
+            "config": json.dumps(dict(member.config), sort_keys=True), "seed": member.seed, "task": self.task,
+        }  # fmt: skip
+
+    # How it is stored.
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next epoch needs: tensors, numbers, strings."""
+        return {
+            "task": self.task, "epoch": self.epoch, "step": self.step, "diverged": self.diverged,
+            "parameters": {name: p.detach().cpu().clone() for name, p in self.net.named_parameters()},
+            "best": {name: w.cpu().clone() for name, w in self._best.items()},
+            "descent": self.descent.state_dict(), "method": self.method.state_dict(), "sums": self._sums.state_dict(),
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state, bit for bit."""
+        self.task, self.epoch, self.step = state["task"], state["epoch"], state["step"]
+        self.diverged = state["diverged"]
+        with torch.no_grad():
+            for name, p in self.net.named_parameters():
+                p.copy_(state["parameters"][name])
+        self._best = {name: w.to(self.problem.device, copy=True) for name, w in state["best"].items()}
+        self.descent.load_state_dict(state["descent"])
+        self.method.load_state_dict(state["method"])
+        self._sums = Sums(**state["sums"])
+
+    # How fast it is.
+
+    def sample(self, seconds: float) -> float:
+        """Seconds that an update takes, with its share of the evaluations, tried for about so long."""
+        task = self.problem.task(self.task)
+        self.descent.begin_task(self.updates(self.task))
+        self._passes.begin_task(task.seen)
+        order, words = self.problem.epoch(self.task, 0), self.problem.words(self.task, 0)
+        start, done = time.perf_counter(), -1  # the first is not counted
+        while done < 1 or time.perf_counter() - start < seconds:
+            if done == 0:
+                self._wait()
+                start = time.perf_counter()
+            u = (done + 1) % len(order)
+            self._update(order[u], words[u], u)
+            self.method.after()
+            done += 1
+        self._wait()
+        update, start = (time.perf_counter() - start) / done, time.perf_counter()
+        part = task.validation[:250]
+        self._passes.right(part)
+        self._wait()
+        image = (time.perf_counter() - start) / len(part)
+        return update + image * (len(task.validation) + len(task.test)) / len(order)
+
+    def _wait(self) -> None:
+        if self.problem.device.type == "cuda":
+            torch.cuda.synchronize()
