@@ -14,6 +14,13 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's cache, or data that the user's environment names."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.delenv("REGROW_DATA", raising=False)
+
+
 @pytest.fixture
 def real_mnist() -> Path:
     """The folder with real MNIST; the test is skipped where there is none."""

@@ -15,7 +15,10 @@ _COMMANDS = {
     "studies": ("lab.studies_command", "Studies"),
     "run": ("lab.run_command", "Run"),
     "status": ("lab.status", "Status"),
+    "report": ("report.command", "Report"),
+    "watch": ("report.command", "Watch"),
     "data": ("lab.data_command", "Data"),
+    "bench": ("lab.bench", "Bench"),
 }
 """{command: (module, its typed configuration)}"""
 

@@ -119,7 +119,7 @@ def _images(data: Path | None) -> Images:
 def train(plan: Plan, data: Path | None, folder: Path, console: Console) -> pl.DataFrame:
     """Train what is not stored in the folder yet; returns the rows of the results."""
     stacks, store = plan.stacks(), Store(folder, "demo")
-    config = {"tasks": plan.tasks, "seeds": plan.seeds, "data": str(data)}
+    config = {"tasks": plan.tasks, "seeds": plan.seeds, "data": "digits" if data is None else "mnist"}
     manifest.open_folder(folder)
     with lock.sole_run(folder):
         manifest.begin(folder, manifest.describe("demo", config, stacks, "cpu", ["demo"]))
@@ -152,7 +152,8 @@ def renewals(rows: pl.DataFrame) -> str:
     events, renewed, zero = total.row(0)
     if not events:
         return "SWR renewed nothing."
-    return f"SWR renewed {renewed / events:,.0f} entries at a time, of which {zero / renewed:.0%} had a utility of exactly 0."
+    share = f"{zero / renewed:.0%}"
+    return f"SWR renewed {renewed / events:,.0f} entries at a time, of which {share} had a utility of exactly 0."
 
 
 def table(accuracy: Mapping[str, np.ndarray], span: int) -> Table:
