@@ -1,44 +1,148 @@
-"""How every figure looks: one colour and one name for each system, told apart by colour-blind readers too."""
+"""How every figure looks: one colour, name and dash for each system, told apart by colour-blind readers too."""
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
+
+LineStyle = Literal["-", "--", "-.", ":"]
 
 
 class Look(NamedTuple):
-    """A system's name in figures and tables, its colour, and its dash pattern for print in grey."""
+    """A system's name in figures and tables, its colour, and its dashes.
+
+    Dashed is `base` and what renews to the mean, dash-dotted the authors' order, dotted the yardstick.
+    """
 
     label: str
     colour: str
-    dashes: str = "-"
+    dashes: LineStyle = "-"
 
 
-# Colours of Okabe & Ito, "Color universal design" (2008). A system keeps its look everywhere.
+# The first six have the colours of Okabe & Ito, "Color universal design" (2008), base a hair off black, which SVG files
+# would leave out and a dark page could not tell from no colour. The others were searched for, so that no two systems
+# of a panel lie closer than those six do, to normal and to colour-blind eyes: gradient utility in reds and earth,
+# magnitude in violets, random in greens.
 SYSTEMS = {
-    "base": Look("base", "#000000", "--"),
+    "base": Look("base", "#111111", "--"),
     "l2": Look("L2", "#E69F00"),
     "shrink-perturb": Look("S&P", "#56B4E9"),
     "cbp": Look("CBP", "#009E73"),
     "redo": Look("ReDo", "#CC79A7"),
     "swr": Look("SWR", "#D55E00"),
+    "swr-gradient-threshold-mean": Look("SWR gradient, threshold, mean", "#B80701", "--"),
+    "swr-gradient-proportional-resample": Look("SWR gradient, proportional", "#7D503E"),
+    "swr-gradient-proportional-mean": Look("SWR gradient, proportional, mean", "#C6AB60", "--"),
+    "swr-magnitude-threshold-resample": Look("SWR magnitude, threshold", "#9F64F9"),
+    "swr-magnitude-threshold-mean": Look("SWR magnitude, threshold, mean", "#4F5BA9", "--"),
+    "swr-magnitude-proportional-resample": Look("SWR magnitude, proportional", "#535F99"),
+    "swr-magnitude-proportional-mean": Look("SWR magnitude, proportional, mean", "#8230C9", "--"),
+    "swr-random-threshold-resample": Look("SWR random, threshold", "#A6B464"),
+    "swr-random-threshold-mean": Look("SWR random, threshold, mean", "#4EA8A1", "--"),
+    "swr-random-proportional-resample": Look("SWR random, proportional", "#9BB693"),
+    "swr-random-proportional-mean": Look("SWR random, proportional, mean", "#3EB1B9", "--"),
+    "scratch": Look("fresh network", "#545E5F", ":"),
+    "cbp-authors": Look("CBP, authors' order", "#91B965", "-."),
+    "redo-authors": Look("ReDo, authors' order", "#814590", "-."),
 }
+"""In the order of every legend and table."""
+
+SETTING_LABELS = {
+    "large": "large",
+    "large-ln": "large, layer norm",
+    "small": "small",
+    "small-ln": "small, layer norm",
+    "large-sgdw": "large, SGD with momentum",
+    "large-adamw": "large, AdamW",
+}
+
+SERIES = (
+    ("#440154", "o"),
+    ("#463480", "s"),
+    ("#355F8D", "^"),
+    ("#25848E", "D"),
+    ("#22A884", "v"),
+    ("#5EC962", "P"),
+)
+"""Colour and marker of each line where lines are an ordered choice and no systems: matplotlib's viridis."""
+
+INK, FAINT, GRID, PAPER = "#1A1A1A", "#666666", "#E5E5E5", "#FFFFFF"
+
+DARK = {
+    "#111111": "#F2F2F2",
+    INK.lower(): "#E8E8E8",
+    FAINT.lower(): "#A0A4AA",
+    GRID.lower(): "#33383F",
+    "#440154": "#FDE725",
+    "#463480": "#A8DB34",
+    "#355f8d": "#58C765",
+    "#25848e": "#25AB82",
+    "#22a884": "#228B8D",
+    "#5ec962": "#2E6F8E",
+}
+"""{colour: its counterpart on a dark page}; all others do for both."""
+NIGHT = "#14171C"
+"""The paper of a dark page."""
 
 SETTINGS: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#666666",
+    "axes.edgecolor": FAINT,
     "axes.titlesize": 11,
     "axes.titlelocation": "left",
     "axes.titlepad": 12,
     "axes.grid": True,
     "axes.grid.axis": "y",
-    "grid.color": "#E5E5E5",
+    "grid.color": GRID,
     "xtick.color": "#444444",
     "ytick.color": "#444444",
     "lines.linewidth": 1.6,
     "figure.dpi": 150,
-    "savefig.facecolor": "white",
+    "savefig.facecolor": PAPER,
 }
 """For `matplotlib.rc_context`."""
 
-SUBTITLE: dict[str, Any] = {"fontsize": 8, "color": "#666666"}
+SHEET: dict[Any, Any] = SETTINGS | {
+    "font.size": 9,
+    "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial"],
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlepad": 6,
+    "axes.titlecolor": INK,
+    "axes.axisbelow": True,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "legend.handlelength": 2.2,
+    "svg.fonttype": "none",  # text stays text: selectable, searchable, small
+    "svg.hashsalt": "regrow",  # the same figure is the same file
+}
+"""For the figures of the report."""
+
+SUBTITLE: dict[str, Any] = {"fontsize": 8, "color": FAINT}
 """A second title, at the right, that says what the lines are."""
+
+
+def look(system: str) -> Look:
+    """The look of a system; of one that is not known, its own name in grey.
+
+    Example:
+        >>> look("swr").label, look("mine").label
+        ('SWR', 'mine')
+    """
+    return SYSTEMS.get(system, Look(system, FAINT, ":"))
+
+
+def in_order(systems: Iterable[str]) -> list[str]:
+    """Systems in the order of `SYSTEMS`, unknown ones last.
+
+    Example:
+        >>> in_order(["swr", "mine", "base"])
+        ['base', 'swr', 'mine']
+    """
+    order = list(SYSTEMS)
+    return sorted(systems, key=lambda name: (order.index(name) if name in order else len(order), name))

@@ -1,0 +1,165 @@
+"""Lines over tasks: means over seeds in bins of tasks, with a band of one standard error, seeds as thin lines.
+
+Shapes: R runs, B bins, T tasks.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from ..runs import NEAR, Run
+from ..style import Look
+
+BINS = 50
+"""At most as many points has a line."""
+
+REACH = 40.0
+"""No axis of accuracy reaches further below its best line, in points: one lost system would flatten all others."""
+
+Measure = Callable[[Run], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Course:
+    """A measure of some runs in bins of tasks.
+
+    centres: the middle task of each bin, (B,).
+    values: mean over the tasks of a bin, (R, B); NaN where a run has not all of them, or no number.
+    """
+
+    centres: np.ndarray
+    values: np.ndarray
+
+    @property
+    def seeds(self) -> np.ndarray:
+        """Runs in each bin, (B,)."""
+        return np.isfinite(self.values).sum(0)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Over the runs that have a number, (B,)."""
+        return _divide(np.nansum(self.values, 0), self.seeds)
+
+    @property
+    def error(self) -> np.ndarray:
+        """Standard error of the mean over runs, with n - 1 in its denominator; NaN for a single run, (B,)."""
+        n = self.seeds
+        squares = np.nansum((self.values - self.mean) ** 2, 0)
+        return np.sqrt(_divide(squares, np.where(n > 1, (n - 1) * n, 0)))
+
+
+def bin_width(tasks: int) -> int:
+    """Tasks in a bin: 1, 2, 5, 10, 20, …: the first that makes at most 50 bins.
+
+    Example:
+        >>> bin_width(30), bin_width(200), bin_width(1000)
+        (1, 5, 20)
+    """
+    width = 1
+    while -(-tasks // width) > BINS:
+        width = 5 * width // 2 if str(width)[0] == "2" else 2 * width
+    return width
+
+
+def longest(groups: Iterable[Sequence[Run]]) -> int:
+    """Tasks of the longest run."""
+    return max((run.tasks for runs in groups for run in runs), default=0)
+
+
+def course(runs: Sequence[Run], measure: str | Measure, width: int, by: Measure | None = None) -> Course:
+    """A measure of some runs in bins.
+
+    Args:
+        runs: at least one.
+        measure: a column, or what computes a number for each task.
+        width: tasks in a bin.
+        by: what the measure is divided by, after both are summed over the bin; default: the number of tasks.
+    """
+    rows = []
+    for run in runs:
+        top = run.measure(measure) if isinstance(measure, str) else measure(run)
+        below = np.isfinite(top).astype(float) if by is None else by(run)
+        rows.append(_divide(_summed(top, width), _summed(below, width)))
+    bins = max(len(row) for row in rows)
+    values = np.stack([np.pad(row, (0, bins - len(row)), constant_values=np.nan) for row in rows])
+    return Course(np.arange(bins) * width + (width - 1) / 2, values)
+
+
+def _summed(values: np.ndarray, width: int) -> np.ndarray:
+    """Sums over whole bins, numbers only."""
+    bins = len(values) // width
+    return np.nansum(values[: bins * width].reshape(bins, width), 1)
+
+
+def _divide(top: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.divide(top, below, out=np.full(len(top), np.nan), where=below > 0)
+
+
+def draw(axes: Axes, line: Course, look: Look) -> None:
+    """One system: bold the mean, broken where seeds join or leave; thin its seeds; a band where there are several."""
+    n, mean, error = line.seeds, line.mean, line.error
+    if n.max(initial=0) > 1:
+        for values in line.values:
+            axes.plot(line.centres, values, color=look.colour, linewidth=0.5, alpha=0.35, zorder=1.5)
+    for part in np.split(np.arange(len(n)), np.flatnonzero(np.diff(n)) + 1):
+        x, y, e = line.centres[part], mean[part], error[part]
+        if n[part].max(initial=0) > 1:
+            axes.fill_between(x, y - e, y + e, color=look.colour, alpha=0.2, linewidth=0, zorder=1.8)
+        marker = {"marker": "o", "markersize": 3} if len(part) == 1 else {}
+        axes.plot(x, y, color=look.colour, linestyle=look.dashes, linewidth=1.5, **marker)
+
+
+def limits(lines: Iterable[Course], reach: float = np.inf) -> tuple[float, float] | None:
+    """Where an axis should begin and end: it holds all means but those of the untrained network's first task.
+
+    Args:
+        lines: on axes that share it.
+        reach: how far it may go below the highest.
+    """
+    found = []
+    for line in lines:
+        mean = line.mean[1:] if len(line.mean) > 5 and line.centres[0] == 0 else line.mean
+        error = np.nan_to_num(line.error[-len(mean) :]) if len(mean) else mean
+        found += [mean - error, mean + error]
+    values = np.concatenate(found) if found else np.empty(0)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    low, high = max(values.min(), values.max() - reach), values.max()
+    gap = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    return float(low - gap), float(high + gap)
+
+
+def below(axes: Axes, lines: Sequence[tuple[str, Course]]) -> list[str]:
+    """Names of lines whose mean leaves the axes at the bottom, after the first task."""
+    low = axes.get_ylim()[0]
+    return [name for name, line in lines if np.isfinite(line.mean[1:]).any() and np.nanmin(line.mean[1:]) < low]
+
+
+def binned(width: int) -> str:
+    """What a point is, for a caption."""
+    return "each point is a task" if width == 1 else f"each point is the mean of {width} tasks"
+
+
+def bands(groups: Iterable[Sequence[Run]]) -> str:
+    """What bold and thin lines and bands are, for a caption."""
+    groups = list(groups)
+    single = {len(runs) == 1 for runs in groups}
+    if single == {True}:
+        return "One seed each, so no band."
+    lengths = [run.tasks for runs in groups for run in runs]
+    broken = ", broken where seeds end" if min(lengths) < NEAR * max(lengths) else ""
+    alone = " (none for one seed)" if True in single else ""
+    return f"Bold: mean over seeds{broken}; band: ± 1 standard error{alone}; thin: the seeds."
+
+
+def ends(lines: Sequence[tuple[str, Course]], unit: str, digits: int = 1) -> str:
+    """Where each line begins and ends, in words."""
+    told = []
+    for name, line in lines:
+        mean = line.mean[np.isfinite(line.mean)]
+        if len(mean):
+            told.append(f"{name} from {mean[0]:.{digits}f} to {mean[-1]:.{digits}f}{unit}")
+    return "; ".join(told)

@@ -1,0 +1,55 @@
+"""What a reader who doubts must know: how the numbers of a report come about."""
+
+METHOD = (
+    (
+        "Problem",
+        "One task is one fresh random permutation of the pixels and one pass over the training images in random order. "
+        "Online accuracy is taken on each batch before its update, and averaged over a task. Initial weights and the "
+        "order of the data are functions of the seed alone, the same for all systems: systems are compared seed by "
+        "seed.",
+    ),
+    (
+        "Bands",
+        "Bands in figures are ± 1 standard error over seeds, with n − 1 in the denominator, as in the paper; a single "
+        "seed has none. Points are means over bins of 1, 2, 5, 10, … tasks, at most 50 to a line; a last bin that is "
+        "not full is left out. Where some runs are longer than others a line is broken where seeds end.",
+    ),
+    (
+        "Intervals",
+        "Intervals in tables and verdicts are of 95 %. From three seeds on they are Student's t over seeds, on "
+        "differences of the same seeds where systems are compared; below, a moving-block bootstrap over tasks (†), "
+        "which speaks of these very runs only.",
+    ),
+    (
+        "Verdicts",
+        "Every statement is one or more tests of a quantity against a bound that was fixed before the runs. Its "
+        "p-value is two-sided; Holm's correction runs over all statements that the runs can judge. Below 0.05 the "
+        "statement holds or fails; above, the data do not decide. claims.json has every number.",
+    ),
+    (
+        "Unequal runs",
+        "Where runs are of unequal length there are two choices, few seeds over many tasks or many seeds over fewer: "
+        "a verdict is on one, and tells what the other says.",
+    ),
+    (
+        "Correlates",
+        "Dead units and ranks are measured before a task's first update, on 1,500 images under its permutation. Rank "
+        "is the number of singular values that hold 99 % of their sum, which the paper calls stable rank.",
+    ),
+    (
+        "Diverged runs",
+        "A run that diverges stays in all means, at chance (10 %) from there on.",
+    ),
+    (
+        "Chosen values",
+        "Systems run at the values that the paper chose; where it has none, at ours (the config says which). CBP and "
+        "ReDo act after the optimizer's step; with “authors' order”, within the backward pass, as in the authors' "
+        "code.",
+    ),
+)
+"""(head, text)"""
+
+DIGITS = (
+    "These runs are on scikit-learn's digits, not on MNIST: the paper's levels stand beside them for orientation only, "
+    "and its statements are of another problem."
+)

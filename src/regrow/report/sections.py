@@ -1,0 +1,177 @@
+"""The sections of the page."""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from .claims import FAILS, HOLDS, UNDECIDED, Verdict
+from .figures.drawing import Drawing, Missing
+from .folders import Folder, Results
+from .markup import Html, element, join
+from .notes import DIGITS, METHOD
+from .pictures import inline
+from .table import Table
+from .wording import DASH, chance
+
+CLASSES = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "open"}
+TOLD = {HOLDS: "hold", FAILS: "fail", UNDECIDED: "lack data"}
+IMAGES = {"mnist": "MNIST"}
+PAPERS = "The paper has 1,000 tasks and, as far as is known, 30 seeds of each system."
+
+
+def section(name: str, title: str, *content: object) -> Html:
+    """A section under its heading."""
+    return element("section", element("h2", title, id=name), *content, aria_labelledby=name)
+
+
+def scroll(label: str, content: Html) -> Html:
+    """A box that scrolls by itself where its content is wider than the page."""
+    return element("div", content, class_="scroll", role="region", aria_label=label, tabindex=0)
+
+
+def header(results: Results, verdicts: Sequence[Verdict], sections: Mapping[str, str], note: str = "") -> Html:
+    """The title, what this is in two sentences, and where to find what."""
+    runs = results.runs
+    found = [runs.main(setting, system) for setting in runs.settings for system in runs.systems(setting)]
+    systems = {system for setting in runs.settings for system in runs.systems(setting)}
+    longest = max((run.tasks for each in found for run in each), default=0)
+    of = Counter(verdict.verdict for verdict in verdicts)
+    counts = (element("li", element("strong", of[name]), told, class_=CLASSES[name]) for name, told in TOLD.items())
+    links = (element("li", element("a", title, href=f"#{name}")) for name, title in sections.items())
+    return element(
+        "header",
+        element("h1", "Reinitializing weights or units: our runs beside the paper"),
+        element(
+            "p",
+            f"Permuted {IMAGES.get(results.data, results.data)}: {_many(len(systems), 'system')} in "
+            f"{_many(len(runs.settings), 'setting')}, at most {_many(longest, 'task')} and "
+            f"{_many(max(map(len, found), default=0), 'seed')}. {PAPERS} Of {len(verdicts)} statements in the paper:",
+        ),
+        element("ul", *counts, class_="verdicts"),
+        element("p", DIGITS, class_="warning") if results.data == "digits" else None,
+        element("p", note, class_="faint") if note else None,
+        element("nav", element("ul", *links), aria_label="Sections"),
+    )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def runs_table(folders: Iterable[Folder]) -> Table:
+    """What was run, a row for each folder."""
+    columns = ("Study", "Settings", "Seeds × tasks", "Images", "Options", "Machine", "Version", "Begun", "Command")
+    rows = tuple(_run_row(folder) for folder in folders)
+    caption = "One row for each folder of results; how far each run has come stands with the figures."
+    return Table("runs", "What was run", caption, columns, rows)
+
+
+def _run_row(folder: Folder) -> tuple[str, ...]:
+    config, content = folder.config, folder.manifest
+    asked = f"{config.get('seeds', '?')} × {config.get('tasks', '?')}" if config else DASH
+    commit = str(content.get("commit") or "")
+    machine = ", ".join(str(content[key]) for key in ("machine", "cpu", "device") if content.get(key))
+    torch = f", torch {content['torch']}" if content.get("torch") else ""
+    command = content.get("command") or ()
+    started = str(content.get("started") or DASH)[:16].replace("T", " ")
+    took = content.get("seconds")
+    return (
+        str(content.get("study", DASH)) + (", sweep" if config.get("sweep") else ""),
+        ", ".join(map(str, config.get("settings") or ())) or DASH,
+        asked + ("" if folder.complete else " (not finished)"),
+        str(config.get("data", DASH)),
+        folder.option or "usual",
+        machine or DASH,
+        f"{content.get('version', '?')}{f', commit {commit[:10]}' if commit else ''}{commit[40:]}{torch}",
+        started + (f", {took / 3600:.1f} hours" if isinstance(took, int | float) else ""),
+        shlex.join(["regrow", *map(str, command)]) if isinstance(command, list) and command else DASH,
+    )
+
+
+def table(found: Table, heading: bool = True) -> Html:
+    """A table in a box of its own, its caption and notes around it, and where its files are."""
+    only = replace(found, caption="", notes=())
+    return join(
+        element("h3", found.title, id=f"table-{found.name}") if heading else None,
+        element("p", found.caption, class_="faint") if found.caption else None,
+        scroll(found.title, Html(only.to_html())),
+        *(element("p", note, class_="faint") for note in found.notes),
+        beside({f"tables/{found.name}.md": "Markdown", f"tables/{found.name}.tex": "LaTeX"}),
+    )
+
+
+def beside(files: Mapping[str, str]) -> Html:
+    """Links to the files beside the page."""
+    return element("p", *(element("a", text, href=path) for path, text in files.items()), class_="beside")
+
+
+def figure(drawing: Drawing, svg: str) -> Html:
+    """A figure with its caption, and where its files are."""
+    gaps = f" Not covered: {'; '.join(gap.reason for gap in drawing.gaps)}." if drawing.gaps else ""
+    files = {f"figures/{drawing.name}.{kind}": kind.upper() for kind in ("png", "svg")}
+    return join(
+        element("h3", drawing.title, id=drawing.name),
+        element(
+            "figure",
+            scroll(drawing.title, inline(drawing.name, drawing.alt, svg)),
+            element("figcaption", drawing.caption + gaps),
+        ),
+        beside(files),
+    )
+
+
+def claims(verdicts: Sequence[Verdict]) -> Html:
+    """Every statement with its verdict, the number on which it hangs, and what else there is to say."""
+    return element("ul", *map(_claim, verdicts), class_="claims")
+
+
+def _claim(verdict: Verdict) -> Html:
+    lines = [
+        f"Statistic: {verdict.statistic}",
+        f"p = {chance(verdict.p)}, after Holm's correction {chance(verdict.holm)}" if verdict.p is not None else "",
+        *(part.told() for part in verdict.parts),
+        f"The other choice of runs: {verdict.second}" if verdict.second else "",
+        *verdict.beside,
+        *verdict.notes,
+    ]
+    return element(
+        "li",
+        element(
+            "p",
+            element("span", verdict.verdict, class_=f"badge {CLASSES.get(verdict.verdict, 'open')}"),
+            element("strong", f"{verdict.id} "),
+            verdict.text,
+            element("span", f" ({verdict.place})", class_="faint"),
+        ),
+        element("p", verdict.reason, class_="faint"),
+        element(
+            "details",
+            element("summary", "The numbers"),
+            element("ul", *(element("li", line) for line in lines if line)),
+            element("code", verdict.command, class_="command") if verdict.command else None,
+        ),
+        id=f"claim-{verdict.id}",
+    )
+
+
+def missing(gaps: Sequence[Missing]) -> Html:
+    """What no result covers, with the command that makes it."""
+    if not gaps:
+        return element("p", "Nothing: every figure has all its runs.")
+    items = (
+        element(
+            "li",
+            element("strong", gap.title),
+            f": {gap.reason}.",
+            element("code", gap.command, class_="command") if gap.command else None,
+        )
+        for gap in gaps
+    )
+    hint = "Add --data DIR for MNIST, and --out DIR where a folder of results should grow."
+    return join(element("p", hint, class_="faint"), element("ul", *items, class_="missing"))
+
+
+def method() -> Html:
+    """How the numbers come about."""
+    return element("dl", *(element(tag, text) for pair in METHOD for tag, text in zip(("dt", "dd"), pair, strict=True)))
