@@ -1,5 +1,6 @@
 """The command line refuses what it does not know and lists the choices; an error is one line and an exit status."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,10 +21,14 @@ def test_version(capsys: Capture) -> None:
 def test_help_names_commands_and_options(capsys: Capture) -> None:
     assert main(["--help"]) == 0
     said = capsys.readouterr().out
-    assert "demo" in said and "--version" in said
+    assert "--version" in said and all(name in said for name in ("demo", "studies", "run", "status", "data"))
     assert main(["demo", "--help"]) == 0
     said = capsys.readouterr().out
     assert "--out DIR" in said and "--data DIR" in said
+    assert main(["run", "--help"]) == 0
+    said = capsys.readouterr().out
+    options = "settings systems tasks seeds data out device workers engine sweep from measure-every ln-position quiet"
+    assert "STUDY" in said and all(f"--{option}" in said for option in options.split())
 
 
 @pytest.mark.parametrize(
@@ -35,6 +40,12 @@ def test_help_names_commands_and_options(capsys: Capture) -> None:
         (["demo", "--uot", "x"], "--out DIR"),
         (["demo", "--out"], "options of regrow demo: --out, --data"),
         (["demo", "extra"], "options of regrow demo: --out, --data"),
+        (["run"], "options of regrow run: STUDY, --settings, --systems, --tasks,"),
+        (["run", "optimizers", "--foo", "3"], "options of regrow run: STUDY, --settings, --systems, --tasks,"),
+        (["run", "optimizers", "--device", "gpu"], "'auto'"),
+        (["run", "optimizers", "--engine", "dask"], "'ray'"),
+        (["run", "optimizers", "--tasks", "many"], "--tasks INT"),
+        (["status"], "options of regrow status: FOLDER"),
     ],
 )
 def test_unknown_words_are_refused_with_the_choices(words: list[str], choice: str, capsys: Capture) -> None:
@@ -63,6 +74,27 @@ def test_missing_packages_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPa
         "regrow: the commands need packages that are not installed (tyro): pip install 'regrow[lab]'\n"
     )
     assert main(["--version"]) == 0
+
+
+def test_a_command_loads_what_it_needs_alone() -> None:
+    """Loading all commands takes seconds."""
+    code = "import sys; from regrow.cli import main; main(['status', 'x']); assert 'matplotlib' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "x is no folder" in done.stderr, done.stderr
+
+
+def test_studies_tells_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr("regrow.lab.studies_command._SECONDS", 0.1)
+    monkeypatch.delenv("REGROW_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert main(["studies", "--tasks", "100", "--seeds", "2"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith("100 tasks of digits for 2 seeds; time with ")
+    for what in (
+        "weights-vs-units: Is it better", "settings large large-ln small small-ln", "base l2 shrink-perturb cbp",
+        "as chosen 48 networks, 1.1 million network-updates, about ", "--sweep 874 networks",
+    ):  # fmt: skip
+        assert what in said, what
 
 
 def test_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:

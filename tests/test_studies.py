@@ -17,6 +17,7 @@ from regrow.lab.studies import (
     SYSTEMS,
     TASKS,
     VARIANTS,
+    VIT_SETTINGS,
     Member,
     choose,
     system_name,
@@ -357,7 +358,7 @@ def test_defaults() -> None:
     assert len(SYSTEMS) == len(set(SYSTEMS)) == 21
     for study in STUDIES.values():
         assert choose(study.name) == (study.settings, choose(study.name, systems=study.systems)[1])
-        assert set(study.settings) <= set(SETTINGS)
+        assert set(study.settings) <= set(SETTINGS) or set(study.settings) == set(VIT_SETTINGS)
 
 
 def test_words_are_stored_in_one_way() -> None:

@@ -108,7 +108,8 @@ class PermutedImages:
 
     def inputs(self, order: Tensor, reach: int) -> Tensor:
         """These images, (B, reach), in [0, 1]."""
-        return self._pixels.index_select(0, order).float().div_(self._white)[:, :reach]  # whole rows convert faster
+        shown = self._pixels.index_select(0, order)[:, :reach].contiguous()  # bytes still: little to copy
+        return shown.float().div_(self._white)
 
     def probe(self, seed: int, number: int, count: int = 1500) -> Tensor:
         """Inputs (count, P) of random images, to measure on; drawn apart from the stream."""

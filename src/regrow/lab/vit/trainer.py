@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -101,8 +101,7 @@ class ViTTrainer:
 
     def run_epoch(self) -> None:
         """Train one epoch of the present task."""
-        devices = [self.problem.device] if self.problem.device.type == "cuda" else []
-        with torch.random.fork_rng(devices) if devices else contextlib.nullcontext(), self.options.products():
+        with self._apart():
             task = self.problem.task(self.task)
             if self.epoch == 0:
                 self._begin_task(task)
@@ -110,6 +109,14 @@ class ViTTrainer:
             losses, right = self._show()
             self.diverged = not math.isfinite(losses.sum().item())
             self._end_epoch(task, losses.mean().item(), right / (len(losses) * BATCH))
+
+    @contextlib.contextmanager
+    def _apart(self) -> Iterator[None]:
+        """Within it, products are of the precision asked for; what it does to torch's generators is undone."""
+        device = self.problem.device
+        generators = torch.random.fork_rng([device]) if device.type == "cuda" else contextlib.nullcontext()
+        with generators, self.options.products():
+            yield
 
     def _begin_task(self, task: Task) -> None:
         if self.task > 0 and self.member.system == "scratch":
@@ -185,7 +192,7 @@ class ViTTrainer:
             row |= {name: finite(value) for name, value in measures.weights(self.net).items()}
         if self._best:
             task = self.problem.task(self.task)
-            with self.options.products():
+            with self._apart():
                 self._passes.begin_task(task.seen)
                 right = self._passes.right(task.test).view(len(task.classes), -1).double().mean(1)
             row |= {"class_accuracy": right.tolist(), "test_accuracy": right.mean().item()}
@@ -228,26 +235,31 @@ class ViTTrainer:
 
     def sample(self, seconds: float) -> float:
         """Seconds that an update takes, with its share of the evaluations, tried for about so long."""
-        task = self.problem.task(self.task)
-        self.descent.begin_task(self.updates(self.task))
-        self._passes.begin_task(task.seen)
-        order, words = self.problem.epoch(self.task, 0), self.problem.words(self.task, 0)
-        start, done = time.perf_counter(), -1  # the first is not counted
-        while done < 1 or time.perf_counter() - start < seconds:
-            if done == 0:
-                self._wait()
-                start = time.perf_counter()
-            u = (done + 1) % len(order)
-            self._update(order[u], words[u], u)
-            self.method.after()
-            done += 1
+        with self._apart():
+            task = self.problem.task(self.task)
+            self.descent.begin_task(self.updates(self.task))
+            self._passes.begin_task(task.seen)
+            order, words = self.problem.epoch(self.task, 0), self.problem.words(self.task, 0)
+
+            def update() -> None:
+                self._update(order[0], words[0], 0)
+                self.method.after()
+
+            part = task.validation[:250]
+            step, answer = self._time(update, seconds), self._time(lambda: self._passes.right(part), 0.0)
+            evaluated = len(task.validation) + len(task.test)
+            return step + answer * evaluated / len(part) / len(order)
+
+    def _time(self, work: Callable[[], object], least: float) -> float:
+        """Seconds that it takes, after once that does not count."""
+        work()
         self._wait()
-        update, start = (time.perf_counter() - start) / done, time.perf_counter()
-        part = task.validation[:250]
-        self._passes.right(part)
-        self._wait()
-        image = (time.perf_counter() - start) / len(part)
-        return update + image * (len(task.validation) + len(task.test)) / len(order)
+        start, done, spent = time.perf_counter(), 0, 0.0
+        while not done or spent < least:
+            work()
+            self._wait()
+            done, spent = done + 1, time.perf_counter() - start
+        return spent / done
 
     def _wait(self) -> None:
         if self.problem.device.type == "cuda":
