@@ -17,7 +17,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.bench
 	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
 
 docs: $(VENV)/.docs
@@ -26,6 +26,10 @@ docs: $(VENV)/.docs
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[lab,dev,transformers]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

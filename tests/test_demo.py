@@ -113,9 +113,7 @@ def test_a_folder_of_other_data_is_refused(
     real_mnist: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     demo.Demo(out=tmp_path).run()
-    with pytest.raises(
-        ValueError, match='was begun with `data` "digits"; got "mnist": give'
-    ):
+    with pytest.raises(ValueError, match='was begun with `data` "digits"; got "mnist": give'):
         demo.Demo(out=tmp_path, data=real_mnist).run()
 
 

@@ -21,7 +21,9 @@ def test_readme_links_lead_somewhere() -> None:
     assert targets and not missing, missing
 
 
-@pytest.mark.parametrize(("example", "ends"), [("drop_in", "'renewals': 8,"), ("own_problem", "largest difference from a single run")])
+@pytest.mark.parametrize(
+    ("example", "ends"), [("drop_in", "'renewals': 8,"), ("own_problem", "largest difference from a single run")]
+)
 def test_examples_run(example: str, ends: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", ROOT / "examples" / f"{example}.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

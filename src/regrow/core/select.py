@@ -152,9 +152,13 @@ def eligible_lowest(
         Hernandez-Garcia et al. 2025, section 2, continual backpropagation.
     """
     _same_shape("eligible", eligible, utility)
-    if isinstance(count, int) and members == 0 and looking_is_free(utility) and looking_is_free(eligible):
-        if (mask := _lowest_without_ties(utility, eligible, count)) is not None:
-            return mask
+    if isinstance(order, Tensor):
+        _same_shape("order", order, utility)
+    if isinstance(count, int) and utility.dim() == 1 and not members:
+        if looking_is_free(utility) and looking_is_free(eligible):
+            mask = _lowest_without_ties(utility, eligible, count)
+            if mask is not None:
+                return mask
     allowed = _rows(eligible, members)
     rows = _rows(_wide(utility), members).masked_fill(~allowed, torch.inf)
     k = torch.minimum(_per_member(count, rows, members, "count").long(), allowed.sum(-1, keepdim=True))

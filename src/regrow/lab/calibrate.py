@@ -3,25 +3,34 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 
-from .studies import StackPlan
-from .train import Trainer
+from .studies import StackPlan, ViTSetting
 
 Structure = tuple[str, str, tuple[str, ...]]
-"""Setting, place of its layer norm, systems of all members."""
+"""Setting, place of its layer norm, systems of all members. All vision transformers count as one setting."""
 
 Speeds = Mapping[Structure, float]
 """{structure: seconds that an update of the whole stack takes}"""
 
 
+class Sampled(Protocol):
+    """A trainer that can be tried for a while."""
+
+    def sample(self, seconds: float) -> float:
+        """Seconds that an update of the whole stack takes, tried for about so long."""
+        ...
+
+
 def structure(plan: StackPlan) -> Structure:
     """What decides how long an update of a stack takes."""
-    return plan.setting.name, plan.ln_position, tuple(sorted(member.system for member in plan.members))
+    name = "vit" if isinstance(plan.setting, ViTSetting) else plan.setting.name
+    return name, plan.ln_position, tuple(sorted(member.system for member in plan.members))
 
 
-def calibrate(plans: Sequence[StackPlan], make: Callable[[StackPlan], Trainer], seconds: float = 1.0) -> Speeds:
+def calibrate(plans: Sequence[StackPlan], make: Callable[[StackPlan], Sampled], seconds: float = 1.0) -> Speeds:
     """How long an update of each stack takes on one core, all its members together.
 
     Trains a stack of each structure for a moment. When the time is over, at least one of each setting is measured, and
@@ -38,7 +47,7 @@ def calibrate(plans: Sequence[StackPlan], make: Callable[[StackPlan], Trainer], 
     with _as_workers_do():
         for found, plan in _settings_in_turn(of_structure):
             known = {name for name, _, _ in speeds}
-            if plan.setting.name not in known or time.perf_counter() < limit:
+            if found[0] not in known or time.perf_counter() < limit:
                 speeds[found] = make(plan).sample(max(share, 0.02))
     return speeds
 

@@ -1,10 +1,10 @@
 """`regrow run`: train a study, or go on with it."""
 
 import dataclasses
-import functools
+import math
 import shlex
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,15 +14,14 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from .. import check
-from . import calibrate, engine, lock, manifest, progress, selection
+from . import calibrate, engine, jobs, lock, manifest, progress, selection
 from .grids import Winners
-from .packing import count, pack
-from .problems.data import Images, load_images
-from .problems.permuted import PermutedImages
+from .jobs import Maker, Problem, ViTMaker
+from .packing import count
 from .progress import counted
 from .store import Store, load
-from .studies import SETTINGS, STUDIES, StackPlan, choose
-from .train import Trainer, course_for
+from .studies import STUDIES, StackPlan, choose
+from .vit.options import PAPERS_EPOCHS, Options
 
 Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 Count = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
@@ -31,45 +30,21 @@ Flag = Annotated[bool, FlagCreatePairsOff]
 
 
 @dataclass(frozen=True)
-class Maker:
-    """Makes the trainers of a run, in whatever process."""
-
-    data: Path | None
-    device: str = "cpu"
-    measure_every: int = 20
-
-    def __call__(self, plan: StackPlan, progress: Callable[[int], None] | None = None) -> Trainer:
-        problem = _problem(self.data, self.device)
-        return Trainer(plan, problem, measure_every=self.measure_every, progress=progress)
-
-
-@functools.cache
-def _problem(data: Path | None, device: str) -> PermutedImages:
-    images = _images(data)[1]
-    return PermutedImages(images, course_for(images), device)
-
-
-@functools.cache
-def _images(data: Path | None) -> tuple[str, Images]:
-    return load_images(data)
-
-
-@dataclass(frozen=True)
 class Run:
     """Train a study; the same command goes on where it was stopped, more tasks or seeds extend it."""
 
     study: Annotated[Positional[str], arg(metavar="STUDY")]
-    """initial-assessment, weights-vs-units or optimizers; `regrow studies` tells what is in them"""
+    """initial-assessment, weights-vs-units, optimizers or vit-cifar; `regrow studies` tells what is in them"""
     settings: Names = ()
     """some of the study's settings; default: all of them"""
     systems: Names = ()
     """systems to train; default: the study's"""
     tasks: Count = None
-    """tasks of each network; default: the paper's, 1,000 on permuted images"""
+    """tasks of each network; default: the paper's, 1,000 on permuted images, 20 on CIFAR-100"""
     seeds: int = 1
     """networks of each system, by seeds 0, 1, ..."""
     data: Folder = None
-    """folder that holds MNIST's four files under mnist/; default: REGROW_DATA, the user's cache, embedded digits"""
+    """folder that holds CIFAR-100, or MNIST under mnist/; default: REGROW_DATA, the user's cache, embedded digits"""
     out: Folder = None
     """folder for the results; default: results/STUDY"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -88,6 +63,26 @@ class Run:
     """where layer norm is, relative to the activation"""
     units_read: Literal["before", "after"] = "before"
     """where unit methods read a unit, relative to the layer norm that follows it"""
+    optimizer: Literal["authors", "clean"] = "authors"
+    """vit-cifar: the authors' schedule of the decay, or a clean one"""
+    precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
+    """vit-cifar: of products; tf32 needs CUDA"""
+    epochs_per_task: int = PAPERS_EPOCHS
+    """vit-cifar: passes over the images of a task"""
+    images_per_class: Count = None
+    """vit-cifar: training images of each class; default: all 450"""
+    width: int = Options.width
+    """vit-cifar: channels of a token"""
+    depth: int = Options.depth
+    """vit-cifar: blocks"""
+    flush_below: float = 0.0
+    """vit-cifar: weights of smaller magnitude become 0"""
+    clip_at: float = math.inf
+    """vit-cifar: the largest magnitude of a weight"""
+    compiled: Flag = False
+    """vit-cifar: compile the forward pass; needs CUDA"""
+    graphs: Flag = False
+    """vit-cifar: replay each update as a CUDA graph"""
     quiet: Flag = False
     """say nothing but errors"""
 
@@ -121,10 +116,9 @@ class Job:
     """A run that was found in order."""
 
     options: Run
+    problem: Problem
     plans: Sequence[StackPlan]
     tasks: int
-    make: Maker
-    updates: int  # of each network in a task
     data: str
     device: str
     folder: Path
@@ -132,7 +126,21 @@ class Job:
 
     @property
     def store(self) -> Store:
-        return Store(self.folder, self.options.study)
+        return Store(self.folder, self.options.study, schemas=self.problem.schemas)
+
+    @property
+    def make(self) -> Maker | ViTMaker:
+        return self.problem.make
+
+    @property
+    def all_updates(self) -> int:
+        """Of each network in all tasks."""
+        return self.problem.updates(self.plans, self.tasks)
+
+    @property
+    def updates(self) -> int:
+        """Of each network in a task, on average: where classes are added they grow."""
+        return max(1, round(self.all_updates / self.tasks))
 
 
 def prepare(options: Run) -> Job:
@@ -142,27 +150,38 @@ def prepare(options: Run) -> Job:
         ValueError, OSError: one line: the rule, the value got, the remedy.
     """
     settings, systems = choose(options.study, options.settings or None, options.systems or None)
-    if not set(settings) <= set(SETTINGS):
-        raise ValueError(f"`study` {options.study!r} cannot be trained by this version: choose another")
-    tasks = STUDIES[options.study].tasks if options.tasks is None else options.tasks
-    check.whole("tasks", tasks, 1, "of each network")
     check.whole("measure_every", options.measure_every, 1, "updates between measures of the gradient")
     if options.workers is not None:
         check.whole("workers", options.workers, 1, "processes that train")
-    device = _device(options.device)
-    name, images = _images(options.data)
-    course = course_for(images)
-    data = {"data": name, "data_checksum": f"{zlib.crc32(images.pixels.numpy().tobytes()):08x}"}
+    device = jobs.device(options.device)
+    problem = _problem(options, jobs.is_vit(settings), device)
+    run = options.study, settings, systems, options.seeds
+    plans = problem.pack(*run, sweep=options.sweep)
+    tasks = problem.tasks(plans, STUDIES[options.study].tasks) if options.tasks is None else options.tasks
+    problem.check(plans, tasks)
+    data = problem.data()
     winners = _winners(options, data)
-    shared = {"sweep": options.sweep, "ln_position": options.ln_position, "units_read": options.units_read}
-    plans = pack(options.study, settings, systems, options.seeds, winners=winners, ratio=course.ratio, **shared)
+    if winners:
+        plans = problem.pack(*run, sweep=options.sweep, winners=winners)
     config = {"settings": list(settings), "systems": list(systems), "tasks": tasks, "seeds": options.seeds} | data
-    config |= shared | {"measure_every": options.measure_every, "from": _digest(winners)}
-    return Job(
-        options, plans, tasks, Maker(options.data, device, options.measure_every), course.updates_a_task, name, device,
-        folder=options.out or Path("results") / options.study,
-        manifest=manifest.describe(options.study, config, plans, device, words(options)),
-    )  # fmt: skip
+    config |= {"sweep": options.sweep, "measure_every": options.measure_every, "from": _digest(winners)}
+    folder = options.out or Path("results") / options.study
+    described = manifest.describe(options.study, config | problem.config, plans, device, words(options))
+    return Job(options, problem, plans, tasks, data["data"], device, folder, described)
+
+
+def _problem(options: Run, vit: bool, device: str) -> Problem:
+    """What the study is on, with the options that are its own; those of the other kind are refused."""
+    other = jobs.OWN["permuted" if vit else "vit"]
+    for field in dataclasses.fields(options):
+        if field.name in other and getattr(options, field.name) != field.default:
+            name, whose = field.name.replace("_", "-"), "studies on permuted images" if vit else "study vit-cifar"
+            raise ValueError(f"`--{name}` is an option of {whose}; got it for {options.study}: leave it out")
+    common = options.data, device, options.measure_every
+    if not vit:
+        return jobs.PermutedJob(*common, options.ln_position, options.units_read)
+    size = Options(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Options)})
+    return jobs.ViTJob(*common, options.optimizer, size)
 
 
 def _winners(options: Run, data: Mapping[str, str]) -> Winners | None:
@@ -197,19 +216,12 @@ def words(options: Run) -> list[str]:
     return found
 
 
-def _device(asked: str) -> str:
-    found = torch.cuda.is_available()
-    if asked == "cuda" and not found:
-        raise ValueError("`--device cuda` needs a CUDA device and a build of torch for it; found none: use cpu")
-    return "cuda" if found and asked != "cpu" else "cpu"
-
-
 def train(job: Job, console: Console) -> None:
     """Tell what will be trained and how long that takes, and train it."""
     options, plans, store = job.options, job.plans, job.store
     done = {plan.id: store.task(plan.id) for plan in plans}
     left = [plan for plan in plans if done[plan.id] < job.tasks]
-    size = count(plans, job.tasks, job.updates)
+    size = count(plans, 1, job.all_updates)
     _say(
         console,
         f"{options.study} on {job.data}: {counted(size.members, 'network')} in {counted(size.stacks, 'stack')}, "

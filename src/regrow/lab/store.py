@@ -151,6 +151,10 @@ def load(folder: Path | str, table: str = "results") -> pl.DataFrame:
     if not any(map(len, frames)):
         raise ValueError(f"{folder} holds no rows of `{table}` yet: a run stores its first after some 20 seconds")
     rows = pl.concat(frames)
+    if "scratch_difference" in rows.columns:  # of other stacks: only here are they together
+        from .vit.tables import with_scratch_difference
+
+        rows = with_scratch_difference(rows)
     return rows.sort([column for column in _ORDER if column in rows.columns], maintain_order=True)
 
 

@@ -1,5 +1,6 @@
 """`regrow studies`: what can be run, and how long it takes here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,15 +9,20 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import arg
 
-from . import calibrate, engine, progress
-from .packing import count, pack
-from .problems.data import load_images
+from . import calibrate, engine, jobs, progress
+from .packing import count
 from .progress import counted
-from .run_command import Maker
-from .studies import SETTINGS, STUDIES, TASKS
-from .train import course_for
+from .studies import STUDIES, TASKS, StackPlan, Study
 
 _SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run a study: the words that ask for it, and what it trains."""
+
+    words: str
+    plans: Sequence[StackPlan]
 
 
 @dataclass(frozen=True)
@@ -24,41 +30,66 @@ class Studies:
     """Tell which studies there are, what is in them, and how long each takes here."""
 
     tasks: int = TASKS
-    """tasks of each network"""
+    """tasks of each network, where there are so many"""
     seeds: int = 1
     """networks of each system"""
     data: Annotated[Path | None, arg(metavar="DIR")] = None
-    """folder that holds MNIST's four files under mnist/"""
+    """folder that holds CIFAR-100, or MNIST under mnist/"""
 
     def run(self) -> None:
-        """Train for some five seconds, and print the table."""
+        """Train for some five seconds of each kind, and print the table."""
         console = Console(highlight=False)
-        name, images = load_images(self.data)
-        course, workers = course_for(images), engine.default_workers()
-        updates = course.updates_a_task
-        studies = {name: study for name, study in STUDIES.items() if set(study.settings) <= set(SETTINGS)}
-        plans = {
-            (study, sweep): pack(
-                study, systems=None, seeds=self.seeds, sweep=sweep, ratio=course.ratio
-            )
-            for study in studies
-            for sweep in (False, True)
-        }  # fmt: skip
-        every = [plan for (_, sweep), packed in plans.items() for plan in packed if not sweep]
-        speeds = calibrate.calibrate(every, Maker(self.data), _SECONDS)
+        permuted, vit = jobs.PermutedJob(self.data), jobs.ViTJob(self.data, jobs.device("auto"))
+        name = permuted.data()["data"]
         what = f"{counted(self.tasks, 'task')} of {name} for {counted(self.seeds, 'seed')}"
-        console.print(f"{what}; time with {counted(workers, 'worker')}")
-        for study in studies.values():
-            grid = Table.grid(padding=(0, 2))
-            grid.add_row("  settings", " ".join(study.settings))
-            grid.add_row("  systems", " ".join(study.systems))
-            for sweep in (False, True):
-                packed = plans[study.name, sweep]
-                size = count(packed, self.tasks, updates)
-                costs = [calibrate.estimate(plan, speeds) * updates * self.tasks for plan in packed]
-                time = progress.duration(calibrate.makespan(costs, workers))
-                how = "  --sweep" if sweep else "  as chosen"
-                made = f"{size.updates / 1e6:,.1f} million network-updates"
-                grid.add_row(how, f"{size.members:,} networks, {made}, about {time}")
-            console.print(f"\n[bold]{study.name}[/bold]: {study.title}")
-            console.print(grid)
+        console.print(f"{what}; time with {counted(engine.default_workers(), 'worker')}")
+        for problem in (permuted, vit):
+            own = [study for study in STUDIES.values() if jobs.is_vit(study.settings) == (problem is vit)]
+            ways = {study.name: self.ways(study, problem) for study in own}
+            speeds, missing = _speeds(problem, [plan for chosen, *_ in ways.values() for plan in chosen.plans])
+            for study in own:
+                grid = Table.grid(padding=(0, 2))
+                grid.add_row("  settings", " ".join(study.settings))
+                grid.add_row("  systems", " ".join(study.systems))
+                for way in ways[study.name]:
+                    grid.add_row(f"  {way.words}", self.size(way.plans, problem, speeds))
+                console.print(f"\n[bold]{study.name}[/bold]: {study.title}")
+                console.print(grid)
+                if missing:
+                    console.print(f"  needs CIFAR-100: {missing}", markup=False, soft_wrap=True)
+
+    def ways(self, study: Study, problem: jobs.Problem) -> list[Way]:
+        """As the values are chosen, and the sweeps that there are."""
+        sweeps = {"--sweep": study.systems}
+        if jobs.is_vit(study.settings):  # the base first, on all classes at once
+            methods = tuple(system for system in study.systems if system not in ("base", "scratch"))
+            sweeps = {f"--sweep --systems {' '.join(systems)}": systems for systems in (("base",), methods)}
+        asked = [("as chosen", study.systems, False), *((words, systems, True) for words, systems in sweeps.items())]
+        return [
+            Way(words, problem.pack(study.name, None, systems, self.seeds, sweep=sweep))
+            for words, systems, sweep in asked
+        ]
+
+    def size(self, plans: Sequence[StackPlan], problem: jobs.Problem, speeds: calibrate.Speeds) -> str:
+        """How much there is to train, and how long it takes."""
+        tasks = problem.tasks(plans, self.tasks)
+        updates = problem.updates(plans, tasks)
+        found = count(plans, 1, updates)
+        made = f"{found.members:,} networks, {found.updates / 1e6:,.1f} million network-updates"
+        if tasks != self.tasks:
+            made = f"{counted(tasks, 'task')}, {made}"
+        if not speeds:
+            return made
+        costs = [calibrate.estimate(plan, speeds) * updates for plan in plans]
+        workers = engine.default_workers(problem.device)
+        on = f" on {problem.device}" if problem.device != "cpu" else ""
+        return f"{made}, about {progress.duration(calibrate.makespan(costs, workers))}{on}"
+
+
+def _speeds(problem: jobs.Problem, plans: Sequence[StackPlan]) -> tuple[calibrate.Speeds, str]:
+    """What a short training tells; nothing, and why, where the images are missing."""
+    try:
+        problem.data()
+    except FileNotFoundError as error:
+        return {}, str(error)
+    return calibrate.calibrate(plans, problem.make, _SECONDS), ""

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import polars as pl
 import torch
@@ -38,6 +38,14 @@ class Learner(Protocol):
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         """Go on from a state, bit for bit."""
         ...
+
+
+@runtime_checkable
+class Pausing(Learner, Protocol):
+    """A learner whose tasks are long: its state can be stored within one."""
+
+    between: Callable[[], None] | None
+    """Called now and then within `run_task`, where `state_dict` is whole."""
 
 
 Maker = Callable[[StackPlan, Callable[[int], None]], Learner]
@@ -91,6 +99,14 @@ class Brake:
         finally:
             self._interruptible = False
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within `interruptible`, what must not be interrupted all the same."""
+        self._interruptible = False
+        yield
+        self._interruptible = True
+        self.check()
+
 
 def train_stack(
     plan: StackPlan,
@@ -103,7 +119,7 @@ def train_stack(
     """Train one stack from where it was stored up to a number of tasks, and store it.
 
     It is stored every `store.every` seconds, at the end, and, as of its last finished task, before what stops it is
-    passed on.
+    passed on. One that pauses within its tasks is stored there too.
 
     Args:
         plan: the stack.
@@ -127,6 +143,14 @@ def train_stack(
     speaker.finished(task, tables["results"].filter(pl.col("task") >= task - RECENT))
     speaker.say()
     finished = _Finished(plan.id, store, tables)
+
+    def between() -> None:
+        if finished.due(store.every):
+            with brake.held():
+                finished.store_within(learner.task, learner.state_dict())
+
+    if isinstance(learner, Pausing):
+        learner.between = between
     try:
         while learner.task < tasks:
             with brake.interruptible():
@@ -156,9 +180,18 @@ class _Finished:
         self._tables, self._new = tables, (task, state)
         return frames["results"]
 
+    def due(self, every: float) -> bool:
+        """Whether it was stored at least so many seconds ago."""
+        return time.monotonic() - self._stored_at >= every
+
+    def store_within(self, task: int, state: dict[str, Any]) -> None:
+        """Store in the middle of a task, which has no rows yet."""
+        self._new = task, state
+        self.store()
+
     def store(self, every: float = 0.0) -> None:
         """Store, unless there is nothing new or that was done less than so many seconds ago."""
-        if self._new and time.monotonic() - self._stored_at >= every:
+        if self._new and self.due(every):
             self._tables = {name: table.rechunk() for name, table in self._tables.items()}
             self._store.save(self._stack, *self._new, self._tables)
             self._new, self._stored_at = None, time.monotonic()

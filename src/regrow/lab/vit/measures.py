@@ -58,8 +58,8 @@ def weights(net: ViT) -> dict[str, float]:
 
     Example:
         >>> found = weights(ViT(width=16, depth=2, heads=2, mlp=32, norm="reparam"))
-        >>> found["ln_scale"], round(found["qkv_mean"], 2)
-        (1.0, 0.15)
+        >>> found["ln_scale"], round(found["qkv_mean"], 1)
+        (1.0, 0.2)
 
     Reference:
         Hernandez-Garcia et al. 2025, figures 3a, 15b and 16.
