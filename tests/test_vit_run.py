@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from test_run import trained_here
 from vit_cases import plan, trainer
 
 import regrow
@@ -34,19 +35,24 @@ def cifar() -> Path:
     return _DATA
 
 
-def test_a_run_stores_its_tables_and_grows(tmp_path: Path, cifar: Path, capfd: Capture) -> None:
-    """Six networks; one task and then the other are both at once."""
-    where = ["--data", str(cifar), "--device", "cpu", "--workers", "1"]
-    at_once, in_parts = tmp_path / "at once", tmp_path / "in parts"
-    assert main([*_ASKED, "--tasks", "2", *where, "--out", str(at_once)]) == 0
+def test_a_run_stores_its_tables_and_goes_on(tmp_path: Path, cifar: Path, capfd: Capture) -> None:
+    """Six networks: one task here and the other by the command are both at once."""
+    out = tmp_path / "out"
+    where = ["--data", str(cifar), "--device", "cpu", "--workers", "1", "--out", str(out)]
+    size: dict[str, Any] = {"epochs_per_task": 1, "images_per_class": 18, "width": 24, "depth": 2}
+    common: dict[str, Any] = {"data": cifar, "device": "cpu"} | size
+    asked = "vit-cifar", ("vit", "vit-reparam"), ("base", "swr", "scratch")
+    first = trained_here(Run(*asked, tasks=1, out=out, **common))
+    assert main([*_ASKED, "--tasks", "2", *where]) == 0
     said = capfd.readouterr().out.splitlines()
     expected = "6 networks in 6 stacks, 2 tasks, 18 network-updates, on cpu."  # 1 of the first task, 2 of the second
-    assert said[0] == f"vit-cifar on cifar100: {expected}" and said[1].startswith("Expected time: it takes about ")
-    for tasks in ("1", "2"):
-        assert main([*_ASKED, "--tasks", tasks, *where, "--out", str(in_parts), "--quiet"]) == 0
-    rows, epochs = regrow.load(at_once), regrow.load(at_once, "epochs")
-    assert_frame_equal(regrow.load(in_parts), rows, check_exact=True)
-    assert_frame_equal(regrow.load(in_parts, "epochs"), epochs, check_exact=True)
+    assert said[0] == f"vit-cifar on cifar100: {expected}"
+    assert said[1].startswith("Expected time: the 50% that are left take about ")
+    rows, epochs = regrow.load(out), regrow.load(out, "epochs")
+    at_once = trained_here(Run(*asked, tasks=2, out=tmp_path / "here", **common))
+    assert_frame_equal(at_once, rows, check_exact=True)
+    assert_frame_equal(regrow.load(tmp_path / "here", "epochs"), epochs, check_exact=True)
+    assert_frame_equal(rows.filter(pl.col("task") < 1), first, check_exact=True)
 
     names = ["setting", "system", "task"]
     every = [(s, m, k) for s in ("vit", "vit-reparam") for m in ("base", "scratch", "swr") for k in (0, 1)]
@@ -57,12 +63,12 @@ def test_a_run_stores_its_tables_and_grows(tmp_path: Path, cifar: Path, capfd: C
         *names, "best_test_accuracy", "scratch_difference"
     ).rows():
         assert difference == accuracy - best[setting, task]
-    config = json.loads((at_once / "manifest.json").read_text(), parse_constant=pytest.fail)["config"]
+    config = json.loads((out / "manifest.json").read_text(), parse_constant=pytest.fail)["config"]
     assert config["clip_at"] is None and (config["optimizer"], config["width"], config["data"]) == (
         "authors", 24, "cifar100",
     )  # fmt: skip
-    assert main(["status", str(at_once)]) == 0 and "Finished." in capfd.readouterr().out
-    assert main([*_ASKED, "--tasks", "2", "--width", "32", *where, "--out", str(at_once)]) == 1
+    assert main(["status", str(out)]) == 0 and "Finished." in capfd.readouterr().out
+    assert main([*_ASKED, "--tasks", "2", "--width", "32", *where]) == 1
     assert "was begun with `width` 24; got 32" in capfd.readouterr().err
 
 
@@ -104,24 +110,27 @@ def test_a_sweep_of_the_base_is_one_task_of_all_classes(cifar: Path) -> None:
 # Within a task.
 
 
-class Pausing:
-    """Two epochs a task of a trainer, and what stops it after the first."""
+class Stopping:
+    """A trainer that is told to stop after the first of the two epochs of a task, when that is stored."""
 
-    def __init__(self, stop: Callable[[], None]) -> None:
-        self.one, self.stop = trainer("swr"), stop
+    def __init__(self, brake: Brake, task: int) -> None:
+        self.one, self.brake, self.last = trainer("swr"), brake, task
+        self.load_state_dict, self.state_dict = self.one.load_state_dict, self.one.state_dict
+        self.between: Callable[[], None] | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.one, name)
+    @property
+    def task(self) -> int:
+        return self.one.task
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name != "between":
-            return super().__setattr__(name, value)
+    def run_task(self) -> Any:
+        self.one.between = self.stop
+        return self.one.run_task()
 
-        def between() -> None:
-            value()
-            self.stop()
-
-        self.one.between = between
+    def stop(self) -> None:
+        assert self.between
+        self.between()
+        if self.task == self.last:
+            self.brake.pull()
 
 
 def store_in(folder: Path, every: float) -> Store:
@@ -135,12 +144,10 @@ def store_in(folder: Path, every: float) -> Store:
 def test_one_stopped_within_a_task_goes_on_from_its_last_epoch(tmp_path: Path) -> None:
     at_once, stopped = store_in(tmp_path / "at once", 60.0), store_in(tmp_path / "stopped", 0.0)
     train_stack(plan("swr"), lambda *_: trainer("swr"), at_once, 2)
-    brakes = iter([Brake(), Brake()])
     for task in (0, 1):
-        brake = next(brakes)
-        learner: Any = Pausing(lambda brake=brake, task=task: brake.pull() if learner.task == task else None)
+        brake = Brake()
         with pytest.raises(Stopped):
-            train_stack(plan("swr"), lambda *_, learner=learner: learner, stopped, 2, brake=brake)
+            train_stack(plan("swr"), lambda *_, b=brake, k=task: Stopping(b, k), stopped, 2, brake=brake)
         found, state, tables = stopped.restore(plan("swr").id)
         assert state and (found, state["epoch"], len(tables["results"])) == (task, 1, task)
     train_stack(plan("swr"), lambda *_: trainer("swr"), stopped, 2)
@@ -185,4 +192,4 @@ def test_studies_tells_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monke
     assert main(["studies"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "vit-cifar: Does it hold" in said and "as chosen 20 tasks, 36 networks, 18.9 million" in said
-    assert "--sweep --systems base 1 task" in said and "needs CIFAR-100: " in said
+    assert "--sweep, base 1 task, " in said and "needs CIFAR-100: " in said

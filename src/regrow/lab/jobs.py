@@ -226,4 +226,4 @@ class ViTJob:
 
 
 def _checksum(pixels: torch.Tensor) -> str:
-    return f"{zlib.crc32(pixels.numpy()):08x}"
+    return f"{zlib.crc32(pixels.numpy().data):08x}"

@@ -21,8 +21,9 @@ Ranking = dict[str, dict[str, list[dict[str, Any]]]]
 def rank(rows: pl.DataFrame) -> Ranking:
     """All configs of each setting and system by mean online accuracy over all tasks and seeds, the best first.
 
-    Of vision transformers, the best validation accuracy of each task takes the place of online accuracy. Each seed is one sample: its mean over its tasks. `standard_error` is that of their mean, None for a single seed;
-    `diverged` counts seeds that did. A config without a mean comes last.
+    Of vision transformers, the best validation accuracy of each task takes the place of online accuracy. Each seed is
+    one sample: its mean over its tasks. `standard_error` is that of their mean, None for a single seed; `diverged`
+    counts seeds that did. A config without a mean comes last.
 
     Args:
         rows: of the results table.

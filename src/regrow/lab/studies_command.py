@@ -63,7 +63,7 @@ class Studies:
         sweeps = {"--sweep": study.systems}
         if jobs.is_vit(study.settings):  # the base first, on all classes at once
             methods = tuple(system for system in study.systems if system not in ("base", "scratch"))
-            sweeps = {f"--sweep --systems {' '.join(systems)}": systems for systems in (("base",), methods)}
+            sweeps = {"--sweep, base": ("base",), "--sweep, methods": methods}
         asked = [("as chosen", study.systems, False), *((words, systems, True) for words, systems in sweeps.items())]
         return [
             Way(words, problem.pack(study.name, None, systems, self.seeds, sweep=sweep))
