@@ -52,6 +52,7 @@ class Renewal(ABC):
         self._seeds = list(seeds)
         self._device = torch.device(device)
         self._host = self._device.type == "cpu"
+        self._known_places: dict[tuple[int, ...], Tensor] = {}
         self.counts = {
             name: torch.zeros(len(self.members), dtype=torch.int64, device=device)
             for name in ("renewed", "renewed_units", "renewed_zero", "again")
@@ -111,7 +112,10 @@ class Renewal(ABC):
 
     def _places(self, which: Sequence[int]) -> Tensor:
         """Their places in the stack."""
-        return torch.tensor([self.members[i] for i in which], device=self._device)
+        found = tuple(which)
+        if found not in self._known_places:
+            self._known_places[found] = torch.tensor([self.members[i] for i in found], device=self._device)
+        return self._known_places[found]
 
     def _column(self, key: str, which: Sequence[int]) -> Tensor:
         """One hyper-parameter of these members, float64 (w)."""

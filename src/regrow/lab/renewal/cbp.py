@@ -40,6 +40,7 @@ class StackedCBP(UnitRenewal):
     ) -> None:
         super().__init__(members, configs, seeds, device)
         self._read = read
+        self._patience = [int(c["maturity"]) for c in configs]
         self._maturity = self._column("maturity", range(len(self.members))).long().unsqueeze(1)
         self._born = [torch.zeros(len(self.members), n, dtype=torch.int64, device=device) for n in widths]
         knobs = [(float(c["replacement_rate"]), int(c["maturity"])) for c in configs]
@@ -97,11 +98,10 @@ class StackedCBP(UnitRenewal):
 
     def _lowest(self, step: int, i: int, name: str, u: Tensor, due: tuple[int, int]) -> Tensor:
         number, count = due
-        born = self._born[i][number]
-        mask = select.eligible_lowest(
-            u, step - born > int(self._maturity[number]), count, order=lambda: self._order([number], step, name, u)[0]
-        )
-        born[mask] = step
+        born = self._born[i].numpy()[number]
+        mature = torch.from_numpy(step - born > self._patience[number])
+        mask = select.eligible_lowest(u, mature, count, order=lambda: self._order([number], step, name, u)[0])
+        born[mask.numpy()] = step
         return mask
 
     def _lowest_of_all(self, step: int, i: int, name: str, u: Tensor, counts: Mapping[int, int]) -> Tensor:
