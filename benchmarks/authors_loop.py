@@ -12,6 +12,7 @@ Shapes: N images, B images a batch, H hidden units, I inputs of a layer, O outpu
 
 import argparse
 import statistics
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -53,7 +54,7 @@ class PermutedImages(Dataset):
         return {"image": image[self.permutation] if self.permute == "sample" else image, "label": self.labels[index]}
 
 
-class Renewal(nn.Module):
+class Renewal(nn.Module, ABC):
     """Between two layers: lets activations pass, looks at them, and renews units when the backward pass comes by."""
 
     def __init__(self, incoming: nn.Linear, outgoing: nn.Linear, norm: nn.LayerNorm | None) -> None:
@@ -82,9 +83,9 @@ class Renewal(nn.Module):
             self.norm.weight.data[units] = 1.0
             self.norm.bias.data[units] = 0.0
 
+    @abstractmethod
     def due(self) -> Tensor:
         """Indices of the units to renew now."""
-        raise NotImplementedError
 
 
 class CBPRenewal(Renewal):

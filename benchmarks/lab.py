@@ -20,7 +20,8 @@ from authors_loop import AuthorsLoop
 from jax_twin import JaxTwin, jax
 from timing import Rows, tell
 
-from regrow.lab.bench import Stack, like_mnist, one_thread
+from regrow.lab.bench import Stack, like_mnist
+from regrow.lab.calibrate import as_workers_do
 from regrow.lab.problems.data import Images
 from regrow.lab.sgemm import seconds
 
@@ -121,7 +122,7 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # before XLA starts its threads
     images = like_mnist(arguments.data, quick=False)
-    with one_thread():
+    with as_workers_do():
         found = compare(images, "large", arguments.rounds, arguments.tasks)
         found |= compare(images, "small", arguments.rounds, arguments.tasks)
         found |= renewing(images, "cbp", arguments.rounds) | renewing(images, "redo", arguments.rounds)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import arg
 
-from .lab import engine, lock, manifest, progress
+from .lab import calibrate, engine, lock, manifest, progress
 from .lab.problems.data import Images, load_digits_images, load_mnist
 from .lab.problems.permuted import Course
 from .lab.store import Store, load
@@ -126,10 +126,12 @@ def train(plan: Plan, data: Path | None, folder: Path, console: Console) -> pl.D
         store.prepare()
         done = {stack.id: store.task(stack.id) for stack in stacks}
         workers = min(engine.default_workers(), len(stacks))
-        expected = dict.fromkeys(done, 0.1)
+        make = Maker(data)
+        speeds = calibrate.calibrate(stacks, make, seconds=0.5)
+        expected = {stack.id: calibrate.estimate(stack, speeds) * COURSE.updates_a_task for stack in stacks}
         board = progress.Board(stacks, plan.tasks, COURSE.updates_a_task, expected, done, workers)
         with progress.showing(board, console):
-            engine.run(stacks, Maker(data), store, tasks=plan.tasks, workers=workers, watch=board)
+            engine.run(stacks, make, store, tasks=plan.tasks, workers=workers, watch=board)
     return load(folder)
 
 

@@ -12,8 +12,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,6 +27,7 @@ from rich.table import Table
 from tyro.conf import FlagCreatePairsOff, arg
 
 from .. import __version__
+from .calibrate import as_workers_do
 from .problems.data import Images, load_images
 from .problems.permuted import MNIST, Course
 from .sgemm import Sgemm, nominal_flop, seconds
@@ -62,7 +62,7 @@ BARS = {
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure how fast the laboratory trains on one core, beside plain matrix products: about four minutes."""
+    """Measure how fast the laboratory trains on one core, beside plain matrix products: about six minutes."""
 
     json: Annotated[Path | None, arg(metavar="FILE")] = None
     """write the figures there"""
@@ -79,8 +79,8 @@ class Bench:
         machine = about_machine()
         console.print(", ".join(f"{name} {value}" for name, value in machine.items()), highlight=False)
         images = like_mnist(self.data, self.quick)
-        console.print("It takes some seconds." if self.quick else "It takes about four minutes.")
-        with one_thread():
+        console.print("It takes some seconds." if self.quick else "It takes about six minutes.")
+        with as_workers_do():
             began = time.perf_counter(), time.process_time()
             sgemm, rows = measure(images, self.quick, console)
             machine["elapsed_over_processor_time"] = round(
@@ -104,19 +104,6 @@ def like_mnist(data: Path | None, quick: bool) -> Images:
         order = torch.arange(MNIST.images) % len(pixels)
         images = Images(pixels[order], images.labels[order], images.white)
     return Images(images.pixels[:1800], images.labels[:1800], images.white) if quick else images
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """As workers run: one thread, and tiny numbers are 0."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_flush_denormal(False)
 
 
 class Stack:
@@ -267,7 +254,7 @@ def _work(pipe: Connection, core: int, data: Path | None, quick: bool) -> None:
     """A worker: asked for a number of updates, it makes them and answers how long each took here; 0 ends it."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
-    with one_thread():
+    with as_workers_do():
         stack = Stack(like_mnist(data, quick), "large")
         while updates := pipe.recv():
             start = time.perf_counter()

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 
 from .studies import StackPlan, ViTSetting
+from .worker import use_one_thread
 
 Structure = tuple[str, str, tuple[str, ...]]
 """Setting, place of its layer norm, systems of all members. All vision transformers count as one setting."""
@@ -44,7 +45,7 @@ def calibrate(plans: Sequence[StackPlan], make: Callable[[StackPlan], Sampled], 
     of_structure = {structure(plan): plan for plan in reversed(plans)}
     speeds: dict[Structure, float] = {}
     share, limit = seconds / max(1, len(of_structure)), time.perf_counter() + seconds
-    with _as_workers_do():
+    with as_workers_do():
         for found, plan in _settings_in_turn(of_structure):
             known = {name for name, _, _ in speeds}
             if found[0] not in known or time.perf_counter() < limit:
@@ -89,11 +90,10 @@ def estimate(plan: StackPlan, speeds: Speeds) -> float:
 
 
 @contextmanager
-def _as_workers_do() -> Iterator[None]:
-    """One thread, and tiny numbers are 0."""
+def as_workers_do() -> Iterator[None]:
+    """Within it, train as a worker process does: one thread, and tiny numbers are 0."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
+    use_one_thread()
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 Shapes: C members, U updates a task, B images a batch.
 """
 
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -34,6 +35,7 @@ class Trainer:
         measure_every: the gradient's magnitude is measured at every so many updates.
         progress: called now and then with the number of network-updates just made.
         course: how a task shows the images; None: the paper's, scaled where there are few images.
+        dtype: of parameters and all arithmetic.
 
     Example:
         >>> from regrow.lab.problems.data import load_digits_images
@@ -89,10 +91,10 @@ class Trainer:
     def _renewals(self, configs: list[dict[str, Any]], seeds: list[int], device: Any) -> list[tuple[Renewal, bool]]:
         """Each method with all of its members; and whether it acts inside the backward pass, as the authors' does."""
         widths, read = [self.plan.setting.hidden] * 3, self.plan.units_read
-        makers = {
-            "swr": lambda *args: StackedSWR(*args),
-            "cbp": lambda *args: StackedCBP(*args, widths=widths, read=read),
-            "redo": lambda *args: StackedReDo(*args, read=read),
+        makers: dict[str, Callable[..., Renewal]] = {
+            "swr": StackedSWR,
+            "cbp": functools.partial(StackedCBP, widths=widths, read=read),
+            "redo": functools.partial(StackedReDo, read=read),
         }
         found = []
         for method, make in makers.items():

@@ -27,7 +27,7 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True)
 class Report:
-    """Make one page of stored results: figures, tables, and a verdict on every statement of the paper."""
+    """Make one page of stored results: figures, tables, and a verdict on every claim about permuted MNIST."""
 
     folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR...", help_behavior_hint="(required)")]
     """what `regrow run` wrote, one or more, of the same images"""

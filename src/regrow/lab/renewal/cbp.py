@@ -21,9 +21,8 @@ class StackedCBP(UnitRenewal):
     schedule for each such pair and layer width runs ahead on the host.
 
     Args:
-        members, configs, seeds, device: as for `Renewal`.
+        members, configs, seeds, device, read: as for `UnitRenewal`.
         widths: units of each hidden layer.
-        read: activations "before" the norm or "after" it.
     """
 
     method = "cbp"
@@ -38,10 +37,7 @@ class StackedCBP(UnitRenewal):
         widths: Sequence[int],
         read: str = "before",
     ) -> None:
-        super().__init__(members, configs, seeds, device)
-        self._read = read
-        self._patience = [int(c["maturity"]) for c in configs]
-        self._maturity = self._column("maturity", range(len(self.members))).long().unsqueeze(1)
+        super().__init__(members, configs, seeds, device, read=read)
         self._born = [torch.zeros(len(self.members), n, dtype=torch.int64, device=device) for n in widths]
         knobs = [(float(c["replacement_rate"]), int(c["maturity"])) for c in configs]
         self._schedules = {(n, *pair): Schedule(n, *pair) for n in sorted(set(widths)) for pair in sorted(set(knobs))}
@@ -99,7 +95,7 @@ class StackedCBP(UnitRenewal):
     def _lowest(self, step: int, i: int, name: str, u: Tensor, due: tuple[int, int]) -> Tensor:
         number, count = due
         born = self._born[i].numpy()[number]
-        mature = torch.from_numpy(step - born > self._patience[number])
+        mature = torch.from_numpy(step - born > self.configs[number]["maturity"])
         mask = select.eligible_lowest(u, mature, count, order=lambda: self._order([number], step, name, u)[0])
         born[mask.numpy()] = step
         return mask
@@ -108,7 +104,7 @@ class StackedCBP(UnitRenewal):
         numbers, wanted = list(counts), torch.tensor(list(counts.values()), device=self._device)
         index = self._index(numbers)
         born = self._born[i].index_select(0, index)
-        mature = step - born > self._maturity.index_select(0, index)
+        mature = step - born > self._column("maturity", numbers).unsqueeze(1)
         mask = select.eligible_lowest(u, mature, wanted, 1, order=lambda: self._order(numbers, step, name, u))
         self._born[i].index_copy_(0, index, born.masked_fill(mask, step))
         return mask
@@ -118,7 +114,8 @@ class StackedCBP(UnitRenewal):
         return random.order(random.bits(keys, torch.arange(u.shape[-1], device=u.device)))
 
     def mature(self, step: int) -> Tensor:
-        return torch.stack([(step - born > self._maturity).sum(1) for born in self._born]).sum(0)
+        maturity = self._column("maturity", range(len(self.members))).unsqueeze(1)
+        return torch.stack([(step - born > maturity).sum(1) for born in self._born]).sum(0)
 
     def state_dict(self) -> dict[str, Any]:
         schedules = [schedule.state_dict() for schedule in self._schedules.values()]

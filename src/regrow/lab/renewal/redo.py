@@ -4,9 +4,7 @@ Shapes: w members due, H units of a layer.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...core import select, utility
@@ -14,31 +12,12 @@ from .units import Choice, UnitNetwork, UnitRenewal
 
 
 class StackedReDo(UnitRenewal):
-    """`regrow.ReDo` (utility activation) for members of a stack.
-
-    Args:
-        members, configs, seeds, device: as for `Renewal`.
-        read: activations "before" the norm or "after" it.
-    """
+    """`regrow.ReDo` (utility activation) for members of a stack."""
 
     method = "redo"
 
-    def __init__(
-        self,
-        members: Sequence[int],
-        configs: Sequence[Mapping[str, Any]],
-        seeds: Sequence[int],
-        device: torch.device | str = "cpu",
-        *,
-        read: str = "before",
-    ) -> None:
-        super().__init__(members, configs, seeds, device)
-        self._read = read
-        self._every = [int(config["every"]) for config in configs]
-        self._off = [config["threshold"] == 0 for config in configs]
-
     def due(self, step: int) -> list[int]:
-        return [i for i, every in enumerate(self._every) if step % every == 0 and not self._off[i]]
+        return [i for i, c in enumerate(self.configs) if step % c["every"] == 0 and c["threshold"] > 0]
 
     def renew(
         self,

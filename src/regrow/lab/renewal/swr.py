@@ -47,12 +47,10 @@ class StackedSWR(Renewal):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(members, configs, seeds, device)
-        self._every = [int(config["every"]) for config in configs]
-        self._off = [config["factor"] == 0 for config in configs]
         self._last: dict[str, Tensor] = {}  # name -> (k, n): what the renewal before renewed
 
     def due(self, step: int) -> list[int]:
-        return [i for i, every in enumerate(self._every) if step % every == 0 and not self._off[i]]
+        return [i for i, c in enumerate(self.configs) if step % c["every"] == 0 and c["factor"] > 0]
 
     @property
     def needs_gradient(self) -> bool:

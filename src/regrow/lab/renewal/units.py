@@ -75,6 +75,10 @@ class UnitRenewal(Renewal):
 
     On a CPU, where looking is free, it goes member by member and touches what is renewed only; elsewhere members go
     together and a mask says what is renewed. Both give the same numbers.
+
+    Args:
+        members, configs, seeds, device: as for `Renewal`.
+        read: activations "before" the norm or "after" it.
     """
 
     def __init__(
@@ -83,8 +87,11 @@ class UnitRenewal(Renewal):
         configs: Sequence[Mapping[str, Any]],
         seeds: Sequence[int],
         device: torch.device | str = "cpu",
+        *,
+        read: str = "before",
     ) -> None:
         super().__init__(members, configs, seeds, device)
+        self._read = read
         self._sizes: dict[int, int] = {}
 
     def _fire(self, step: int, net: UnitNetwork, chosen: Sequence[Choice], which: Sequence[int]) -> Tensor:
