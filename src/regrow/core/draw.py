@@ -12,9 +12,11 @@ width towards the tail, so that it is as exact as the body, out to q = 2**-32 (6
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ._eager import looking_is_free
 from .tables import table
 
 CPU = torch.device("cpu")
@@ -71,6 +73,8 @@ def from_table(words: Tensor, table: Tensor) -> Tensor:
         >>> from_table(random.bits(0, torch.arange(3)), normal_table())
         tensor([ 0.0478, -0.3365, -0.0004])
     """
+    if looking_is_free(words):
+        return torch.from_numpy(np.asarray(_from_table_here(words.numpy(), table.numpy())))
     x = words.int()  # keeps the low 32 bits
     place = x.float().abs_().view(torch.int32)
     lower = (x >> 31) & _CELLS
@@ -79,6 +83,17 @@ def from_table(words: Tensor, table: Tensor) -> Tensor:
     cell = cell.reshape(-1)
     start, rise = table[0].index_select(0, cell).view(x.shape), table[1].index_select(0, cell).view(x.shape)
     return start + rise * fraction
+
+
+def _from_table_here(words: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """`from_table` by NumPy, a quarter of the time for a thousand numbers."""
+    x = words.astype(np.int32)
+    place = np.abs(x.astype(np.float32)).view(np.int32)
+    cell = (place >> _FRACTION_BITS) & (_CELLS - 1) | (x >> 31) & _CELLS
+    value = table[1].take(cell)
+    value *= (place & ((1 << _FRACTION_BITS) - 1)).astype(np.float32)
+    value += table[0].take(cell)
+    return value
 
 
 def symmetric_uniform(words: Tensor, bound: float) -> Tensor:

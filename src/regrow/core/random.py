@@ -13,10 +13,11 @@ import functools
 import hashlib
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ._eager import CHUNK
+from ._eager import CHUNK, looking_is_free
 
 _MASK = (1 << 64) - 1
 _GAMMA, _MUL1, _MUL2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -59,9 +60,22 @@ def mix(z: Tensor) -> Tensor:
     Reference:
         Steele, Lea & Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
+    if looking_is_free(z):
+        return torch.from_numpy(_mix_here(z.numpy().view(np.uint64)).view(np.int64))
     z = (z ^ _shift(z, 30)).mul_(_signed(_MUL1))
     z = z.bitwise_xor_(_shift(z, 27)).mul_(_signed(_MUL2))
     return z.bitwise_xor_(_shift(z, 31))
+
+
+def _mix_here(z: np.ndarray) -> np.ndarray:
+    """`mix` of uint64 by NumPy, whose shift needs no mask: on a CPU a third of the time of torch."""
+    with np.errstate(over="ignore"):  # an array that holds one number becomes a scalar, which would warn
+        z = z ^ (z >> 30)
+        z *= np.uint64(_MUL1)
+        z ^= z >> 27
+        z *= np.uint64(_MUL2)
+        z ^= z >> 31
+    return np.asarray(z)
 
 
 @functools.cache
@@ -124,7 +138,16 @@ def bits(key: int | Tensor, index: Tensor) -> Tensor:
     Reference:
         The values above are the published test vector of SplitMix64 with seed 1234567.
     """
-    return mix(index * _signed(_GAMMA) + (key + _signed(_GAMMA) if isinstance(key, Tensor) else _signed(key + _GAMMA)))
+    if looking_is_free(index) and (not isinstance(key, Tensor) or looking_is_free(key)):
+        return torch.from_numpy(_bits_here(key, index.numpy().view(np.uint64)).view(np.int64))
+    start = key + _signed(_GAMMA) if isinstance(key, Tensor) else _signed(key + _GAMMA)
+    return mix(index * _signed(_GAMMA) + start)
+
+
+def _bits_here(key: int | Tensor, index: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        own = key.numpy().view(np.uint64) if isinstance(key, Tensor) else np.uint64(key & _MASK)
+        return _mix_here(index * np.uint64(_GAMMA) + (own + np.uint64(_GAMMA)))
 
 
 def uniform(words: Tensor) -> Tensor:

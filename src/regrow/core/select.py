@@ -156,9 +156,9 @@ def eligible_lowest(
         _same_shape("order", order, utility)
     if isinstance(count, int) and utility.dim() == 1 and not members:
         if looking_is_free(utility) and looking_is_free(eligible):
-            mask = _lowest_without_ties(utility, eligible, count)
+            mask = lowest_without_ties(_wide(utility).detach().numpy(), eligible.detach().numpy(), count)
             if mask is not None:
-                return mask
+                return torch.from_numpy(mask)
     allowed = _rows(eligible, members)
     rows = _rows(_wide(utility), members).masked_fill(~allowed, torch.inf)
     k = torch.minimum(_per_member(count, rows, members, "count").long(), allowed.sum(-1, keepdim=True))
@@ -173,15 +173,17 @@ def eligible_lowest(
     return (mask & allowed).reshape(utility.shape)
 
 
-def _lowest_without_ties(utility: Tensor, eligible: Tensor, count: int) -> Tensor | None:
-    """`eligible_lowest` where nothing ties at the edge, a tenth of the time; else None."""
-    u, allowed = _wide(utility).detach().numpy(), eligible.detach().numpy()
-    candidates = u[allowed]
+def lowest_without_ties(utility: np.ndarray, eligible: np.ndarray, count: int) -> np.ndarray | None:
+    """`eligible_lowest` of one axis where nothing ties at the edge, a tenth of the time; else None."""
+    candidates = utility[eligible]
     k = min(count, candidates.size)
-    if k < 1 or np.isnan(candidates).any():
-        return torch.zeros_like(eligible)
-    mask = (u <= np.partition(candidates, k - 1)[k - 1]) & allowed
-    return torch.from_numpy(mask) if np.count_nonzero(mask) == k else None
+    if k < 1:
+        return np.zeros_like(eligible)
+    edge = candidates.min() if k == 1 else np.partition(candidates, k - 1)[k - 1]
+    if np.isnan(candidates.max()):
+        return np.zeros_like(eligible)
+    mask = (utility <= edge) & eligible
+    return mask if np.count_nonzero(mask) == k else None
 
 
 def _lowest(rows: Tensor, k: Tensor, order: Callable[[], Tensor]) -> Tensor:

@@ -220,8 +220,9 @@ class StackedMLP:
 
     def activity(self, i: int, read: str, members: Tensor) -> Tensor:
         """Mean |h| of hidden layer i over the batch, (k, H), of some members: before the norm, or after it."""
-        h = self.layers[i].hidden if read == "before" else self.layers[i].outputs
-        return h.index_select(0, members).abs().mean(1)
+        if read == "before":  # comes from a ReLU
+            return self.layers[i].hidden.index_select(0, members).mean(1)
+        return self.layers[i].outputs.index_select(0, members).abs().mean(1)
 
 
 def slope_at_logits(logits: Tensor, targets: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

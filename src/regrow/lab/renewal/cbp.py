@@ -3,9 +3,11 @@
 Shapes: k members, w of them due, H units of a layer.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,28 +79,39 @@ class StackedCBP(UnitRenewal):
         for i in range(len(net.units)) if layers is None else layers:
             counts = {number: count for number in which if (count := self._count(self._of[number][i], step))}
             if counts:
-                chosen.append(self._choose(step, net, i, counts))
+                if self._host:
+                    chosen.extend(self._choose_one_by_one(step, net, i, counts))
+                else:
+                    chosen.append(self._choose(step, net, i, counts))
         return self._fire(step, net, chosen, which)
 
     def _choose(self, step: int, net: UnitNetwork, i: int, counts: Mapping[int, int]) -> Choice:
+        """Members together, without looking at a value."""
         units, numbers = net.units[i], list(counts)
         places = self._places(numbers)
         outgoing = net.parameters[units.outgoing].index_select(0, places).transpose(1, 2).flatten(2)
         u = utility.contribution(net.activity(i, self._read, places), 1, outgoing)
-        if self._host:  # one by one, the short way of the library
-            pairs = zip(u, counts.items(), strict=True)
-            mask = torch.stack([self._lowest(step, i, units.name, own, due) for own, due in pairs])
-        else:
-            mask = self._lowest_of_all(step, i, units.name, u, counts)
-        return Choice(i, numbers, mask, u)
+        return Choice(i, numbers, self._lowest_of_all(step, i, units.name, u, counts), u)
 
-    def _lowest(self, step: int, i: int, name: str, u: Tensor, due: tuple[int, int]) -> Tensor:
-        number, count = due
-        born = self._born[i].numpy()[number]
-        mature = torch.from_numpy(step - born > self.configs[number]["maturity"])
-        mask = select.eligible_lowest(u, mature, count, order=lambda: self._order([number], step, name, u)[0])
-        born[mask.numpy()] = step
-        return mask
+    def _choose_one_by_one(
+        self, step: int, net: UnitNetwork, i: int, counts: Mapping[int, int]
+    ) -> Iterator[Choice]:
+        """The same by NumPy: with some hundred units, what counts is the number of calls, and torch's cost more."""
+        units = net.units[i]
+        activities = net.activity(i, self._read, self._places(list(counts))).numpy()
+        outgoing = net.parameters[units.outgoing].numpy()
+        for active, (number, count) in zip(activities, counts.items(), strict=True):
+            sizes = np.abs(outgoing[self.members[number]])
+            u = active * sizes.mean(axis=tuple(axis for axis in range(sizes.ndim) if axis != 1))
+            born = self._born[i].numpy()[number]
+            mature = step - born > self.configs[number]["maturity"]
+            mask = select.lowest_without_ties(u, mature, count)
+            if mask is None:
+                tensors = torch.from_numpy(u), torch.from_numpy(mature)
+                order = functools.partial(self._order, [number], step, units.name, tensors[0])
+                mask = select.eligible_lowest(*tensors, count, order=lambda order=order: order()[0]).numpy()
+            born[mask] = step
+            yield Choice(i, [number], torch.from_numpy(mask[None]), torch.from_numpy(u[None]))
 
     def _lowest_of_all(self, step: int, i: int, name: str, u: Tensor, counts: Mapping[int, int]) -> Tensor:
         numbers, wanted = list(counts), torch.tensor(list(counts.values()), device=self._device)

@@ -58,13 +58,12 @@ class Rows(NamedTuple):
 
 
 def _fill(rows: Sequence[Rows]) -> None:
-    """Draw them all at once: each of the forty steps to a random number costs more than the numbers do."""
+    """Draw them all at once: each of the thirty steps to a random number costs more than the numbers do."""
     if not rows:
         return
-    widths = [r.values[0].size for r in rows]
-    index = [(r.units[:, None] * width + np.arange(width)).ravel() for r, width in zip(rows, widths, strict=True)]
+    index = [(r.units[:, None] * r.values[0].size + np.arange(r.values[0].size)).ravel() for r in rows]
     sizes = [each.size for each in index]
-    keys = torch.from_numpy(np.repeat(np.array([r.key for r in rows], np.int64), sizes))
+    keys = torch.from_numpy(np.repeat([r.key for r in rows], sizes))
     words = random.bits(keys, torch.from_numpy(np.concatenate(index)))
     for r, drawn in zip(rows, draw_each([r.law for r in rows], words, sizes), strict=True):
         r.values[r.units] = drawn.numpy().reshape(-1, *r.values.shape[1:])
