@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -242,10 +243,23 @@ def test_tasks_and_seeds_grow_and_never_shrink(folder: Path) -> None:
 
 def test_the_manifest_says_what_was_run(folder: Path) -> None:
     stored = manifest.read(folder)
-    assert set(stored) == set("study config version device commit torch machine started command packing".split())
+    assert set(stored) == set("study config version device commit torch machine cpu started command packing".split())
     assert stored["command"] == ["run", "weights-vs-units"] and stored["version"] == regrow.__version__
     if (Path(regrow.__file__).parents[2] / ".git").exists():
         assert len(stored["commit"].removesuffix("-dirty")) == 40
+
+
+def test_the_manifest_adds_up_how_long_it_took(folder: Path) -> None:
+    with manifest.timed(folder):
+        time.sleep(0.2)
+    first = manifest.read(folder)["seconds"]
+    with pytest.raises(KeyboardInterrupt), manifest.timed(folder):
+        time.sleep(0.2)
+        raise KeyboardInterrupt
+    assert 0.2 <= first < manifest.read(folder)["seconds"]
+    (folder / "manifest.json").write_text("half")
+    with pytest.raises(KeyboardInterrupt), manifest.timed(folder):  # what went wrong is told, not this
+        raise KeyboardInterrupt
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

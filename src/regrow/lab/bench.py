@@ -28,6 +28,7 @@ from tyro.conf import FlagCreatePairsOff, arg
 
 from .. import __version__
 from .calibrate import as_workers_do
+from .manifest import processor
 from .problems.data import Images, load_images
 from .problems.permuted import MNIST, Course
 from .sgemm import Sgemm, nominal_flop, seconds
@@ -264,10 +265,8 @@ def _work(pipe: Connection, core: int, data: Path | None, quick: bool) -> None:
 
 def about_machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    names = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next((line.split(": ")[1] for line in names if line.startswith("model name")), platform.processor())
     return {
-        "machine": f"{name} ({platform.machine()}), {os.cpu_count()} cores",
+        "machine": processor(),
         "threads": 1,
         "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),

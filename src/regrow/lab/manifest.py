@@ -4,7 +4,9 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from .studies import StackPlan
 NAME = "manifest.json"
 _GROW = ("tasks", "seeds")
 _FIXED = ("study", "version", "device")
-_STARTED = ("commit", "torch", "machine", "started", "command")
+_STARTED = ("commit", "torch", "machine", "cpu", "started", "command")
 
 
 def describe(
@@ -43,10 +45,19 @@ def describe(
         "commit": _commit(),
         "torch": torch.__version__,
         "machine": platform.node(),
+        "cpu": processor(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": list(command),
         "packing": packing.describe(plans),
     }
+
+
+def processor() -> str:
+    """The processor's name and how many cores it has here."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+    return f"{name} ({platform.machine()}), {os.cpu_count()} cores"
 
 
 def _commit() -> str | None:
@@ -84,6 +95,30 @@ def read(folder: Path) -> dict[str, Any]:
 def write(folder: Path, content: Mapping[str, Any]) -> None:
     """Write the manifest, whole."""
     write_whole(folder / NAME, (json.dumps(content, indent=1) + "\n").encode())
+
+
+@contextmanager
+def timed(folder: Path) -> Iterator[None]:
+    """Add to the manifest how long what is done within took, however it ends.
+
+    `seconds` by the clock, `processor_seconds` of this process and of the workers that have ended.
+    """
+    began = time.perf_counter(), _processor_seconds()
+    try:
+        yield
+    finally:
+        with suppress(OSError, ValueError):  # a full disk is told of by what ended
+            content = read(folder)
+            spent = {
+                "seconds": time.perf_counter() - began[0],
+                "processor_seconds": _processor_seconds() - began[1],
+            }
+            write(folder, content | {key: round(content.get(key, 0) + more, 1) for key, more in spent.items()})
+
+
+def _processor_seconds() -> float:
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def open_folder(folder: Path) -> None:

@@ -99,7 +99,8 @@ class Run:
                 _say(console, f"Note: {job.folder} was begun with {was}: last digits may differ.")
             again = shlex.join(["regrow", *job.manifest["command"]])
             try:
-                train(job, console)
+                with manifest.timed(job.folder):
+                    train(job, console)
             except KeyboardInterrupt:
                 stored_in = f"stopped; what was finished is stored in {job.folder}"
                 raise KeyboardInterrupt(f"{stored_in}. To go on: {again}") from None

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from ..lab.progress import duration
 from .claims import FAILS, HOLDS, UNDECIDED, Verdict
 from .figures.drawing import Drawing, Missing
 from .folders import Folder, Results
@@ -84,7 +85,7 @@ def _run_row(folder: Folder) -> tuple[str, ...]:
         folder.option or "usual",
         machine or DASH,
         f"{content.get('version', '?')}{f', commit {commit[:10]}' if commit else ''}{commit[40:]}{torch}",
-        started + (f", {took / 3600:.1f} hours" if isinstance(took, int | float) else ""),
+        started + (f", took {duration(took)}" if isinstance(took, int | float) else ""),
         shlex.join(["regrow", *map(str, command)]) if isinstance(command, list) and command else DASH,
     )
 

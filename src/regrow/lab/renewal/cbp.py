@@ -93,9 +93,7 @@ class StackedCBP(UnitRenewal):
         u = utility.contribution(net.activity(i, self._read, places), 1, outgoing)
         return Choice(i, numbers, self._lowest_of_all(step, i, units.name, u, counts), u)
 
-    def _choose_one_by_one(
-        self, step: int, net: UnitNetwork, i: int, counts: Mapping[int, int]
-    ) -> Iterator[Choice]:
+    def _choose_one_by_one(self, step: int, net: UnitNetwork, i: int, counts: Mapping[int, int]) -> Iterator[Choice]:
         """The same by NumPy: with some hundred units, what counts is the number of calls, and torch's cost more."""
         units = net.units[i]
         activities = net.activity(i, self._read, self._places(list(counts))).numpy()
