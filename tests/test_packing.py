@@ -113,6 +113,7 @@ def test_whole_studies() -> None:
     sizes = {name: [len(plan.members) for plan in pack(name)] for name in STUDIES}
     alone = [1] * len(VIT_SETTINGS) * 6
     sizes_of_all = {"initial-assessment": [7, 8], "weights-vs-units": [6, 6, 6, 6], "optimizers": [6, 6, 6]}
+    sizes_of_all["zero-gradient"] = [5, 5, 5, 5]
     assert sizes == sizes_of_all | {"vit-cifar": alone}
     sweep = pack("weights-vs-units", sweep=True, seeds=10)
     assert count(sweep, tasks=1000, updates_per_task=2000)[1:] == (4220, 8_440_000_000)  # 125, 100, 94 and 103 configs

@@ -99,9 +99,9 @@ def test_every_figure_is_there_as_picture_and_file(page: Page) -> None:
     figures = page.path.parent / "figures"
     names = {path.stem for path in figures.iterdir()}
     assert names == {path.stem for path in figures.glob("*.svg")} == {path.stem for path in figures.glob("*.png")}
-    assert len(names) == 19
+    assert len(names) == 20
     shown = page.all("svg")
-    assert len(shown) == len(page.all("figcaption")) == 19
+    assert len(shown) == len(page.all("figcaption")) == 20
     assert all(each["role"] == "img" and len(each["aria-label"] or "") > 40 for each in shown)
     assert all((figures / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in names)
 

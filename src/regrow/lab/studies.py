@@ -13,9 +13,9 @@ Config = Mapping[str, float | int | str]
 """The hyper-parameters of one system, flat, as they go into JSON. A key that the system does not know is absent.
 
 Of all: step_size; decay, the share of every weight lost at each update; noise_variance; source, "paper" or "ours".
-By optimizer: momentum; beta1, beta2. By system: every, factor, prune, reinit; maturity, replacement_rate; threshold;
-utility. ln_position where it is one of the things compared. Of a vision transformer: dropout, optimizer, law, and
-classes_a_task where all come at once; see `regrow.lab.vit.values`.
+By optimizer: momentum; beta1, beta2. By system: every, factor, prune, reinit, and among which entries; maturity,
+replacement_rate; threshold; utility. ln_position where it is one of the things compared. Of a vision transformer:
+dropout, optimizer, law, and classes_a_task where all come at once; see `regrow.lab.vit.values`.
 """
 
 
@@ -138,7 +138,9 @@ ALL_SETTINGS: dict[str, Setting] = SETTINGS | VIT_SETTINGS
 
 SIX = ("base", "l2", "shrink-perturb", "cbp", "redo", "swr")
 VARIANTS = tuple(f"swr-{'-'.join(choice)}" for choice in product(UTILITIES, PRUNINGS, REINITS))
-SYSTEMS = (*SIX, *VARIANTS, "scratch", "cbp-authors", "redo-authors")
+CONTROLS = {"swr-zero-only": "zero", "swr-zero-spared": "nonzero"}
+"""{swr of which some entries only are renewed: those whose utility is exactly 0, or all but those}"""
+SYSTEMS = (*SIX, *VARIANTS, *CONTROLS, "scratch", "cbp-authors", "redo-authors")
 VIT_SYSTEMS = ("base", "shrink-perturb", "cbp", "redo", "swr", "scratch", "cbp-authors", "redo-authors")
 ALIASES = {"swr-gradient-threshold-resample": "swr"}
 """Other names of a system: results only have the second."""
@@ -169,6 +171,14 @@ STUDIES = {
             systems=SIX,
             figures=("7",),
             tables=("4",),
+        ),
+        Study(
+            name="zero-gradient",
+            title="Is it renewing what has no gradient that keeps a network able to learn?",
+            settings=("large", "large-ln", "small", "small-ln"),
+            systems=("base", "swr", *CONTROLS, "swr-random-threshold-resample"),
+            figures=("zero-gradient",),
+            tables=(),
         ),
         Study(
             name="vit-cifar",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import check
-from .studies import SETTINGS, Config, system_name
+from .studies import CONTROLS, SETTINGS, Config, system_name
 
 # A cell is a value, or a list of them: 1,5,10 as it stands; 8..64 doubled; 1e-8..1e-3, of fractions, in decades;
 # 5e-4:0.1 the ones and fives of each decade; - where the paper has none.
@@ -100,7 +100,8 @@ def chosen(setting: str, system: str) -> Config:
 
     Args:
         setting: of `SETTINGS`.
-        system: of `SYSTEMS`. `scratch` has the values of `base`, the authors' order of a unit method those of ours.
+        system: of `SYSTEMS`. `scratch` has the values of `base`, the authors' order of a unit method those of ours,
+            `swr-zero-only` and `swr-zero-spared` those of `swr`.
 
     Returns:
         A config; see `regrow.lab.studies.Config`.
@@ -135,11 +136,14 @@ def _own(setting: str, system: str) -> tuple[Mapping[str, tuple[Any, ...]], str]
 
 def plain(system: str) -> str:
     """The system whose hyper-parameters this one has."""
+    if system in CONTROLS:
+        return "swr"
     return "base" if system == "scratch" else system_name(system).removesuffix("-authors")
 
 
 def shared(setting: str, system: str) -> dict[str, Any]:
     """What a system takes over from `base` and `l2`, and what it never varies."""
+    among = {"among": CONTROLS[system]} if system in CONTROLS else {}
     system, rows = plain(system), CHOSEN[setting]
     start = {knob: values[0] for knob, values in rows["base"].items()}
     config = {"step_size": start.pop("step_size"), "decay": 0.0, "noise_variance": 0.0} | start
@@ -150,7 +154,7 @@ def shared(setting: str, system: str) -> dict[str, Any]:
     elif system.startswith("swr"):
         full = "swr-gradient-threshold-resample" if system == "swr" else system
         config |= zip(("utility", "prune", "reinit"), full.split("-")[1:], strict=True)
-    return config
+    return config | among
 
 
 def scaled(config: Config, ratio: float) -> Config:

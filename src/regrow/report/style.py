@@ -39,6 +39,8 @@ SYSTEMS = {
     "swr-random-threshold-mean": Look("SWR random, threshold, mean", "#4EA8A1", "--"),
     "swr-random-proportional-resample": Look("SWR random, proportional", "#9BB693"),
     "swr-random-proportional-mean": Look("SWR random, proportional, mean", "#3EB1B9", "--"),
+    "swr-zero-only": Look("SWR, utility 0 only", "#7304FD", "--"),
+    "swr-zero-spared": Look("SWR, utility 0 spared", "#A94AC0", "-."),
     "scratch": Look("fresh network", "#545E5F", ":"),
     "cbp-authors": Look("CBP, authors' order", "#91B965", "-."),
     "redo-authors": Look("ReDo, authors' order", "#814590", "-."),

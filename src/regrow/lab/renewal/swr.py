@@ -61,7 +61,7 @@ class StackedSWR(Renewal):
         before = self.counts["renewed"].clone()
 
         def kind(i: int) -> tuple[Any, ...]:
-            return tuple(self.configs[i][key] for key in ("utility", "prune", "reinit"))
+            return tuple(self.configs[i].get(key, "all") for key in ("utility", "prune", "reinit", "among"))
 
         for alike, group in itertools.groupby(sorted(which, key=kind), key=kind):
             numbers = list(group)
@@ -81,6 +81,8 @@ class StackedSWR(Renewal):
         g = g.index_select(0, places).flatten(1) if g is not None and kind[0] == "gradient" else None
         u = self._utility(kind[0], old, g, numbers, step, name)
         mask = self._select(kind[1], u, numbers, step, name)
+        if kind[3] != "all":  # of these the entries of utility 0, or all but those
+            mask = mask & ((u == 0) if kind[3] == "zero" else (u != 0))
         if kind[2] == "mean" or law.std == 0:
             new = old.masked_fill(mask, law.mean)
         else:

@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from ...lab.studies import CONTROLS
 from ...maintain.swr import PRUNINGS, UTILITIES
 from ..runs import Runs
 from ..style import SYSTEMS, LineStyle, Look
@@ -106,6 +107,11 @@ SHEETS = {
             own=lambda line: line.system.startswith("swr-random"),
         ),
         Sheet(
+            Topic("zero-gradient", "Renewing only what has utility 0, or all but that", "zero-gradient"),
+            by_setting(FOUR, ("base", "swr", *CONTROLS, "swr-random-threshold-resample")),
+            own=lambda line: line.system in CONTROLS,
+        ),
+        Sheet(
             Topic("authors-order", "Renewing units after the update, or within it as the authors do", WEIGHTS),
             by_setting(FOUR, ("base", *UNITS, *AUTHORS)),
             own=lambda line: line.system in AUTHORS,
@@ -148,6 +154,11 @@ def figure_7(results: pl.DataFrame | Runs) -> Drawing | Missing:
 def variants_figure(results: pl.DataFrame | Runs) -> Drawing | Missing:
     """All twelve ways of SWR, random utility among them: the control."""
     return accuracy(results, SHEETS["variants"])
+
+
+def zero_gradient(results: pl.DataFrame | Runs) -> Drawing | Missing:
+    """SWR, what it does to entries of utility 0 alone, what it does to the others alone, and as many at random."""
+    return accuracy(results, SHEETS["zero-gradient"])
 
 
 def authors_order(results: pl.DataFrame | Runs) -> Drawing | Missing:

@@ -3,7 +3,17 @@
 from collections.abc import Callable, Mapping
 
 from ..runs import Runs
-from .accuracy import authors_order, figure_1, figure_2, figure_4, figure_5, figure_6, figure_7, variants_figure
+from .accuracy import (
+    authors_order,
+    figure_1,
+    figure_2,
+    figure_4,
+    figure_5,
+    figure_6,
+    figure_7,
+    variants_figure,
+    zero_gradient,
+)
 from .correlates import figure_10, figure_11, figure_12, figure_13, figure_14
 from .cost import Cost, cost
 from .drawing import Drawing, Missing
@@ -41,5 +51,6 @@ def figures(
         spent: as for `cost`.
         pixels: of an image.
     """
-    beyond = [against_fresh(runs), renewals(runs, pixels), variants_figure(runs), authors_order(runs)]
+    beyond = [against_fresh(runs), renewals(runs, pixels), variants_figure(runs)]
+    beyond += [zero_gradient(runs), authors_order(runs)]
     return [*(draw(runs) for draw in PAPERS), *beyond, options(runs, others or {}), cost(runs, spent)]
