@@ -39,21 +39,21 @@ class ShrinkAndPerturb:
         self._parameters = list(parameters.values())
         self._decays, self._deviations = list(decays), [math.sqrt(v) for v in variances]
         self._noisy = [i for i, v in enumerate(variances) if v]
-        quiet = ((d if not v else 0.0, i) for i, (d, v) in enumerate(zip(decays, variances, strict=True)))
-        runs = ((decay, [i for _, i in run]) for decay, run in itertools.groupby(quiet, lambda pair: pair[0]))
-        self._shrinking = [(slice(run[0], run[-1] + 1), decay) for decay, run in runs if decay]  # neighbours together
+        runs = itertools.groupby(range(len(self._decays)), self._decays.__getitem__)  # neighbours shrink together
+        shrinking = ((decay, list(run)) for decay, run in runs if decay)
+        self._shrinking = [
+            (1 - decay, [w[run[0] : run[-1] + 1] for w in self._parameters]) for decay, run in shrinking
+        ]
         like = self._parameters[0]
         self._seeds = list(seeds)
         self._sizes = [w[0].numel() for w in self._parameters]
         self._host = like.device.type == "cpu"
         self._generator = torch.Generator()
         self._drawn = like.new_empty(sum(self._sizes) if self._noisy and self._host else 0)
-        drawn = self._drawn.split(self._sizes) if self._noisy and self._host else ()
-        self._pieces = {  # (noise, weights) of each parameter, by member
-            i: [(z.view_as(w[i]), w[i]) for z, w in zip(drawn, self._parameters, strict=True)]
-            for i in self._noisy
-            if self._host
-        }
+        if self._noisy and self._host:
+            pieces = zip(self._drawn.split(self._sizes), self._parameters, strict=True)
+            self._noise = [z.view_as(w[0]) for z, w in pieces]
+            self._own = {i: [w[i] for w in self._parameters] for i in self._noisy}
         if not self._host:
             self._keep = 1 - torch.tensor(self._decays, dtype=like.dtype, device=like.device)
             self._places = torch.tensor(self._noisy, dtype=torch.int64, device=like.device)
@@ -63,11 +63,10 @@ class ShrinkAndPerturb:
     def __call__(self, step: int | Tensor) -> None:
         """At this update; a tensor, so that a captured graph can count, where the stack is not on a CPU."""
         if self._host:
-            for members, decay in self._shrinking:
-                for w in self._parameters:
-                    w[members].mul_(1 - decay)
+            for keep, weights in self._shrinking:
+                torch._foreach_mul_(weights, keep)  # type: ignore[attr-defined]  # one call: calls cost most
             for i in self._noisy:
-                self._perturb(i, self._decays[i], int(step))
+                self._perturb(i, int(step))
             return
         if any(self._decays):
             for w in self._parameters:
@@ -75,13 +74,12 @@ class ShrinkAndPerturb:
         if self._noisy:
             self._perturb_all(step)
 
-    def _perturb(self, member: int, decay: float, step: int) -> None:
+    def _perturb(self, member: int, step: int) -> None:
         key = random.key(self._seeds[member], "shrink-perturb", 0, step)
         assert isinstance(key, int)
         self._generator.manual_seed(key)
         self._drawn.normal_(0, self._deviations[member], generator=self._generator)
-        for z, own in self._pieces[member]:
-            torch.add(z, own, alpha=1 - decay, out=own)
+        torch._foreach_add_(self._own[member], self._noise)  # type: ignore[attr-defined]
 
     def _perturb_all(self, step: int | Tensor) -> None:
         start = 0

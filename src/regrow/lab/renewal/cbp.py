@@ -3,7 +3,6 @@
 Shapes: k members, w of them due, H units of a layer.
 """
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from ...core import random, select, utility
 from ...maintain.schedule import Schedule
-from .units import Choice, UnitNetwork, UnitRenewal
+from .units import Choice, Few, UnitNetwork, UnitRenewal
 
 
 class StackedCBP(UnitRenewal):
@@ -75,14 +74,14 @@ class StackedCBP(UnitRenewal):
     ) -> Tensor:
         """Replace the units that are due, of these hidden layers only; which members replaced any, (len(which))."""
         del gradients
-        chosen = []
-        for i in range(len(net.units)) if layers is None else layers:
-            counts = {number: count for number in which if (count := self._count(self._of[number][i], step))}
-            if counts:
-                if self._host:
-                    chosen.extend(self._choose_one_by_one(step, net, i, counts))
-                else:
-                    chosen.append(self._choose(step, net, i, counts))
+        due = {
+            i: {number: count for number in which if (count := self._count(self._of[number][i], step))}
+            for i in (range(len(net.units)) if layers is None else layers)
+        }
+        if self._host:
+            few = [each for i, counts in due.items() if counts for each in self._choose_few(step, net, i, counts)]
+            return self._fire_few(step, net, few, which)
+        chosen = [self._choose(step, net, i, counts) for i, counts in due.items() if counts]
         return self._fire(step, net, chosen, which)
 
     def _choose(self, step: int, net: UnitNetwork, i: int, counts: Mapping[int, int]) -> Choice:
@@ -93,23 +92,29 @@ class StackedCBP(UnitRenewal):
         u = utility.contribution(net.activity(i, self._read, places), 1, outgoing)
         return Choice(i, numbers, self._lowest_of_all(step, i, units.name, u, counts), u)
 
-    def _choose_one_by_one(self, step: int, net: UnitNetwork, i: int, counts: Mapping[int, int]) -> Iterator[Choice]:
+    def _choose_few(self, step: int, net: UnitNetwork, i: int, counts: Mapping[int, int]) -> Iterator[Few]:
         """The same by NumPy: with some hundred units, what counts is the number of calls, and torch's cost more."""
         units = net.units[i]
         activities = net.activity(i, self._read, self._places(list(counts))).numpy()
-        outgoing = net.parameters[units.outgoing].numpy()
+        outgoing, born = net.parameters[units.outgoing].numpy(), self._born[i].numpy()
         for active, (number, count) in zip(activities, counts.items(), strict=True):
             sizes = np.abs(outgoing[self.members[number]])
-            u = active * sizes.mean(axis=tuple(axis for axis in range(sizes.ndim) if axis != 1))
-            born = self._born[i].numpy()[number]
-            mature = step - born > self.configs[number]["maturity"]
+            axes = tuple(axis for axis in range(sizes.ndim) if axis != 1)
+            u = active * (sizes.sum(axes) / (sizes.size / len(active)))
+            mature = step - born[number] > self.configs[number]["maturity"]
             mask = select.lowest_without_ties(u, mature, count)
             if mask is None:
-                tensors = torch.from_numpy(u), torch.from_numpy(mature)
-                order = functools.partial(self._order, [number], step, units.name, tensors[0])
-                mask = select.eligible_lowest(*tensors, count, order=lambda order=order: order()[0]).numpy()
-            born[mask] = step
-            yield Choice(i, [number], torch.from_numpy(mask[None]), torch.from_numpy(u[None]))
+                mask = self._lowest_with_ties(step, units.name, number, u, mature, count)
+            born[number][mask] = step
+            yield Few.of(i, number, mask, u)
+
+    def _lowest_with_ties(
+        self, step: int, name: str, number: int, u: np.ndarray, mature: np.ndarray, count: int
+    ) -> np.ndarray:
+        tensors = torch.from_numpy(u), torch.from_numpy(mature)
+        return select.eligible_lowest(
+            *tensors, count, order=lambda: self._order([number], step, name, tensors[0])[0]
+        ).numpy()
 
     def _lowest_of_all(self, step: int, i: int, name: str, u: Tensor, counts: Mapping[int, int]) -> Tensor:
         numbers, wanted = list(counts), torch.tensor(list(counts.values()), device=self._device)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from ...core import select, utility
-from .units import Choice, UnitNetwork, UnitRenewal
+from .units import Choice, Few, UnitNetwork, UnitRenewal
 
 
 class StackedReDo(UnitRenewal):
@@ -33,7 +33,12 @@ class StackedReDo(UnitRenewal):
         chosen = []
         for i in range(len(net.units)) if layers is None else layers:
             u = utility.activation(net.activity(i, self._read, places), 1)
-            mask = select.threshold(u, limit, 1)
-            if not self._host or mask.any():
-                chosen.append(Choice(i, which, mask, u))
-        return self._fire(step, net, chosen, which)
+            chosen.append(Choice(i, which, select.threshold(u, limit, 1), u))
+        if not self._host:
+            return self._fire(step, net, chosen, which)
+        few = [
+            Few.of(choice.layer, number, mask, u)
+            for choice in chosen
+            for number, mask, u in zip(which, choice.mask.numpy(), choice.utility.numpy(), strict=True)
+        ]
+        return self._fire_few(step, net, few, which)

@@ -48,6 +48,21 @@ class Choice(NamedTuple):
     utility: Tensor
 
 
+class Few(NamedTuple):
+    """Units to renew of hidden layer `layer` of the member with this number; `zero` of them have utility 0."""
+
+    layer: int
+    number: int
+    units: np.ndarray
+    zero: int
+
+    @classmethod
+    def of(cls, layer: int, number: int, mask: np.ndarray, utility: np.ndarray) -> "Few":
+        """Those of a mask (H)."""
+        units = np.flatnonzero(mask)
+        return cls(layer, number, units, units.size - int(np.count_nonzero(utility[units])))
+
+
 class Rows(NamedTuple):
     """Rows `units` of one member's tensor (H, ...), to be drawn from a law under a key."""
 
@@ -63,7 +78,7 @@ def _fill(rows: Sequence[Rows]) -> None:
         return
     index = [(r.units[:, None] * r.values[0].size + np.arange(r.values[0].size)).ravel() for r in rows]
     sizes = [each.size for each in index]
-    keys = torch.from_numpy(np.repeat([r.key for r in rows], sizes))
+    keys = torch.from_numpy(np.repeat(np.array([r.key for r in rows], np.int64), sizes))
     words = random.bits(keys, torch.from_numpy(np.concatenate(index)))
     for r, drawn in zip(rows, draw_each([r.law for r in rows], words, sizes), strict=True):
         r.values[r.units] = drawn.numpy().reshape(-1, *r.values.shape[1:])
@@ -99,8 +114,6 @@ class UnitRenewal(Renewal):
         In that order what a new unit passes on to another new unit is 0 as well. Returns which of the members with
         these numbers renewed any, bool (len(which)).
         """
-        if self._host:
-            return self._fire_one_by_one(step, net, chosen, which)
         fired = torch.zeros(len(self.members), dtype=torch.bool, device=self._device)
         for choice in chosen:
             self._tally(net, choice)
@@ -114,18 +127,11 @@ class UnitRenewal(Renewal):
 
     # On a CPU.
 
-    def _fire_one_by_one(self, step: int, net: UnitNetwork, chosen: Sequence[Choice], which: Sequence[int]) -> Tensor:
-        units_of = [
-            (choice.layer, number, units, int(np.count_nonzero(u[units] == 0)))
-            for choice in chosen
-            for number, mask, u in zip(choice.which, choice.mask.numpy(), choice.utility.numpy(), strict=True)
-            if (units := np.flatnonzero(mask)).size
-        ]
+    def _fire_few(self, step: int, net: UnitNetwork, chosen: Sequence[Few], which: Sequence[int]) -> Tensor:
+        """`_fire`, one member after the other; what holds no units is passed over."""
+        chosen = [few for few in chosen if few.units.size]
         rows: list[Rows] = []
-        for layer, number, units, zero in units_of:
-            added = (units.size, units.size * self._entries(net, layer), zero)
-            for name, count in zip(("renewed_units", "renewed", "renewed_zero"), added, strict=True):
-                self.counts[name].numpy()[number] += count
+        for layer, number, units, _ in chosen:
             for name in net.units[layer].incoming:
                 law, values = net.laws[name], net.parameters[name].numpy()[self.members[number]]
                 if law.std:
@@ -134,10 +140,18 @@ class UnitRenewal(Renewal):
                 else:
                     values[units] = law.mean
         _fill(rows)
-        for layer, number, units, _ in units_of:
+        for layer, number, units, _ in chosen:
             net.parameters[net.units[layer].outgoing].numpy()[self.members[number]][:, units] = 0
-        fired = {number for _, number, _, _ in units_of}
+        self._tally_few(net, chosen)
+        fired = {few.number for few in chosen}
         return torch.tensor([number in fired for number in which], dtype=torch.bool)
+
+    def _tally_few(self, net: UnitNetwork, chosen: Sequence[Few]) -> None:
+        units, entries, zeros = (self.counts[name].numpy() for name in ("renewed_units", "renewed", "renewed_zero"))
+        for few in chosen:
+            units[few.number] += few.units.size
+            entries[few.number] += few.units.size * self._entries(net, few.layer)
+            zeros[few.number] += few.zero
 
     # Elsewhere.
 
