@@ -14,8 +14,8 @@ from tyro.conf import Positional, arg
 from ..lab import manifest
 from ..lab.lock import is_running
 from .claims import Verdict
-from .folders import BENCH, Folder, combine, read
-from .page import NAME, prepare, write_page
+from .folders import BENCH, Folder, read
+from .page import NAME, gather, prepare, write_page
 
 PAUSE = 3.0
 """Seconds between two looks at the files."""
@@ -27,10 +27,10 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True)
 class Report:
-    """Make one page of stored results: figures, tables, and a verdict on every claim about permuted MNIST."""
+    """Make one page of stored results: figures, tables, and a verdict on every claim of the paper."""
 
     folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR...", help_behavior_hint="(required)")]
-    """what `regrow run` wrote, one or more, of the same images"""
+    """what `regrow run` wrote, one or more; a part of the page each for permuted images and for CIFAR-100"""
     out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """folder for the report; default: report/ in the first folder"""
 
@@ -39,7 +39,7 @@ class Report:
         if not self.folders:
             raise ValueError("`regrow report` needs folders of results; got none: name what `regrow run` wrote")
         folders = list(dict.fromkeys(folder.resolve() for folder in self.folders))
-        results = combine([read(_as_given(folder, self.folders)) for folder in folders])
+        results = gather([read(_as_given(folder, self.folders)) for folder in folders])
         out = self.out or self.folders[0] / "report"
         verdicts = write_page(results, out)
         _say(Console(), f"Report: {out / NAME}. {tally(verdicts)}")
@@ -94,7 +94,7 @@ def _draw(found: Folder, out: Path, complete: bool, console: Console) -> None:
     """The page of a run that goes on loads itself anew; that of a complete one has all files beside it."""
     now = time.strftime("%H:%M:%S")
     note = "" if complete else f"The run goes on; drawn at {now}, and again as it stores more."
-    verdicts = write_page(combine([found]), out, refresh=None if complete else 30, note=note)
+    verdicts = write_page(gather([found]), out, refresh=None if complete else 30, note=note)
     tasks = found.rows["task"].max()
     _say(console, f"{now}  up to task {tasks:,}: {len(found.rows):,} rows. {tally(verdicts)}")
 

@@ -11,6 +11,7 @@ import polars as pl
 from ..lab import manifest
 from ..lab.store import RESULTS, load
 from ..lab.studies import SETTINGS, SYSTEMS
+from ..lab.vit.tables import VIT_RESULTS
 from .runs import KEYS, NEEDED, Runs
 
 BENCH = "bench.json"
@@ -84,16 +85,25 @@ def read(path: Path) -> Folder:
         OSError: where there is no such folder, or it is not of a run.
         ValueError: where it holds no rows yet, or files that are damaged or of something else; one line.
     """
-    content, rows = manifest.read(path), load(path)
+    content, rows = manifest.read(path), _load(path)
     missing = [name for name in NEEDED if name not in rows.columns]
     if missing:
         raise ValueError(f"{path} holds rows without {', '.join(missing)}, so not of a run: {_REMEDY}")
     try:
-        rows = rows.select(pl.col(name).cast(kind) for name, kind in RESULTS.items() if name in rows.columns)
+        schema = VIT_RESULTS if "best_test_accuracy" in rows.columns else RESULTS
+        rows = rows.select(pl.col(name).cast(kind) for name, kind in schema.items() if name in rows.columns)
     except pl.exceptions.PolarsError as error:
         what = " ".join(str(error).split())[:80]
         raise ValueError(f"{path} holds rows that are not of a run ({what}): {_REMEDY}") from error
     return Folder(path, content, rows, _cost(path / BENCH))
+
+
+def _load(path: Path) -> pl.DataFrame:
+    try:
+        return load(path)
+    except (pl.exceptions.PolarsError, json.JSONDecodeError, TypeError, AttributeError) as error:
+        what = " ".join(str(error).split())[:80]
+        raise ValueError(f"{path} holds rows that are not of a run ({what}): {_REMEDY}") from error
 
 
 def _cost(path: Path) -> dict[tuple[str, str], float]:
@@ -121,14 +131,14 @@ def combine(folders: Sequence[Folder]) -> Results:
     Raises:
         ValueError: where they are of different images, or none has results that the report knows.
     """
-    of = {_images(folder): folder for folder in folders}
+    of = {images(folder): folder for folder in folders}
     if len(of) > 1:
         told = ", ".join(f"{folder.path} of {name}" for (name, _), folder in of.items())
         raise ValueError(f"a report is of one set of images; got {told}: make one report for each")
     parts: dict[str, list[Folder]] = {"": []}
     for folder in folders:
         parts.setdefault(folder.option, []).append(folder)
-    runs = {option: Runs(_longest(each)) for option, each in parts.items()}
+    runs = {option: Runs(longest(each)) for option, each in parts.items()}
     if not any(each.settings for each in runs.values()):
         listed = ", ".join(str(folder.path) for folder in folders)
         raise ValueError(f"{listed}: no results of the settings {', '.join(SETTINGS)}, which the report is about")
@@ -137,12 +147,12 @@ def combine(folders: Sequence[Folder]) -> Results:
     return Results(tuple(folders), runs.pop(""), runs, cost, name)
 
 
-def _images(folder: Folder) -> tuple[str, str]:
+def images(folder: Folder) -> tuple[str, str]:
     """Name and checksum of the images a run was on."""
     return str(folder.config.get("data", "unknown images")), str(folder.config.get("data_checksum", ""))
 
 
-def _longest(folders: Iterable[Folder]) -> pl.DataFrame:
+def longest(folders: Iterable[Folder]) -> pl.DataFrame:
     """The rows of all folders, each network from that which has most of its tasks."""
     tagged = [folder.rows.with_columns(folder=pl.lit(i)) for i, folder in enumerate(folders) if len(folder.rows)]
     if not tagged:

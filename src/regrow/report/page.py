@@ -1,19 +1,23 @@
 """The page of a report: one HTML file that needs nothing else, and its figures and tables as files beside it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
 from .. import __version__
 from ..lab.checkpoint import cannot_write, write_whole
 from . import pictures, sections
-from .claims import Verdict, evaluate, to_json
+from .claims import Verdict, to_json
 from .figures.drawing import Drawing, Missing
-from .figures.every import figures
-from .folders import Results
+from .folders import Folder, Results, combine
 from .markup import Html, join
-from .table import Table
-from .tables import tables
+from .part import Part
+from .part import permuted as permuted_part
+from .vit.part import part as vit_part
+from .vit.results import ViTResults, is_vit
+from .vit.results import combine as combine_vit
 
+Found = Results | ViTResults
 NAME = "index.html"
 GENERATOR = "regrow report"
 SECTIONS = {
@@ -28,11 +32,13 @@ SECTIONS = {
 _HERE = Path(__file__).parent
 
 
-def write_page(results: Results, out: Path, *, refresh: int | None = None, note: str = "") -> list[Verdict]:
+def write_page(
+    results: Found | Sequence[Found], out: Path, *, refresh: int | None = None, note: str = ""
+) -> list[Verdict]:
     """Write the report: `index.html`, `claims.json`, `figures/*.svg|png`, `tables/*.md|tex`, each whole or not at all.
 
     Args:
-        results: from `folders.combine`.
+        results: of one problem or several, from `gather`; one part of the page each.
         out: folder to write into, made where there is none.
         refresh: seconds after which an open page loads itself anew; the PNG files are then left as they were.
         note: a line at the top of the page.
@@ -44,19 +50,34 @@ def write_page(results: Results, out: Path, *, refresh: int | None = None, note:
         OSError: where it cannot be written, or `out` has an index.html that is no report.
     """
     prepare(out)
-    verdicts = evaluate(results.runs)
-    found = [sections.runs_table(results.folders), *tables(results.runs, verdicts, results.cost or None)]
-    drawn = figures(results.runs, results.others, results.cost, results.pixels)
+    parts = [_part(each) for each in ([results] if isinstance(results, Results | ViTResults) else results)]
+    verdicts = [verdict for part in parts for verdict in part.verdicts]
+    drawn = [each for part in parts for each in part.drawn]
     svgs = {each.name: pictures.svg(each) for each in drawn if isinstance(each, Drawing)}
-    body = _body(results, verdicts, found, drawn, svgs, note)
-    for table in found:
+    body = _body(parts, svgs, note)
+    for table in (table for part in parts for table in (part.runs, part.summary, *part.tables, part.claims)):
         write_whole(out / "tables" / f"{table.name}.md", table.to_markdown().encode())
         write_whole(out / "tables" / f"{table.name}.tex", table.to_latex().encode())
     for each in drawn:
         _write_figure(out / "figures", each, svgs, pngs=refresh is None)
-    write_whole(out / "claims.json", to_json(verdicts).encode())
+    margins = {name: margin for part in parts for name, margin in part.margins.items()}
+    write_whole(out / "claims.json", to_json(verdicts, margins).encode())
     write_whole(out / NAME, _page(body, refresh).encode())
     return verdicts
+
+
+def gather(folders: Sequence[Folder]) -> list[Found]:
+    """Put folders of each problem together: permuted images first, then CIFAR-100.
+
+    Raises:
+        ValueError: where those of a problem are of different images or sizes, or hold nothing that a report knows.
+    """
+    permuted, vit = ([folder for folder in folders if is_vit(folder) == which] for which in (False, True))
+    return [*([combine(permuted)] if permuted else []), *([combine_vit(vit)] if vit else [])]
+
+
+def _part(results: Found) -> Part:
+    return vit_part(results) if isinstance(results, ViTResults) else permuted_part(results)
 
 
 def prepare(out: Path) -> None:
@@ -87,29 +108,30 @@ def _write_figure(folder: Path, drawn: Drawing | Missing, svgs: dict[str, str], 
         write_whole(png, pictures.png(drawn))
 
 
-def _body(
-    results: Results,
-    verdicts: list[Verdict],
-    found: list[Table],
-    drawn: list[Drawing | Missing],
-    svgs: dict[str, str],
-    note: str,
-) -> Html:
-    by_name = {table.name: table for table in found}
-    rest = [table for name, table in by_name.items() if name not in ("runs", "summary", "claims")]
-    shown = [each for each in drawn if isinstance(each, Drawing)]
-    gaps = [gap for each in drawn for gap in ((each,) if isinstance(each, Missing) else each.gaps)]
-    content = {
-        "runs": sections.table(by_name["runs"], heading=False),
-        "summary": sections.table(by_name["summary"], heading=False),
-        "claims": join(sections.claims(verdicts), sections.beside({"claims.json": "claims.json"})),
+def _body(parts: Sequence[Part], svgs: dict[str, str], note: str) -> Html:
+    links, found = {}, []
+    for part in parts:
+        several = len(parts) > 1
+        for name, content in _content(part, svgs).items():
+            key = f"{part.key}-{name}" if several else name
+            links[key] = f"{part.title}: {SECTIONS[name]}" if several else SECTIONS[name]
+            found.append(sections.section(key, links[key], content))
+    return join(sections.header(parts, links, note), "\n", Html("<main>"), *found, Html("</main>"))
+
+
+def _content(part: Part, svgs: dict[str, str]) -> dict[str, Html]:
+    """{section: what is in it}"""
+    shown = [each for each in part.drawn if isinstance(each, Drawing)]
+    gaps = [gap for each in part.drawn for gap in ((each,) if isinstance(each, Missing) else each.gaps)]
+    return {
+        "runs": sections.table(part.runs, heading=False),
+        "summary": sections.table(part.summary, heading=False),
+        "claims": join(sections.claims(part.verdicts), sections.beside({"claims.json": "claims.json"})),
         "figures": join(*(sections.figure(each, svgs[each.name]) for each in shown)),
-        "tables": join(*map(sections.table, rest)),
+        "tables": join(*map(sections.table, part.tables)),
         "missing": sections.missing(gaps),
-        "method": sections.method(),
+        "method": sections.method(part.method),
     }
-    parts = (sections.section(name, title, content[name]) for name, title in SECTIONS.items())
-    return join(sections.header(results, verdicts, SECTIONS, note), "\n", Html("<main>"), *parts, Html("</main>"))
 
 
 def _page(body: Html, refresh: int | None) -> str:

@@ -4,8 +4,8 @@ Shapes: S seeds, T tasks.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..lab.studies import SETTINGS, SYSTEMS, Member
 from ..lab.values import chosen
 
 CHANCE = 0.1  # accuracy of a diverged network: ten classes, and NaN tells none from another
+ACCURACIES = ("online_accuracy", "best_test_accuracy", "best_validation_accuracy", "test_accuracy")
 NEAR = 0.75  # runs of at least this share of the longest run's tasks count as equally long
 KEYS = ("study", "setting", "system", "config_id", "seed")
 _COPY = "_copy"
@@ -54,11 +55,17 @@ class Run:
             return np.full(self.tasks, np.nan)
         values = self.rows[name].cast(pl.Float64).to_numpy().copy()
         values[~np.isfinite(values)] = np.nan
-        if name == "online_accuracy":
+        if name in ACCURACIES:
             if self.diverged:
-                values[np.isnan(values)] = CHANCE
+                values = np.where(np.isnan(values), self._chance(), values)
             values *= 100
         return values
+
+    def _chance(self) -> np.ndarray:
+        """Accuracy of a guess, (T,): where classes come one after the other, among those seen."""
+        if "classes" not in self.rows.columns:
+            return np.full(self.tasks, CHANCE)
+        return 1 / self.rows["classes"].cast(pl.Float64).fill_null(1 / CHANCE).to_numpy()
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,29 @@ class Panel:
         return {name: count for name, count in counts.items() if count}
 
 
+def papers_id(setting: str, system: str) -> str:
+    """The config_id of a system at the paper's values for MNIST, or ours where it has none."""
+    return Member(system, chosen(setting, system), 0).config_id
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What runs are on, and how they are told apart.
+
+    settings, systems: that a report knows, in order.
+    accuracy: the column by which systems are compared; a task without it is none.
+    chosen_id: config_id of a system in a setting at its chosen values.
+    """
+
+    settings: tuple[str, ...] = tuple(SETTINGS)
+    systems: tuple[str, ...] = SYSTEMS
+    accuracy: str = "online_accuracy"
+    chosen_id: Callable[[str, str], str] = field(default=papers_id, repr=False)
+
+
+PERMUTED = Problem()
+
+
 class Runs:
     """The runs in a table of results, by setting, system, config and seed.
 
@@ -91,6 +121,7 @@ class Runs:
 
     Args:
         frame: rows as `regrow.load` returns them, of any folders one after the other; may be empty.
+        problem: what they are on.
 
     Raises:
         ValueError: if a needed column is missing.
@@ -102,16 +133,18 @@ class Runs:
         2
     """
 
-    def __init__(self, frame: pl.DataFrame) -> None:
-        if frame.width and (missing := [name for name in NEEDED if name not in frame.columns]):
+    def __init__(self, frame: pl.DataFrame, problem: Problem = PERMUTED) -> None:
+        self.problem, needed = problem, (*KEYS, "task", problem.accuracy)
+        if frame.width and (missing := [name for name in needed if name not in frame.columns]):
             raise ValueError(
-                f"results must have the columns {', '.join(NEEDED)}; {', '.join(missing)} missing: "
+                f"results must have the columns {', '.join(needed)}; {', '.join(missing)} missing: "
                 "give folders that `regrow run` wrote"
             )
         self._runs: dict[tuple[str, str], dict[str, dict[int, Run]]] = {}
         if len(frame):
-            known = pl.col("setting").is_in(list(SETTINGS)) & pl.col("system").is_in(SYSTEMS)
-            for rows in _unbroken(frame.filter(known)).partition_by([*KEYS, _COPY], maintain_order=True):
+            known = pl.col("setting").is_in(problem.settings) & pl.col("system").is_in(problem.systems)
+            whole = _unbroken(frame.filter(known), problem.accuracy)
+            for rows in whole.partition_by([*KEYS, _COPY], maintain_order=True):
                 study, setting, system, config_id, seed = (rows[key][0] for key in KEYS)
                 self._add(Run(study, setting, system, config_id, seed, rows))
 
@@ -129,11 +162,11 @@ class Runs:
     def settings(self) -> tuple[str, ...]:
         """Settings that have a run, in the laboratory's order."""
         have = {setting for setting, _ in self._runs}
-        return tuple(name for name in SETTINGS if name in have)
+        return tuple(name for name in self.problem.settings if name in have)
 
     def systems(self, setting: str) -> tuple[str, ...]:
         """Systems that have a run in a setting, in the laboratory's order."""
-        return tuple(name for name in SYSTEMS if (setting, name) in self._runs)
+        return tuple(name for name in self.problem.systems if (setting, name) in self._runs)
 
     def configs(self, setting: str, system: str) -> dict[str, tuple[Run, ...]]:
         """{config_id: its runs, seeds in order}"""
@@ -150,17 +183,12 @@ class Runs:
             return ()
         longest = max(run.tasks for runs in configs.values() for run in runs)
         best = {name: runs for name, runs in configs.items() if max(run.tasks for run in runs) == longest}
-        papers = papers_id(setting, system)
+        papers = self.problem.chosen_id(setting, system)
         return best[papers] if papers in best else next(iter(best.values())) if len(best) == 1 else ()
 
     def panels(self, setting: str, systems: Iterable[str], least: int = 1) -> list[Panel]:
         """The long and the wide choice of seeds for a comparison of systems at their chosen values; see `panels`."""
         return panels({system: self.main(setting, system) for system in systems}, least)
-
-
-def papers_id(setting: str, system: str) -> str:
-    """The config_id of a system at the paper's values for MNIST, or ours where it has none."""
-    return Member(system, chosen(setting, system), 0).config_id
 
 
 def panels(groups: Mapping[str, Sequence[Run]], least: int = 1) -> list[Panel]:
@@ -200,7 +228,7 @@ def _pick(runs: Sequence[Run], seed: int) -> Run:
     return next(run for run in runs if run.seed == seed)
 
 
-def _unbroken(rows: pl.DataFrame) -> pl.DataFrame:
+def _unbroken(rows: pl.DataFrame, accuracy: str) -> pl.DataFrame:
     """The rows of tasks 0, 1, ... of every run, up to the first that is missing or has no accuracy, in one order.
 
     A member that several folders hold is several runs, told apart by where its tasks start again. After it has diverged
@@ -213,7 +241,7 @@ def _unbroken(rows: pl.DataFrame) -> pl.DataFrame:
         again = (task.diff() <= 0).fill_null(False).cast(pl.Int32).cum_sum().over(KEYS)
         rows = rows.with_columns(pl.when(pl.lit(twice).any().over(KEYS)).then(again).otherwise(0).alias(_COPY))
     rows = rows.sort([*run, "task"])
-    bad = pl.col("online_accuracy").cast(pl.Float64).is_finite().fill_null(False).not_()
+    bad = pl.col(accuracy).cast(pl.Float64).is_finite().fill_null(False).not_()
     if "diverged" in rows.columns:
         bad = bad & pl.col("diverged").fill_null(False).cast(pl.Int8).cum_max().over(run).cast(pl.Boolean).not_()
     broken = (task != pl.int_range(pl.len()).over(run)) | bad

@@ -2,23 +2,24 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..lab.progress import duration
 from .claims import FAILS, HOLDS, UNDECIDED, Verdict
 from .figures.drawing import Drawing, Missing
-from .folders import Folder, Results
+from .folders import Folder
 from .markup import Html, element, join
-from .notes import DIGITS, METHOD
 from .pictures import inline
 from .table import Table
 from .wording import DASH, chance
 
+if TYPE_CHECKING:
+    from .part import Part
+
 CLASSES = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "open"}
 TOLD = {HOLDS: "hold", FAILS: "fail", UNDECIDED: "lack data"}
-IMAGES = {"mnist": "MNIST"}
-PAPERS = "The paper has 1,000 tasks and, as far as is known, 30 seeds of each system."
 
 
 def section(name: str, title: str, *content: object) -> Html:
@@ -31,44 +32,54 @@ def scroll(label: str, content: Html) -> Html:
     return element("div", content, class_="scroll", role="region", aria_label=label, tabindex=0)
 
 
-def header(results: Results, verdicts: Sequence[Verdict], sections: Mapping[str, str], note: str = "") -> Html:
-    """The title, what this is in two sentences, and where to find what."""
-    runs = results.runs
-    found = [runs.main(setting, system) for setting in runs.settings for system in runs.systems(setting)]
-    systems = {system for setting in runs.settings for system in runs.systems(setting)}
-    longest = max((run.tasks for each in found for run in each), default=0)
-    of = Counter(verdict.verdict for verdict in verdicts)
-    counts = (element("li", element("strong", of[name]), told, class_=CLASSES[name]) for name, told in TOLD.items())
-    links = (element("li", element("a", title, href=f"#{name}")) for name, title in sections.items())
+def header(parts: "Sequence[Part]", links: Mapping[str, str], note: str = "") -> Html:
+    """The title, what there is of each problem in two sentences, and where to find what.
+
+    Args:
+        parts: of the page.
+        links: {id of a section: its title}
+        note: a line at the top; may be empty.
+    """
+    listed = (element("li", element("a", title, href=f"#{name}")) for name, title in links.items())
     return element(
         "header",
         element("h1", "Reinitializing weights or units: our runs beside the paper"),
-        element(
-            "p",
-            f"Permuted {IMAGES.get(results.data, results.data)}: {_many(len(systems), 'system')} in "
-            f"{_many(len(runs.settings), 'setting')}, at most {_many(longest, 'task')} and "
-            f"{_many(max(map(len, found), default=0), 'seed')}. {PAPERS} Of {len(verdicts)} statements in the paper:",
-        ),
-        element("ul", *counts, class_="verdicts"),
-        element("p", DIGITS, class_="warning") if results.data == "digits" else None,
+        *map(_told, parts),
         element("p", note, class_="faint") if note else None,
-        element("nav", element("ul", *links), aria_label="Sections"),
+        element("nav", element("ul", *listed), aria_label="Sections"),
     )
 
 
-def _many(count: int, what: str) -> str:
+def _told(part: "Part") -> Html:
+    """What there is of a problem, and how many statements hold."""
+    of = Counter(verdict.verdict for verdict in part.verdicts)
+    counts = (element("li", element("strong", of[name]), told, class_=CLASSES[name]) for name, told in TOLD.items())
+    return join(
+        element("p", f"{part.told} Of {len(part.verdicts)} statements in the paper:"),
+        element("ul", *counts, class_="verdicts"),
+        element("p", part.warning, class_="warning") if part.warning else None,
+    )
+
+
+def many(count: int, what: str) -> str:
+    """So many of something.
+
+    Example:
+        >>> many(1, "seed"), many(1200, "task")
+        ('1 seed', '1,200 tasks')
+    """
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-def runs_table(folders: Iterable[Folder]) -> Table:
-    """What was run, a row for each folder."""
+def runs_table(folders: Iterable[Folder], options: Callable[[Folder], str] = lambda folder: folder.option) -> Table:
+    """What was run, a row for each folder; `options` says how one differs from the usual."""
     columns = ("Study", "Settings", "Seeds × tasks", "Images", "Options", "Machine", "Version", "Begun", "Command")
-    rows = tuple(_run_row(folder) for folder in folders)
+    rows = tuple(_run_row(folder, options(folder)) for folder in folders)
     caption = "One row for each folder of results; how far each run has come stands with the figures."
     return Table("runs", "What was run", caption, columns, rows)
 
 
-def _run_row(folder: Folder) -> tuple[str, ...]:
+def _run_row(folder: Folder, option: str) -> tuple[str, ...]:
     config, content = folder.config, folder.manifest
     asked = f"{config.get('seeds', '?')} × {config.get('tasks', '?')}" if config else DASH
     commit = str(content.get("commit") or "")
@@ -82,7 +93,7 @@ def _run_row(folder: Folder) -> tuple[str, ...]:
         ", ".join(map(str, config.get("settings") or ())) or DASH,
         asked + ("" if folder.complete else " (not finished)"),
         str(config.get("data", DASH)),
-        folder.option or "usual",
+        option or "usual",
         machine or DASH,
         f"{content.get('version', '?')}{f', commit {commit[:10]}' if commit else ''}{commit[40:]}{torch}",
         started + (f", took {duration(took)}" if isinstance(took, int | float) else ""),
@@ -169,10 +180,10 @@ def missing(gaps: Sequence[Missing]) -> Html:
         )
         for gap in gaps
     )
-    hint = "Add --data DIR for MNIST, and --out DIR where a folder of results should grow."
+    hint = "Add --data DIR for the images, and --out DIR where a folder of results should grow."
     return join(element("p", hint, class_="faint"), element("ul", *items, class_="missing"))
 
 
-def method() -> Html:
-    """How the numbers come about."""
-    return element("dl", *(element(tag, text) for pair in METHOD for tag, text in zip(("dt", "dd"), pair, strict=True)))
+def method(said: Iterable[tuple[str, str]]) -> Html:
+    """How the numbers come about, (head, text)."""
+    return element("dl", *(element(tag, text) for pair in said for tag, text in zip(("dt", "dd"), pair, strict=True)))

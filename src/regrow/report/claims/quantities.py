@@ -42,7 +42,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something to measure: its name, unit, and the setting and systems whose runs it needs."""
+    """Something to measure: its name, unit, and the setting and systems whose runs it needs.
+
+    also: further settings whose runs it needs.
+    """
 
     name: str
     unit: str
@@ -50,6 +53,12 @@ class Quantity:
     systems: tuple[str, ...]
     find: Callable[[Runs], Found] = field(repr=False)
     sweep: bool = False
+    also: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """All whose runs it needs."""
+        return self.setting, *self.also
 
 
 def label(system: str) -> str:

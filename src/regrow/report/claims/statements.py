@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .margins import DIP, LEVEL, SLIGHT, STEEP
+from .margins import DIP, LEAST_TASKS, LEVEL, PAPER_TASKS, SLIGHT, STEEP
 from .quantities import Quantity, against_fresh, ahead, change, drop, drop_against
 
 INITIAL, UNITS, OPTIMIZERS = "initial-assessment", "weights-vs-units", "optimizers"
@@ -38,6 +38,7 @@ class Statement:
     at_least: how many of the tests must be true; None: all.
     prefer: which runs decide: "tasks" (the longest, for what happens in time) or "seeds" (the most, for levels).
     beside: told to the reader and not judged.
+    tasks: of the paper's runs; asks: that a command for it asks for.
     """
 
     id: str
@@ -49,6 +50,8 @@ class Statement:
     at_least: int | None = None
     prefer: str = "tasks"
     beside: tuple[Quantity, ...] = ()
+    tasks: int = PAPER_TASKS
+    asks: int = LEAST_TASKS
 
     @property
     def needed(self) -> int:

@@ -2,17 +2,17 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..stats import Effect
-from .margins import ALPHA, MARGINS, PAPER_TASKS
+from .margins import ALPHA, MARGINS, PAPER_TASKS, Margin
 from .verdict import Part, Verdict
 
 FORMAT = 1
 
 
-def to_json(verdicts: Sequence[Verdict]) -> str:
+def to_json(verdicts: Sequence[Verdict], margins: Mapping[str, Margin] = MARGINS) -> str:
     """The content of `claims.json`.
 
     `{"format": 1, "alpha": …, "paper_tasks": …, "margins": {name: {value, unit, reason}}, "claims": [claim, …]}`.
@@ -24,6 +24,7 @@ def to_json(verdicts: Sequence[Verdict]) -> str:
 
     Args:
         verdicts: as `evaluate` returns them.
+        margins: the constants behind them.
 
     Returns:
         JSON text, indented, with a line end.
@@ -38,7 +39,7 @@ def to_json(verdicts: Sequence[Verdict]) -> str:
         "format": FORMAT,
         "alpha": ALPHA,
         "paper_tasks": PAPER_TASKS,
-        "margins": {name: margin._asdict() for name, margin in MARGINS.items()},
+        "margins": {name: margin._asdict() for name, margin in margins.items()},
         "claims": [_claim(verdict) for verdict in verdicts],
     }
     return json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"

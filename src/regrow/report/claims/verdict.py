@@ -9,7 +9,7 @@ import polars as pl
 from ..runs import Runs
 from ..stats import SEEDS, Effect, holm
 from ..wording import number
-from .margins import ALPHA, LEAST_TASKS, PAPER_TASKS, RECOMMENDED_SEEDS, SWEEP_TASKS
+from .margins import ALPHA, RECOMMENDED_SEEDS, SWEEP_TASKS
 from .quantities import Found, Quantity
 from .statements import Statement, Test
 from .statements_more import STATEMENTS
@@ -92,7 +92,9 @@ def _seeds(count: int) -> str:
     return f"{count} seed{'s' * (count > 1)}"
 
 
-def evaluate(results: pl.DataFrame | Runs, statements: Sequence[Statement] = STATEMENTS) -> list[Verdict]:
+def evaluate(
+    results: pl.DataFrame | Runs, statements: Sequence[Statement] = STATEMENTS, options: str = ""
+) -> list[Verdict]:
     """A verdict on every statement, from a table of results.
 
     A statement is a number of tests "this quantity lies above (below) that bound"; all of them must be true, or at
@@ -102,7 +104,8 @@ def evaluate(results: pl.DataFrame | Runs, statements: Sequence[Statement] = STA
 
     Args:
         results: rows as `regrow.load` returns them, of any runs, together; may lack systems, seeds, tasks, or be empty.
-        statements: to judge; default all, claims 1 to 12.
+        statements: to judge; default claims 1 to 12.
+        options: more words for the commands that make what is missing.
 
     Returns:
         A `Verdict` for each statement, in their order.
@@ -122,7 +125,7 @@ def evaluate(results: pl.DataFrame | Runs, statements: Sequence[Statement] = STA
     cache: dict[tuple, Found] = {}
 
     def look(quantity: Quantity) -> Found:
-        key = quantity.name, quantity.setting, quantity.systems
+        key = quantity.name, quantity.settings, quantity.systems
         if key not in cache:
             cache[key] = quantity.find(runs)
         return cache[key]
@@ -134,10 +137,8 @@ def evaluate(results: pl.DataFrame | Runs, statements: Sequence[Statement] = STA
     verdicts = []
     for statement, found, side in zip(statements, parts, sides, strict=True):
         base = _plain(statement, found, look)
-        if side is None:
-            verdicts.append(_lacking(base, statement))
-        else:
-            verdicts.append(_judge(base, statement, *side, next(adjusted)))
+        said = _lacking(base, statement) if side is None else _judge(base, statement, *side, next(adjusted))
+        verdicts.append(replace(said, command=f"{said.command} {options}") if said.command and options else said)
     return verdicts
 
 
@@ -185,11 +186,11 @@ def _plain(statement: Statement, parts: list[Part], look: Callable[[Quantity], F
         found = look(quantity)
         beside += [f"{quantity.name}, {quantity.setting}: {told(e, quantity.unit)}" for e in found.effects[:1]]
     notes = [note for quantity in quantities for note in look(quantity).notes]
-    tasks = min((part.effect.tasks for part in parts if part.effect), default=PAPER_TASKS)
-    if tasks < PAPER_TASKS and quantities[0].sweep:
+    tasks = min((part.effect.tasks for part in parts if part.effect), default=statement.tasks)
+    if tasks < statement.tasks and quantities[0].sweep:
         notes.append(f"judged over {tasks} tasks; how many the paper's sweeps had is not known")
-    elif tasks < PAPER_TASKS:
-        notes.append(f"judged over {tasks} tasks; the paper's statement is of {PAPER_TASKS:,}")
+    elif tasks < statement.tasks:
+        notes.append(f"judged over {tasks} tasks; the paper's statement is of {statement.tasks:,}")
     if any(part.effect and part.effect.basis == "tasks" for part in parts):
         notes.append(f"fewer than {SEEDS} seeds: it says what these runs did, not what other seeds would do")
     return Verdict(
@@ -197,7 +198,7 @@ def _plain(statement: Statement, parts: list[Part], look: Callable[[Quantity], F
         text=statement.text,
         place=statement.place,
         statistic=statement.statistic,
-        settings=tuple(dict.fromkeys(quantity.setting for quantity in quantities)),
+        settings=tuple(dict.fromkeys(setting for quantity in quantities for setting in quantity.settings)),
         systems=tuple(dict.fromkeys(system for quantity in quantities for system in quantity.systems)),
         verdict=UNDECIDED,
         reason="",
@@ -250,7 +251,7 @@ def _more_seeds(statement: Statement, seeds: int, tasks: int) -> str:
     """What would tell: more seeds, and more tasks where time decides and the runs are shorter than the paper's."""
     quantities = [test.quantity for test in statement.tests]
     if statement.prefer == "tasks":
-        tasks = max(tasks, min(PAPER_TASKS, 2 * tasks))
+        tasks = max(tasks, min(statement.tasks, 2 * tasks))
     return command(statement, quantities, max(RECOMMENDED_SEEDS, 2 * seeds), tasks)
 
 
@@ -279,10 +280,10 @@ def command(
         'regrow run weights-vs-units --settings large --systems base --tasks 200 --seeds 5 --out results/claim-1a'
     """
     quantities = list(quantities)
-    settings = dict.fromkeys(quantity.setting for quantity in quantities)
+    settings = dict.fromkeys(setting for quantity in quantities for setting in quantity.settings)
     systems = dict.fromkeys(system for quantity in quantities for system in quantity.systems)
     swept = quantities[0].sweep
-    tasks = tasks or (SWEEP_TASKS + 10 if swept else LEAST_TASKS)
+    tasks = tasks or (SWEEP_TASKS + 10 if swept else statement.asks)
     return (
         f"regrow run {statement.study} --settings {' '.join(settings)} --systems {' '.join(systems)} "
         f"--tasks {tasks} --seeds {seeds}{' --sweep' if swept else ''} --out results/claim-{statement.id}"

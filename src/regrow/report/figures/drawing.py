@@ -176,28 +176,43 @@ def _range(numbers: set[int]) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def run_command(study: str, settings: Iterable[str], systems: Iterable[str], sweep: bool = False) -> str:
+def run_command(
+    study: str,
+    settings: Iterable[str],
+    systems: Iterable[str],
+    sweep: bool = False,
+    tasks: int | None = None,
+    options: str = "",
+) -> str:
     """The command that makes runs for a figure.
+
+    Args:
+        study, settings, systems, sweep: as for `regrow run`.
+        tasks: of each network; default: as many as the figures on permuted images need.
+        options: more words, such as the size of the networks.
 
     Example:
         >>> run_command("optimizers", ["large"], ["base", "swr"])
         'regrow run optimizers --settings large --systems base swr --tasks 200 --seeds 5'
     """
-    tasks, seeds = (SWEEP_TASKS + 10, 1) if sweep else (LEAST_TASKS, RECOMMENDED_SEEDS)
+    least, seeds = (SWEEP_TASKS + 10, 1) if sweep else (LEAST_TASKS, RECOMMENDED_SEEDS)
     which = f"--settings {' '.join(dict.fromkeys(settings))} --systems {' '.join(dict.fromkeys(systems))}"
-    return f"regrow run {study} {which} --tasks {tasks} --seeds {seeds}{' --sweep' * sweep}"
+    more = f"{' --sweep' * sweep}{f' {options}' * bool(options)}"
+    return f"regrow run {study} {which} --tasks {least if tasks is None else tasks} --seeds {seeds}{more}"
 
 
 class Topic(NamedTuple):
     """What a figure is about: its name for files, its title, the study that makes its runs.
 
-    sweep: whether its runs are sweeps.
+    sweep: whether its runs are sweeps. tasks, options: as for `run_command`.
     """
 
     name: str
     title: str
     study: str
     sweep: bool = False
+    tasks: int | None = None
+    options: str = ""
 
     def gaps(self, absent: Sequence[tuple[str, str]]) -> tuple[Missing, ...]:
         """What is missing, (setting, system) each, told once for all settings that lack the same systems."""
@@ -216,7 +231,9 @@ class Topic(NamedTuple):
 
     def _missing(self, reason: str, settings: Iterable[str], systems: Iterable[str]) -> Missing:
         settings = list(settings)
-        command = run_command(self.study, settings, systems, self.sweep) if settings else ""
+        if not settings:
+            return Missing(self.name, self.title, reason, "")
+        command = run_command(self.study, settings, systems, self.sweep, self.tasks, self.options)
         return Missing(self.name, self.title, reason, command)
 
 

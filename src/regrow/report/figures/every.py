@@ -37,7 +37,7 @@ PAPERS: tuple[Callable[[Runs], Drawing | Missing], ...] = (
     figure_13,
     figure_14,
 )
-"""The paper's figures on permuted images; 3 and 15 to 18 are of another problem."""
+"""The paper's figures on permuted images; 3 and 15 to 18 are in `report/vit`."""
 
 
 def figures(

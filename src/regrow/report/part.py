@@ -1,0 +1,72 @@
+"""One problem's part of a report: all that a page shows of it, drawn and judged."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from . import notes, sections
+from .claims import Verdict, evaluate
+from .claims.margins import MARGINS, Margin
+from .figures.drawing import Drawing, Missing
+from .figures.every import figures
+from .folders import Results
+from .table import Table
+from .tables import tables
+
+PAPERS = "The paper has 1,000 tasks and, as far as is known, 30 seeds of each system."
+IMAGES = {"mnist": "MNIST"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a page shows of one problem.
+
+    key: for the ids of its sections, where a page has several parts.
+    title: the problem's name.
+    told: what there is, one paragraph.
+    warning: what a reader must not overlook; may be empty.
+    runs, summary: the tables that come first; tables: the others.
+    claims: that of the verdicts.
+    margins: the constants behind the verdicts.
+    method: how its numbers come about, (head, text).
+    """
+
+    key: str
+    title: str
+    told: str
+    warning: str
+    runs: Table
+    summary: Table
+    tables: Sequence[Table]
+    claims: Table
+    verdicts: Sequence[Verdict]
+    drawn: Sequence[Drawing | Missing]
+    margins: Mapping[str, Margin]
+    method: Sequence[tuple[str, str]]
+
+
+def permuted(results: Results) -> Part:
+    """The part on permuted images."""
+    runs, verdicts = results.runs, evaluate(results.runs)
+    summary, *rest, claims = tables(runs, verdicts, results.cost or None)
+    found = [runs.main(setting, system) for setting in runs.settings for system in runs.systems(setting)]
+    systems = {system for setting in runs.settings for system in runs.systems(setting)}
+    title = f"Permuted {IMAGES.get(results.data, results.data)}"
+    longest = max((run.tasks for each in found for run in each), default=0)
+    told = (
+        f"{title}: {sections.many(len(systems), 'system')} in {sections.many(len(runs.settings), 'setting')}, at most "
+        f"{sections.many(longest, 'task')} and {sections.many(max(map(len, found), default=0), 'seed')}. {PAPERS}"
+    )
+    return Part(
+        key="permuted",
+        title=title,
+        told=told,
+        warning=notes.DIGITS if results.data == "digits" else "",
+        runs=sections.runs_table(results.folders),
+        summary=summary,
+        tables=rest,
+        claims=claims,
+        verdicts=verdicts,
+        drawn=figures(runs, results.others, results.cost, results.pixels),
+        margins=MARGINS,
+        method=notes.METHOD,
+    )

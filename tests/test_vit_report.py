@@ -1,0 +1,392 @@
+"""The part of a report on CIFAR-100: its figures and tables show the stored numbers, its page stands by itself.
+
+`stored_vit` holds runs that the laboratory made of CIFAR-100, of 12 channels, one block, 2 epochs of 18 images a class:
+`regrow run vit-cifar` with the words in each manifest, all stacks in one file, checkpoints left out.
+"""
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from test_figures import boxes, drawing
+from test_page import Page
+from test_tables import as_rows
+from vit_frames import AS_IN_THE_PAPER, Kind, run, runs
+
+from regrow.lab.studies import choose
+from regrow.report.command import Report, Watch
+from regrow.report.figures import fresh
+from regrow.report.figures.drawing import Drawing, Missing
+from regrow.report.folders import Folder, read
+from regrow.report.page import gather, write_page
+from regrow.report.style import SYSTEMS, Look
+from regrow.report.vit import figures, optimizers, tables
+from regrow.report.vit.part import FIGURES, judge
+from regrow.report.vit.results import ViTResults, combine
+
+STORED, MNIST = Path(__file__).parent / "stored_vit", Path(__file__).parent / "stored"
+
+Capture = pytest.CaptureFixture[str]
+
+
+def made(frame: pl.DataFrame, epochs: pl.DataFrame | None = None) -> ViTResults:
+    """A report's results from rows that were made up, at the paper's scale."""
+    found = combine([Folder(Path("made"), {"config": {}}, frame, {})])
+    return replace(found, epochs=pl.DataFrame() if epochs is None else epochs)
+
+
+@pytest.fixture(scope="module")
+def results() -> ViTResults:
+    return combine([read(folder) for folder in sorted(STORED.iterdir())])
+
+
+@pytest.fixture(scope="module")
+def drawn(results: ViTResults) -> list[Drawing | Missing]:
+    return [draw(results) for draw in FIGURES]
+
+
+def stored(folder: str, setting: str, system: str, column: str = "best_test_accuracy") -> np.ndarray:
+    """One column straight from the stored rows, (seeds, tasks)."""
+    rows = pl.read_parquet(STORED / folder / "results" / "all.parquet").sort("seed", "task")
+    rows = rows.filter((pl.col("setting") == setting) & (pl.col("system") == system))
+    return rows[column].to_numpy().reshape(2, 4)
+
+
+def bold(axes: Axes, look: Look) -> np.ndarray:
+    """Heights of the bold line of a look."""
+    (found,) = [
+        line for line in axes.lines
+        if to_hex(line.get_color()) == look.colour.lower() and line.get_linestyle() == look.dashes
+        and line.get_linewidth() == 1.5
+    ]  # fmt: skip
+    return np.asarray(found.get_ydata())
+
+
+# Figures.
+
+
+def test_every_figure_comes_from_stored_results(drawn: list[Drawing | Missing]) -> None:
+    names = [drawing(each).name for each in drawn]
+    assert names == ["figure-03", "figure-15", "figure-16", "figure-17", "figure-18", "optimizer"]
+    for each in map(drawing, drawn):
+        assert "n = 2 seeds × 4 tasks." in each.caption and "band: ± 1 standard error" in each.caption
+        assert "Not at the paper's scale: width 12 (the paper's: 384); " in each.caption
+        assert each.gaps == () and len(each.alt) > 40 and "\n" not in each.caption
+
+
+def test_no_texts_overlap_and_none_leave_the_figure(drawn: list[Drawing | Missing]) -> None:
+    for each in map(drawing, drawn):
+        placed = list(boxes(each))
+        width, height = each.figure.get_size_inches() * each.figure.dpi
+        for k, (name, box) in enumerate(placed):
+            inside = box.x0 > -1 and box.y0 > -1 and box.x1 < width + 1 and box.y1 < height + 1
+            assert inside, f"{each.name}: {name} leaves the figure"
+            for other, its in placed[k + 1 :]:
+                meet = min(box.x1, its.x1) - max(box.x0, its.x0), min(box.y1, its.y1) - max(box.y0, its.y0)
+                assert min(meet) < 1.5, f"{each.name}: {name!r} and {other!r} overlap"
+
+
+def test_figure_3_is_the_stored_numbers(results: ViTResults) -> None:
+    scale, accuracy, gap = drawing(figures.figure_3(results)).figure.axes
+    np.testing.assert_allclose(
+        bold(scale, figures.BASE_STANDARD.look), stored("base", "vit", "base", "ln_scale").mean(0)
+    )
+    base, fresh = (100 * stored("base", "vit-reparam", system).mean(0) for system in ("base", "scratch"))
+    np.testing.assert_allclose(bold(accuracy, SYSTEMS["base"]), base)
+    np.testing.assert_allclose(bold(accuracy, SYSTEMS["scratch"]), fresh)
+    for system in ("shrink-perturb", "cbp", "redo", "swr"):
+        expected = 100 * stored("methods", "vit-reparam", system).mean(0) - fresh
+        np.testing.assert_allclose(bold(gap, SYSTEMS[system]), expected, atol=1e-9, err_msg=system)
+
+
+def test_figure_15_has_all_six_settings(results: ViTResults) -> None:
+    accuracy, scale = drawing(figures.figure_15(results)).figure.axes
+    looks = {line.setting: line.look for line in figures.FIGURE_15.views[0].lines if line.system == "base"}
+    assert len(set(looks.values())) == 6
+    for setting, look in looks.items():
+        np.testing.assert_allclose(bold(accuracy, look), 100 * stored("base", setting, "base").mean(0))
+        np.testing.assert_allclose(bold(scale, look), stored("base", setting, "base", "ln_scale").mean(0))
+
+
+def test_figure_16_is_logarithmic(results: ViTResults) -> None:
+    axes = drawing(figures.figure_16(results)).figure.axes
+    for panel, column in zip(axes, ("qkv_median_last", "mlp_median_last", "qkv_mean", "mlp_mean"), strict=True):
+        assert panel.get_yscale() == "log"
+        np.testing.assert_allclose(bold(panel, SYSTEMS["swr"]), stored("methods", "vit-reparam", "swr", column).mean(0))
+
+
+def test_figure_17_leaves_out_what_diverged(results: ViTResults) -> None:
+    assert "No run diverged, so these are the lines of figure 3." in drawing(figures.figure_17(results)).caption
+    kinds = {key: kind for key, kind in AS_IN_THE_PAPER.items() if key[0] == "vit-reparam" and key[1] != "base"}
+    lost = [run("vit-reparam", "base", Kind(4), seed=seed, diverged_at=19 if seed == 2 else None) for seed in range(3)]
+    found = made(pl.concat([runs(kinds, range(3)), *lost]))
+    with_, without = (drawing(draw(found)) for draw in (figures.figure_3, figures.figure_17))
+    one, other = (bold(each.figure.axes[i], SYSTEMS["base"]) for each, i in ((with_, 2), (without, 1)))
+    assert one[-1] < -20 and other[-1] == pytest.approx(-4, abs=0.5)
+    assert "1 run diverged, counted at chance from there on." in with_.caption
+    assert "No run diverged" not in without.caption and "diverged, counted" not in without.caption
+    assert "Not at the paper's scale" not in with_.caption
+    assert "2 seeds × 20 tasks (base)" in without.caption
+
+
+def test_figure_18_is_of_the_standard_norm(results: ViTResults) -> None:
+    accuracy, gap = drawing(figures.figure_18(results)).figure.axes
+    fresh = 100 * stored("base", "vit", "scratch").mean(0)
+    for system, folder in (("base", "base"), ("cbp", "methods")):
+        mine = 100 * stored(folder, "vit", system).mean(0)
+        np.testing.assert_allclose(bold(accuracy, SYSTEMS[system]), mine)
+        np.testing.assert_allclose(bold(gap, SYSTEMS[system]), mine - fresh, atol=1e-9)
+
+
+def test_both_optimizers_stand_side_by_side(results: ViTResults) -> None:
+    found = drawing(optimizers.boundaries(results))
+    standard, reparam, below, _ = found.figure.axes
+    for axes, setting in ((standard, "vit"), (reparam, "vit-reparam")):
+        for way, folder in (("authors", "base"), ("clean", "clean")):
+            for system in ("base", "scratch"):
+                expected = 100 * stored(folder, setting, system).mean(0)
+                np.testing.assert_allclose(bold(axes, optimizers.LOOKS[way, system]), expected)
+    epochs = pl.read_parquet(STORED / "clean" / "epochs" / "all.parquet").sort("seed", "task", "epoch")
+    epochs = epochs.filter((pl.col("setting") == "vit") & (pl.col("system") == "base"))
+    expected = epochs["weight_magnitude"].to_numpy().reshape(2, 8).mean(0)
+    np.testing.assert_allclose(bold(below, optimizers.LOOKS["clean", "base"]), expected)
+    assert "its decay is a seventh to a twentieth as strong" in found.caption and "Short tasks" in found.caption
+
+
+def test_what_is_missing_comes_with_a_command_that_works() -> None:
+    found = made(run("vit", "scratch", tasks=3))
+    for draw in FIGURES:
+        gap = draw(found)
+        assert isinstance(gap, Missing) and gap.reason and "\n" not in gap.reason
+        words = shlex.split(gap.command)
+        places = [words.index(word) for word in ("--settings", "--systems", "--tasks")]
+        assert choose(words[2], words[places[0] + 1 : places[1]], words[places[1] + 1 : places[2]])
+        assert words[places[2] + 1] == "3" and ("clean" in words) == (gap.name == "optimizer")
+
+
+def test_a_part_that_is_missing_is_named(results: ViTResults) -> None:
+    part = combine([read(STORED / "base")])
+    found = drawing(figures.figure_3(part))
+    assert [gap.reason for gap in found.gaps] == ["no run of S&P; CBP; ReDo; SWR in vit-reparam"]
+    assert found.gaps[0].command.endswith(
+        "--tasks 4 --seeds 5 --width 12 --depth 1 --epochs-per-task 2 --images-per-class 18"
+    )
+    assert isinstance(optimizers.boundaries(part), Missing)
+    assert not results.scale.options.startswith("--optimizer")
+
+
+def test_the_clean_optimizer_alone_is_drawn_and_said_to_be() -> None:
+    found = combine([read(STORED / "clean")])
+    assert found.optimizer == "clean" and found.options.startswith("--optimizer clean --width 12")
+    assert "With the clean optimizer, not the authors'." in drawing(figures.figure_3(found)).caption
+    assert all("of the clean optimizer; the paper's are of the authors'" in verdict.notes for verdict in judge(found))
+
+
+def test_systems_are_those_whose_colours_can_be_told_apart() -> None:
+    """As the tests of the style see to for those of this other figure."""
+    shown = {line.system for sheet in figures.SHEETS for view in sheet.views for line in view.lines}
+    assert shown <= {*fresh.SYSTEMS, "scratch"}
+
+
+# Tables.
+
+
+def test_the_last_task_against_a_fresh_network_by_hand() -> None:
+    kinds = {("vit", "base"): Kind(10), ("vit", "scratch"): Kind()}
+    row = as_rows(tables.summary(made(runs(kinds, range(3)))))["authors", "standard norm", "base"]
+    assert row["Against fresh"].startswith(("−10.", "−9.")) and "[" in row["Against fresh"]
+    assert (row["Seeds × tasks"], row["Diverged"], row["Published"]) == ("3 × 20", "0 of 3", "≈ 51")
+
+
+def test_how_much_goes_with_the_boundary_by_hand() -> None:
+    """The base falls 10 points behind with one optimizer and 2 with the other; its weights double at each boundary."""
+    frames = [run("vit", "scratch", seed=s, optimizer=way) for s in range(3) for way in ("authors", "clean")]
+    bases = [run("vit", "base", Kind(gap), seed=s, optimizer=way, weight_magnitude=0.04, noise=0.01)
+             for s in range(3) for way, gap in (("authors", 10), ("clean", 2))]  # fmt: skip
+    keys = ["study", "setting", "system", "config_id", "config", "seed", "task"]
+    epochs = pl.concat([
+        frame.select(*keys, epoch=pl.lit(e), weight_magnitude=pl.lit(0.08 if way == "authors" and e == 0 else 0.04))
+        for frame, way in zip(bases, ["authors", "clean"] * 3) for e in range(5)
+    ])  # fmt: skip
+    found = made(pl.concat([*frames, *bases]), epochs)
+    rows = as_rows(tables.optimizers(found))
+    gap = rows[("standard norm: base minus fresh network, last task (points)",)]
+    kept = rows[("standard norm: |w| of the base over a boundary (%)",)]
+    numbers = [
+        float(gap[name].split(" ")[0].replace("−", "-")) for name in ("Authors'", "Clean", "Clean minus authors'")
+    ]
+    np.testing.assert_allclose(numbers, [-10, -2, 8], atol=0.35)
+    assert kept["Authors'"].startswith("200.00") and kept["Clean"].startswith("100.00")
+    assert gap["Seeds × tasks"] == "3 × 20" and len(rows) == 2
+
+
+def test_table_d_has_the_papers_values_and_the_best_by_validation(results: ViTResults) -> None:
+    table = tables.table_d(results)
+    found = as_rows(table)
+    assert found["standard norm", "base", "decay λ"]["Paper"] == "2e-6"
+    assert found["reparametrized norm", "SWR", "factor"]["Values tested"] == "1e-4, 5e-4, 1e-3"
+    assert "the authors selected by test accuracy" in table.caption
+    swept = pl.read_parquet(STORED / "sweep" / "results" / "all.parquet")
+    best = swept.sort("best_validation_accuracy", descending=True)
+    row = found["reparametrized norm", "base", "decay λ"]
+    top = {json.loads(config)["decay"] for config in best.filter(
+        pl.col("best_validation_accuracy") == pl.col("best_validation_accuracy").max())["config"]}  # fmt: skip
+    assert float(row["Ours"]) in top and row["Our sweep"] == "8 configs, 1 × 1"
+    assert found["standard norm", "base", "decay λ"]["Ours"] == "–"
+
+
+def test_a_sweep_on_all_classes_at_once_is_no_run_of_the_study() -> None:
+    found = combine([read(STORED / "sweep")])
+    assert not found.main.settings and found.tuning["authors"].settings == ("vit-reparam",)
+    assert found.tasks == 0 and all(isinstance(draw(found), Missing) for draw in FIGURES)
+
+
+def test_table_6_stands_beside_the_papers() -> None:
+    kinds = {("vit", "base"): Kind(), ("vit-scaled", "base"): Kind(order=1.0)}
+    rows = as_rows(tables.table_6(made(runs(kinds, range(3)))))
+    plain, scaled = rows[("standard norm",)], rows[("standard norm, scaled decay",)]
+    assert (plain["Paper: correlation"], plain["Paper: p"]) == ("0.0636", "0.15")
+    assert float(scaled["Ours: correlation"]) > 0.3 and scaled["Ours: p"] == "0.0001"
+    assert scaled["Seeds × classes"] == "3 × 100" and rows[("reparametrized norm",)]["Ours: p"] == "–"
+
+
+# Pages.
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """One page of both problems."""
+    out = tmp_path_factory.mktemp("report")
+    folders = [read(folder) for folder in (*sorted(STORED.iterdir()), MNIST / "units-read")]
+    write_page(gather(folders), out)
+    return Page(out / "index.html")
+
+
+def test_links_resolve_on_a_page_of_both_problems(page: Page) -> None:
+    ids = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids) and {"permuted-figures", "cifar100-figures", "table-table-6", "figure-03"} <= set(
+        ids
+    )
+    for link in (attributes["href"] or "" for attributes in page.all("a")):
+        assert link[1:] in ids if link.startswith("#") else (page.path.parent / link).stat().st_size > 0, link
+    used = [each["href"] or "" for each in page.all("use")] + re.findall(r"url\(([^)]*)\)", page.text)
+    assert used and all(name[1:] in ids for name in used)
+
+
+def test_both_parts_are_told_apart(page: Page) -> None:
+    assert "--optimizer clean --width 12 --depth 1 --epochs-per-task 2 --images-per-class 18" in page.text
+    assert "at most 4 tasks and 2 seeds, with the authors&#x27; and with the clean optimizer" in page.text
+    assert "Class-incremental CIFAR-100: 6 systems in 6 settings, at most 4 tasks and 2 seeds" in page.text
+    assert (
+        "Permuted digits: " in page.text and "These networks are not at the paper&#x27;s scale: width 12" in page.text
+    )
+    assert "CIFAR-100: What is missing" in page.text and "a family of their own" in page.text
+    claims = json.loads((page.path.parent / "claims.json").read_text())["claims"]
+    assert {claim["claim"] for claim in claims} == {*range(1, 19)}
+    assert all(any("not at the paper's scale" in n for n in c["notes"]) == (c["claim"] > 12) for c in claims)
+    names = {path.stem for path in (page.path.parent / "tables").iterdir()}
+    assert {"summary", "claims", "summary-cifar100", "claims-cifar100", "table-D", "table-6", "runs-cifar100"} <= names
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    shutil.copytree(STORED / "clean", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def cut(folder: Path) -> Path:
+    path = folder / "results" / "all.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    return folder
+
+
+def cut_epochs(folder: Path) -> Path:
+    path = folder / "epochs" / "all.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    return folder
+
+
+def foreign_settings(folder: Path) -> Path:
+    path = folder / "results" / "all.parquet"
+    pl.read_parquet(path).with_columns(setting=pl.lit("resnet")).write_parquet(path)
+    return folder
+
+
+def foreign_columns(folder: Path) -> Path:
+    pl.DataFrame({"scratch_difference": [1.0], "price": [2]}).write_parquet(folder / "results" / "all.parquet")
+    return folder
+
+
+def no_config(folder: Path) -> Path:
+    path = folder / "results" / "all.parquet"
+    pl.read_parquet(path).with_columns(config=pl.lit("{")).write_parquet(path)
+    return folder
+
+
+def odd_size(folder: Path) -> Path:
+    content = json.loads((folder / "manifest.json").read_text())
+    content["config"]["width"] = "wide"
+    (folder / "manifest.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (cut, "all.parquet is damaged ("),
+        (cut_epochs, "all.parquet is damaged ("),
+        (foreign_settings, "no results of the settings vit, vit-reparam, vit-nodecay"),
+        (foreign_columns, "run holds rows that are not of a run ("),
+        (no_config, "run holds rows that are not of a run ("),
+        (odd_size, "manifest.json is damaged (width, depth, epochs and images must be whole numbers; got ['wide'"),
+    ],
+)
+def test_a_folder_that_is_none_is_refused_in_one_line(small: Path, spoil: Callable[[Path], Path], says: str) -> None:
+    out = small.parent / "out"
+    with pytest.raises((OSError, ValueError)) as caught:
+        Report((spoil(small),), out).run()
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+    assert not out.exists()
+
+
+def test_networks_of_different_sizes_are_not_mixed(small: Path) -> None:
+    one = read(small)
+    other = replace(one, manifest=one.manifest | {"config": {**one.config, "width": 384, "depth": 8}})
+    with pytest.raises(ValueError, match="a report is of networks of one size; got .* with --width 12 --depth 1 .*"):
+        combine([one, other])
+
+
+def test_of_a_network_in_two_folders_the_longer_series_counts() -> None:
+    short, long = (run("vit", "base", tasks=tasks, best_test_accuracy=a) for tasks, a in ((3, 0.5), (5, 0.9)))
+    found = combine([Folder(Path(str(i)), {}, rows, {}) for i, rows in enumerate((short, long, short))])
+    (only,) = found.main.main("vit", "base")
+    assert only.measure("best_test_accuracy").tolist() == [90.0] * 5
+
+
+def test_watch_draws_a_run_that_goes_on(tmp_path: Path, capsys: Capture) -> None:
+    """A sweep, which has no figures, so that a page takes no time."""
+    folder = tmp_path / "run"
+    shutil.copytree(STORED / "sweep", folder)
+    path, index = folder / "results" / "all.parquet", folder / "report" / "index.html"
+    rows, looks = pl.read_parquet(path), []
+    rows.head(3).write_parquet(path)
+
+    def sleep(seconds: float) -> None:
+        """What the run does meanwhile: all the rest."""
+        del seconds
+        looks.append('http-equiv="refresh"' in index.read_text())
+        rows.write_parquet(path)
+
+    Watch(folder).run(pause=0.5, sleep=sleep)
+    said = capsys.readouterr().out
+    assert looks == [True] and "up to task 0: 3 rows" in said and "up to task 0: 8 rows" in said
+    assert "The run is complete." in said and "8 configs, 1 × 1" in index.read_text()
