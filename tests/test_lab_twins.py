@@ -4,13 +4,10 @@ import itertools
 
 import pytest
 import torch
-from torch.nn import functional as F
+from lab_twins import plain_loop
 
-import regrow
-from regrow.core import random, select, utility
-from regrow.lab.nets import MLP
 from regrow.lab.problems.data import load_digits_images
-from regrow.lab.problems.permuted import Course, PermutedImages
+from regrow.lab.problems.permuted import Course
 from regrow.lab.studies import Member, Setting, StackPlan
 from regrow.lab.train import Trainer
 
@@ -63,146 +60,18 @@ def trainer(plan, dtype=torch.float64):
     return Trainer(plan, load_digits_images(), course=COURSE, dtype=dtype)
 
 
-# The twin.
-
-
-def plain_optimizer(net, config, kind):
-    if kind == "adamw":
-        betas = config["beta1"], config["beta2"]
-        return torch.optim.AdamW(net.parameters(), config["step_size"], betas, weight_decay=0.0)
-    return torch.optim.SGD(net.parameters(), config["step_size"], momentum=config.get("momentum", 0.0))
-
-
-def plain_maintainers(net, system, config, units_read):
-    if config["decay"]:
-        shrink, noise = config["decay"], config["noise_variance"]
-        return [regrow.ShrinkPerturb(net, shrink=shrink, noise_variance=noise, seed=SEED)]
-    knobs = {k: config[k] for k in config if k in SYSTEMS[system]}
-    common = {"clear_moments": False, "seed": SEED}
-    if system.startswith("swr"):
-        return [regrow.SWR(net, **knobs, **common)]
-    if system in UNITS:
-        common["units"] = units_of(net, units_read)
-        maker = regrow.ContinualBackprop if system == "cbp" else regrow.ReDo
-        return [maker(net, **knobs, **common)]
-    return []
-
-
-def units_of(net, read):
-    """The units of an MLP; the activation is what flows into the norm, or out of it."""
-    found = regrow.find_units(net)
-    if read == "before":
-        return found
-    return [
-        regrow.Units(u.weight_in, u.bias, u.norm, u.weight_out, activation=f"norm{i}") for i, u in enumerate(found, 1)
-    ]
-
-
-class AuthorsRenewal:
-    """CBP and ReDo inside the backward pass, as the authors wrote them: a full backward hook after each activation."""
-
-    def __init__(self, net, method, config):
-        self.net, self.method, self.config, self.step = net, method, config, 0
-        self.ages = [torch.zeros(net.fc1.out_features) for _ in range(3)]
-        self.owed = [0.0] * 3
-        self.seen = [torch.empty(0)] * 3
-        for i in range(3):
-            norm = getattr(net, f"norm{i + 1}")
-            norm.register_forward_pre_hook(lambda module, args, i=i: self.see(i, args[0]))
-            norm.register_full_backward_hook(lambda module, grad_in, grad_out, i=i: self.renew(i))
-
-    def see(self, i, h):
-        self.seen[i] = h.detach()
-
-    @torch.no_grad()
-    def renew(self, i):
-        layer = (self.net.fc1, self.net.fc2, self.net.fc3)[i]
-        above = (self.net.fc2, self.net.fc3, self.net.out)[i]
-        name, activity = f"fc{i + 1}", self.seen[i].abs().mean(0)
-        chosen = torch.zeros(len(activity), dtype=torch.bool)
-        if self.method == "cbp":
-            self.ages[i] += 1
-            eligible = self.ages[i] > self.config["maturity"]
-            self.owed[i] += self.config["replacement_rate"] * int(eligible.sum())
-            count = int(self.owed[i])
-            if count:
-                self.owed[i] -= count
-                ranks = random.order(
-                    random.bits(random.key(SEED, "cbp", 0, self.step, name, "order"), torch.arange(len(chosen)))
-                )
-                u = utility.contribution(activity, 1, above.weight.T)
-                chosen = select.eligible_lowest(u, eligible, count, order=ranks)
-                self.ages[i][chosen] = 0
-        elif self.step % self.config["every"] == 0:
-            chosen = activity <= self.config["threshold"] * activity.mean()
-        for unit in chosen.nonzero().flatten().tolist():
-            key = random.key(SEED, self.method, 0, self.step, f"{name}.weight", "value")
-            index = unit * layer.in_features + torch.arange(layer.in_features)
-            law = self.net.init_laws()[f"{name}.weight"]
-            layer.weight.data[unit] = law.draw(random.bits(key, index)).double()
-            layer.bias.data[unit] = 0
-            above.weight.data[:, unit] = 0
-            norm = getattr(self.net, f"norm{i + 1}")
-            if isinstance(norm, torch.nn.LayerNorm):
-                norm.weight.data[unit], norm.bias.data[unit] = 1, 0
-
-
-def fresh(setting, problem, key, ln_position):
-    generator = torch.Generator().manual_seed(key)
-    return MLP(setting.hidden, setting.layer_norm, ln_position, problem.pixels, problem.classes, generator=generator)
-
-
-def plain_loop(plan, member):
-    """One network trained alone; returns it and its online accuracy and loss per task."""
-    setting, config, system = plan.setting, dict(member.config), member.system
-    problem = PermutedImages(load_digits_images(), COURSE)
-    net = fresh(setting, problem, random.key(SEED, "initial"), plan.ln_position).double()
-    optimizer = plain_optimizer(net, config, setting.optimizer)
-    for maintainer in plain_maintainers(net, system, config, plan.units_read):
-        maintainer.attach(optimizer)
-    method = system.split("-")[0]
-    inside = AuthorsRenewal(net, method, config) if system.endswith("-authors") else None
-    measured = []
-    for number in range(TASKS):
-        task = problem.task(SEED, number)
-        shuffled = [
-            net.fc1.weight.data,
-            *(v for v in optimizer.state[net.fc1.weight].values() if torch.is_tensor(v) and v.dim()),
-        ]
-        for tensor in shuffled:
-            tensor.copy_(tensor[:, task.shuffle])
-        if system == "scratch" and number:
-            net.load_state_dict(
-                fresh(setting, problem, random.key(SEED, "scratch", number), plan.ln_position).state_dict()
-            )
-            optimizer = plain_optimizer(net, config, setting.optimizer)
-        right, losses = 0, []
-        for order, y in zip(task.order, task.labels):
-            x = problem.inputs(order, problem.pixels)
-            if inside:
-                inside.step += 1
-            logits = net(x.double())
-            loss = F.cross_entropy(logits, y)
-            right, losses = right + int((logits.argmax(1) == y).sum()), [*losses, loss.item()]
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        measured.append((right / task.order.numel(), sum(losses) / len(losses)))
-    return net, measured
-
-
 def check_equal(plan):
     lab = trainer(plan)
     rows = [lab.run_task() for _ in range(TASKS)]
     for i, member in enumerate(plan.members):
-        net, measured = plain_loop(plan, member)
-        for name, parameter in net.named_parameters():
+        told = list(plain_loop(plan, member, lab.problem, TASKS))
+        for name, parameter in told[-1].net.named_parameters():
             got, at = lab.net.parameters[name][i], f"{member.system}, {name}"
             # Rounding (1e-16) grows a billionfold in 300 updates where layer norm divides by small deviations.
             torch.testing.assert_close(got, parameter.data, rtol=1e-4, atol=1e-5, msg=lambda m, at=at: f"{at}: {m}")
-        for task, (accuracy, loss) in enumerate(measured):
-            assert rows[task][i]["online_accuracy"] == pytest.approx(accuracy, abs=1e-12), member.system
-            assert rows[task][i]["loss"] == pytest.approx(loss, rel=1e-5), member.system
+        for task, own in enumerate(told):
+            assert rows[task][i]["online_accuracy"] == pytest.approx(own.online_accuracy, abs=1e-12), member.system
+            assert rows[task][i]["loss"] == pytest.approx(own.loss, rel=1e-5), member.system
     return rows
 
 

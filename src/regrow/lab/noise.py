@@ -41,9 +41,7 @@ class ShrinkAndPerturb:
         self._noisy = [i for i, v in enumerate(variances) if v]
         runs = itertools.groupby(range(len(self._decays)), self._decays.__getitem__)  # neighbours shrink together
         shrinking = ((decay, list(run)) for decay, run in runs if decay)
-        self._shrinking = [
-            (1 - decay, [w[run[0] : run[-1] + 1] for w in self._parameters]) for decay, run in shrinking
-        ]
+        self._shrinking = [(1 - decay, [w[run[0] : run[-1] + 1] for w in self._parameters]) for decay, run in shrinking]
         like = self._parameters[0]
         self._seeds = list(seeds)
         self._sizes = [w[0].numel() for w in self._parameters]

@@ -23,6 +23,7 @@ from .passes import Passes, Shown
 from .sums import Sums, finite, renewed
 
 PROBE = 1_500  # images on which dead units and ranks are measured, at most
+_SHARE = 10  # of so many images one is tried where all would take long
 
 
 class ViTTrainer:
@@ -150,15 +151,22 @@ class ViTTrainer:
         return losses, right.item()
 
     def _update(self, indices: Tensor, words: Tensor, update: int) -> Shown:
+        shown = self._pass(indices, words)
+        self._step(update)
+        return shown
+
+    def _pass(self, indices: Tensor, words: Tensor) -> Shown:
+        """Leave the gradient of a batch in the parameters."""
         self.step += 1
         self._drop.seed(int(random.key(self.plan.seed, "dropout", self.step)))
         whole = self.method.watching
         self.method.before()
-        shown = self._passes.train(indices, words, whole)
+        return self._passes.train(indices, words, whole)
+
+    def _step(self, update: int) -> None:
         self.descent.step(update)
         if self.options.flush_below > 0 or self.options.clip_at < math.inf:
             guard_(self._parameters, self.options.flush_below, self.options.clip_at)
-        return shown
 
     def _end_epoch(self, task: Task, loss: float, accuracy: float) -> None:
         """Evaluate, and keep the parameters if they are the best."""
@@ -234,32 +242,45 @@ class ViTTrainer:
     # How fast it is.
 
     def sample(self, seconds: float) -> float:
-        """Seconds that an update takes, with its share of the evaluations, tried for about so long."""
+        """Seconds that an update takes, with its share of the evaluations, tried for about so long.
+
+        On a CPU a tenth of the images tells, where all would take longer.
+        """
         with self._apart():
-            task = self.problem.task(self.task)
-            self.descent.begin_task(self.updates(self.task))
-            self._passes.begin_task(task.seen)
-            order, words = self.problem.epoch(self.task, 0), self.problem.words(self.task, 0)
+            on_host = self.problem.device.type == "cpu"
+            if on_host and (found := self._tried(seconds / _SHARE, _SHARE)) > seconds:
+                return found
+            return self._tried(seconds)
 
-            def update() -> None:
-                self._update(order[0], words[0], 0)
-                self.method.after()
+    def _tried(self, seconds: float, share: int = 1) -> float:
+        """The time of an update, from one of so many of its images: passes take as long as they have images."""
+        task = self.problem.task(self.task)
+        self.descent.begin_task(self.updates(self.task))
+        self._passes.begin_task(task.seen)
+        order, words = self.problem.epoch(self.task, 0), self.problem.words(self.task, 0)
+        few, part = (order[0][::share], words[0][::share]), task.validation[: 250 // share]
 
-            part = task.validation[:250]
-            step, answer = self._time(update, seconds), self._time(lambda: self._passes.right(part), 0.0)
-            evaluated = len(task.validation) + len(task.test)
-            return step + answer * evaluated / len(part) / len(order)
+        def step() -> None:
+            self._step(0)
+            self.method.after()
 
-    def _time(self, work: Callable[[], object], least: float) -> float:
-        """Seconds that it takes, after once that does not count."""
-        work()
-        self._wait()
-        start, done, spent = time.perf_counter(), 0, 0.0
-        while not done or spent < least:
-            work()
-            self._wait()
-            done, spent = done + 1, time.perf_counter() - start
-        return spent / done
+        passed, stepped = self._time(seconds, lambda: self._pass(*few), step)
+        (answered,) = self._time(0.0, lambda: self._passes.right(part))
+        evaluated = len(task.validation) + len(task.test)
+        return share * passed + stepped + answered * evaluated / len(part) / len(order)
+
+    def _time(self, least: float, *works: Callable[[], object]) -> list[float]:
+        """Seconds that each of some works takes, done by turns for at least so long, after once that does not count."""
+        spent, turns = [0.0] * len(works), -1
+        while turns < 1 or sum(spent) < least:
+            turns += 1
+            for i, work in enumerate(works):
+                start = time.perf_counter()
+                work()
+                self._wait()
+                if turns:
+                    spent[i] += time.perf_counter() - start
+        return [total / turns for total in spent]
 
     def _wait(self) -> None:
         if self.problem.device.type == "cuda":
