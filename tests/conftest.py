@@ -1,11 +1,18 @@
 """What all tests share: where the real data lie, and a torch that neither forks threads nor leaks its seed."""
 
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_configure() -> None:
+    """Ctrl-C counts also where the tests are started in the background, by a shell that has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

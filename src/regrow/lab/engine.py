@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -258,14 +259,12 @@ def _one_thread_each() -> Iterator[None]:
 @contextlib.contextmanager
 def handling(number: signal.Signals, handler: Any) -> Iterator[None]:
     """Handle a signal, where that is possible (the main thread) and it was not to be ignored."""
-    try:
-        before = signal.getsignal(number)
-        if before is not signal.SIG_IGN:
-            signal.signal(number, handler)
-    except ValueError:
-        yield
-        return
+    before = signal.getsignal(number)
+    handled = before is not signal.SIG_IGN and threading.current_thread() is threading.main_thread()
+    if handled:
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(number, before)
+        if handled:
+            signal.signal(number, before)
