@@ -17,11 +17,11 @@ SHARED = {"step_size", "decay", "noise_variance", "momentum", "beta1", "beta2", 
 
 
 class Told(NamedTuple):
-    """What the loop tells of a task, as the paper counts: of each batch before its update."""
+    """What the loop tells of a task, as the paper counts: of each batch before its update. Weights are of its end."""
 
     online_accuracy: float
     loss: float
-    net: MLP
+    weights: dict[str, torch.Tensor]
 
 
 def plain_optimizer(net, config, kind):
@@ -110,6 +110,13 @@ def fresh(setting: Setting, problem: PermutedImages, key: int, ln_position: str)
     return MLP(setting.hidden, setting.layer_norm, ln_position, problem.pixels, problem.classes, generator=generator)
 
 
+def nudged(net: MLP, by: float) -> MLP:
+    """The network with all parameters larger by this share."""
+    for parameter in net.parameters():
+        parameter.data.mul_(1 + by)
+    return net
+
+
 def shuffle_pixels(net, optimizer, shuffle):
     """A new permutation of the pixels: the first layer's weights follow, and what the optimizer keeps of them."""
     weight = net.fc1.weight
@@ -119,11 +126,20 @@ def shuffle_pixels(net, optimizer, shuffle):
 
 
 def plain_loop(
-    plan: StackPlan, member: Member, problem: PermutedImages, tasks: int, dtype: torch.dtype = torch.float64
+    plan: StackPlan,
+    member: Member,
+    problem: PermutedImages,
+    tasks: int,
+    dtype: torch.dtype = torch.float64,
+    nudge: float = 0.0,
 ) -> Iterator[Told]:
-    """Train one member of a stack alone, task by task."""
+    """Train one member of a stack alone, task by task; its networks begin `nudged`."""
     setting, config, system, seed = plan.setting, dict(member.config), member.system, plan.seed
-    net = fresh(setting, problem, random.key(seed, "initial"), plan.ln_position).to(dtype)
+
+    def begin(*purpose: int | str) -> MLP:
+        return nudged(fresh(setting, problem, random.key(seed, *purpose), plan.ln_position).to(dtype), nudge)
+
+    net = begin("initial")
     optimizer = plain_optimizer(net, config, setting.optimizer)
     for maintainer in plain_maintainers(net, system, config, seed, plan.units_read):
         maintainer.attach(optimizer)
@@ -132,9 +148,7 @@ def plain_loop(
         task = problem.task(seed, number)
         shuffle_pixels(net, optimizer, task.shuffle)
         if system == "scratch" and number:
-            net.load_state_dict(
-                fresh(setting, problem, random.key(seed, "scratch", number), plan.ln_position).state_dict()
-            )
+            net.load_state_dict(begin("scratch", number).state_dict())
             optimizer = plain_optimizer(net, config, setting.optimizer)
         right, losses = 0, []
         for order, y in zip(task.order, task.labels):
@@ -147,4 +161,5 @@ def plain_loop(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        yield Told(right / task.order.numel(), sum(losses) / len(losses), net)
+        weights = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+        yield Told(right / task.order.numel(), sum(losses) / len(losses), weights)

@@ -65,10 +65,10 @@ def check_equal(plan):
     rows = [lab.run_task() for _ in range(TASKS)]
     for i, member in enumerate(plan.members):
         told = list(plain_loop(plan, member, lab.problem, TASKS))
-        for name, parameter in told[-1].net.named_parameters():
+        for name, weight in told[-1].weights.items():
             got, at = lab.net.parameters[name][i], f"{member.system}, {name}"
             # Rounding (1e-16) grows a billionfold in 300 updates where layer norm divides by small deviations.
-            torch.testing.assert_close(got, parameter.data, rtol=1e-4, atol=1e-5, msg=lambda m, at=at: f"{at}: {m}")
+            torch.testing.assert_close(got, weight, rtol=1e-4, atol=1e-5, msg=lambda m, at=at: f"{at}: {m}")
         for task, own in enumerate(told):
             assert rows[task][i]["online_accuracy"] == pytest.approx(own.online_accuracy, abs=1e-12), member.system
             assert rows[task][i]["loss"] == pytest.approx(own.loss, rel=1e-5), member.system
