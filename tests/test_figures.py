@@ -113,7 +113,8 @@ def boxes(found: Drawing) -> Iterator[tuple[str, matplotlib.transforms.Bbox]]:
             yield "legend", legend.get_window_extent()
 
 
-def test_no_texts_overlap_and_none_leave_the_figure(drawn: list[Drawing | Missing]) -> None:
+def check_texts(drawn: list[Drawing | Missing]) -> None:
+    """None overlap, and none leave the figure."""
     for each in map(drawing, drawn):
         placed = list(boxes(each))
         width, height = each.figure.get_size_inches() * each.figure.dpi
@@ -123,6 +124,10 @@ def test_no_texts_overlap_and_none_leave_the_figure(drawn: list[Drawing | Missin
             for other, its in placed[k + 1 :]:
                 meet = min(box.x1, its.x1) - max(box.x0, its.x0), min(box.y1, its.y1) - max(box.y0, its.y0)
                 assert min(meet) < 1.5, f"{each.name}: {name!r} and {other!r} overlap"
+
+
+def test_no_texts_overlap_and_none_leave_the_figure(drawn: list[Drawing | Missing]) -> None:
+    check_texts(drawn)
 
 
 def test_lines_are_means_over_seeds(results: Results) -> None:

@@ -275,6 +275,15 @@ def bad_bench(folder: Path) -> Path:
     return folder
 
 
+def check_refused(folder: Path, says: str) -> None:
+    """In one line, and nothing is written."""
+    out = folder.parent / "out"
+    with pytest.raises((OSError, ValueError)) as caught:
+        Report((folder,), out).run()
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -290,11 +299,7 @@ def bad_bench(folder: Path) -> Path:
     ],
 )
 def test_a_folder_that_is_none_is_refused_in_one_line(small: Path, spoil: Callable[[Path], Path], says: str) -> None:
-    out = small.parent / "out"
-    with pytest.raises((OSError, ValueError)) as caught:
-        Report((spoil(small),), out).run()
-    assert says in str(caught.value) and "\n" not in str(caught.value)
-    assert not out.exists()
+    check_refused(spoil(small), says)
 
 
 def test_runs_on_different_images_are_not_mixed(small: Path) -> None:

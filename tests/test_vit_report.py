@@ -17,13 +17,13 @@ import polars as pl
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
-from test_figures import boxes, drawing
-from test_page import Page
+from test_figures import check_texts, drawing
+from test_page import Page, check_refused
 from test_tables import as_rows
 from vit_frames import AS_IN_THE_PAPER, Kind, run, runs
 
 from regrow.lab.studies import choose
-from regrow.report.command import Report, Watch
+from regrow.report.command import Watch
 from regrow.report.figures import fresh
 from regrow.report.figures.drawing import Drawing, Missing
 from regrow.report.folders import Folder, read
@@ -84,15 +84,7 @@ def test_every_figure_comes_from_stored_results(drawn: list[Drawing | Missing]) 
 
 
 def test_no_texts_overlap_and_none_leave_the_figure(drawn: list[Drawing | Missing]) -> None:
-    for each in map(drawing, drawn):
-        placed = list(boxes(each))
-        width, height = each.figure.get_size_inches() * each.figure.dpi
-        for k, (name, box) in enumerate(placed):
-            inside = box.x0 > -1 and box.y0 > -1 and box.x1 < width + 1 and box.y1 < height + 1
-            assert inside, f"{each.name}: {name} leaves the figure"
-            for other, its in placed[k + 1 :]:
-                meet = min(box.x1, its.x1) - max(box.x0, its.x0), min(box.y1, its.y1) - max(box.y0, its.y0)
-                assert min(meet) < 1.5, f"{each.name}: {name!r} and {other!r} overlap"
+    check_texts(drawn)
 
 
 def test_figure_3_is_the_stored_numbers(results: ViTResults) -> None:
@@ -351,11 +343,7 @@ def odd_size(folder: Path) -> Path:
     ],
 )
 def test_a_folder_that_is_none_is_refused_in_one_line(small: Path, spoil: Callable[[Path], Path], says: str) -> None:
-    out = small.parent / "out"
-    with pytest.raises((OSError, ValueError)) as caught:
-        Report((spoil(small),), out).run()
-    assert says in str(caught.value) and "\n" not in str(caught.value)
-    assert not out.exists()
+    check_refused(spoil(small), says)
 
 
 def test_networks_of_different_sizes_are_not_mixed(small: Path) -> None:

@@ -35,6 +35,11 @@ VALUE_TABLES = {
 }
 """{number in the paper: what it is of, settings}"""
 
+COLUMNS = (
+    "Setting", "System", "Knob", "Values tested", "Paper", "Ours", "Ours minus paper's (points)", "Our sweep",
+)  # fmt: skip
+"""Of every table of values tested and chosen."""
+
 
 def values(results: pl.DataFrame | Runs, number: str) -> Table:
     """Table 1, 2, 3 or 4 of the paper: the values tested, those it chose, and those that our sweep would choose.
@@ -50,17 +55,7 @@ def values(results: pl.DataFrame | Runs, number: str) -> Table:
         "Values tested and chosen by the paper, and the best of our sweep by the same rule, the highest mean online "
         "accuracy. All else is as in the base system; S&P has the decay of L2."
     )
-    columns = (
-        "Setting",
-        "System",
-        "Knob",
-        "Values tested",
-        "Paper",
-        "Ours",
-        "Ours minus paper's (points)",
-        "Our sweep",
-    )
-    return Table(f"table-{number}", f"Table {number}: {what}", caption, columns, tuple(rows), footnotes(rows), 3)
+    return Table(f"table-{number}", f"Table {number}: {what}", caption, COLUMNS, tuple(rows), footnotes(rows), 3)
 
 
 def _swept(number: str, setting: str) -> tuple[str, ...]:

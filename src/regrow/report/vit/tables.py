@@ -16,7 +16,7 @@ from ..claims.quantities import label
 from ..runs import Panel, Run, Runs, panels
 from ..table import Table
 from ..tables import claims
-from ..values_tables import KNOBS
+from ..values_tables import COLUMNS, KNOBS
 from ..wording import DASH, chance, count, interval, number, value
 from .figures import NORMS, REPARAM, SETTING_LABELS, STANDARD
 from .notes import SHORT
@@ -159,18 +159,8 @@ def table_d(results: ViTResults) -> Table:
         "once, the methods on classes as they come. Ours selects by the best validation accuracy, mean over tasks; the "
         "authors selected by test accuracy, the measure they report."
     )
-    columns = (
-        "Setting",
-        "System",
-        "Knob",
-        "Values tested",
-        "Paper",
-        "Ours",
-        "Ours minus paper's (points)",
-        "Our sweep",
-    )
     notes = ("Ours minus paper's: in validation accuracy.", FEW, *scale_note(results))
-    return Table("table-D", "Table D: values of the vision transformer", caption, columns, tuple(rows), notes, 3)
+    return Table("table-D", "Table D: values of the vision transformer", caption, COLUMNS, tuple(rows), notes, 3)
 
 
 def _grid(setting: str, system: str) -> Mapping[str, Sequence[Any]]:
