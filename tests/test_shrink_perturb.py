@@ -7,6 +7,9 @@ from scipy import stats
 from torch import nn
 
 import regrow
+from regrow.core import random
+from regrow.core.noise import Normals
+from regrow.lab.noise import ShrinkAndPerturb
 
 
 def test_attached_shrink_is_the_papers_l2():
@@ -97,3 +100,51 @@ def test_half_precision_weights_shrink_by_the_given_share(dtype, shrink):
     before = model.weight.detach().double()
     regrow.ShrinkPerturb(model, shrink=shrink).step()
     assert torch.equal(model.weight.double(), ((1 - shrink) * before).to(dtype).double())
+
+
+def drawn(key, count=1 << 19, dtype=torch.float32):
+    normals = Normals()
+    normals.seed(key)
+    return normals.fill(torch.empty(count, dtype=dtype))
+
+
+def test_normals_are_standard_normal():
+    """In the body, in the tail, and of neighbours; values as coarse as 16 bits make them are finer than n can tell."""
+    z = drawn(1).double().numpy()
+    n = len(z)
+    assert stats.kstest(z, stats.norm.cdf).pvalue > 1e-3
+    assert abs(z.mean()) < 4 / n**0.5 and abs(z.var() - 1) < 4 * (2 / n) ** 0.5
+    assert abs((z**4).mean() - 3) < 4 * (96 / n) ** 0.5
+    beyond = stats.binomtest(int((abs(z) > 3.5).sum()), n, 2 * stats.norm.sf(3.5))
+    assert beyond.pvalue > 1e-3
+    assert abs((z[1:] * z[:-1]).mean()) < 4 / n**0.5
+    assert torch.equal(drawn(1, 8, torch.float64).float(), drawn(1, 8))
+
+
+def test_streams_of_normals_are_of_their_keys_alone():
+    keys = [random.key(0, "shrink-perturb", 0, step) for step in range(20)] + [0, 1, -1]
+    streams = torch.stack([drawn(key, 1 << 16) for key in keys])
+    assert torch.equal(streams[3], drawn(keys[3], 1 << 16))
+    far = torch.corrcoef(streams).fill_diagonal_(0).abs().max()
+    assert far < 5 / 2**8
+    heads = torch.stack([drawn(random.key(step), 1) for step in range(20_000)]).flatten()  # first numbers, over keys
+    assert stats.kstest(heads.numpy(), stats.norm.cdf).pvalue > 1e-3
+
+
+def test_members_of_a_stack_share_the_noise_of_their_seed():
+    """Drawn once for all members of a seed: each is what it is alone, bit for bit."""
+    variances, seeds = [1e-4, 0.0, 1e-2, 1e-4], [0, 0, 0, 1]
+
+    def perturbed(members):
+        stack = {"a": torch.ones(len(members), 5, 3), "b": torch.ones(len(members), 7)}
+        of = ([given[i] for i in members] for given in ([0.1] * 4, variances, seeds))
+        own = ShrinkAndPerturb(stack, *of)
+        own(1), own(2)
+        return stack
+
+    together = perturbed(range(4))
+    for i in range(4):
+        alone = perturbed([i])
+        assert all(torch.equal(together[name][i], w[0]) for name, w in alone.items())
+    first, other = ((together["b"][i] - together["b"][1]) / variances[i] ** 0.5 for i in (0, 2))
+    assert torch.allclose(first, other, atol=1e-4) and not torch.allclose(together["b"][0], together["b"][3], atol=1e-4)

@@ -1,7 +1,17 @@
 """Shrink the weights, and perturb them."""
 
+import functools
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
+
+from . import random
+from ._eager import CHUNK
+
+_WORDS = 1 << 16  # values of 16 random bits
 
 
 def scale_(tensors: list[Tensor], factor: float | Tensor) -> None:
@@ -71,3 +81,75 @@ def perturb(w: Tensor, standard_normal: Tensor, variance: float | Tensor) -> Ten
         Ash & Adams 2020; Hernandez-Garcia et al. 2025, section 3, shrink and perturb.
     """
     return w + (variance**0.5 * standard_normal).to(w.dtype)
+
+
+class Normals:
+    """Standard normal numbers on a CPU, one after the other from a key, in half of the time that torch's take.
+
+        z = v[u],  u: the next 16 bits of SFC64, which starts at three words made of the key
+
+    v holds the means of the normal distribution over 65,536 stretches of equal probability, scaled to variance 1: out
+    to 4.4 standard deviations, and as fine as noise needs to be that is added over and over.
+
+    Example:
+        >>> normals = Normals()
+        >>> normals.seed(0)
+        >>> normals.fill(torch.empty(3))
+        tensor([-1.6129,  0.9361,  0.7936])
+
+    Reference:
+        SFC64 of C. Doty-Humphrey's PractRand, by NumPy.
+    """
+
+    def __init__(self) -> None:
+        self._bits = np.random.SFC64(0)
+
+    def seed(self, key: int) -> None:
+        """Begin the numbers of a key, from `random.key`."""
+        words = np.array([*(int(random.key(key, i)) % (1 << 64) for i in range(3)), 1], np.uint64)
+        self._bits.state = {  # a seventh of the time of another generator
+            "bit_generator": "SFC64", "state": {"state": words}, "has_uint32": 0, "uinteger": 0,
+        }  # fmt: skip
+        self._bits.random_raw(12, output=False)  # as its author advises
+
+    def fill(self, out: Tensor) -> Tensor:
+        """Write the next numbers, and return them.
+
+        Args:
+            out: float32 or float64 (n), contiguous, on the CPU; changed.
+        """
+        for part in out.split(CHUNK):
+            words = self._bits.random_raw(-(-len(part) // 4)).view(np.uint16)[: len(part)]
+            torch.index_select(_values(out.dtype), 0, torch.from_numpy(words.astype(np.int32)), out=part)
+        return out
+
+
+@functools.cache
+def _values(dtype: torch.dtype) -> Tensor:
+    bounds = torch.special.ndtri(torch.arange(_WORDS + 1, dtype=torch.float64, device="cpu") / _WORDS)
+    density = torch.exp(-(bounds**2) / 2) / math.sqrt(2 * math.pi)
+    means = (density[:-1] - density[1:]) * _WORDS
+    return (means / means.square().mean().sqrt()).to(dtype)
+
+
+def parts(tensors: Sequence[Tensor], size: int = CHUNK) -> Iterator[list[Tensor]]:
+    """Neighbours of one device and type, of at most `size` entries together: each small tensor costs a call otherwise.
+
+    Args:
+        tensors: of any shapes.
+        size: >= 1; a larger tensor is a part of its own.
+
+    Example:
+        >>> [len(part) for part in parts([torch.ones(3), torch.ones(4), torch.ones(9), torch.ones(1)], size=8)]
+        [2, 1, 1]
+    """
+    part: list[Tensor] = []
+    total = 0
+    for w in tensors:
+        total += w.numel()
+        if part and (total > size or w.device != part[0].device or w.dtype != part[0].dtype):
+            yield part
+            part, total = [], w.numel()
+        part.append(w)
+    if part:
+        yield part

@@ -209,7 +209,7 @@ def systems(images: Images, part: float) -> dict[str, Line]:
 
 
 def normals(stack: Stack) -> Timed:
-    """Milliseconds in which the normals of one update of one network are drawn."""
+    """Milliseconds in which torch draws as many normals as one update of one network takes."""
     entries = sum(w[0].numel() for w in stack.trainer.net.parameters.values())
     drawn, generator, times = torch.empty(entries), torch.Generator().manual_seed(0), 100
     return lambda: 1e3 / times * seconds(lambda: [drawn.normal_(generator=generator) for _ in range(times)])
@@ -312,5 +312,6 @@ def footnote(sgemm: Sgemm) -> str:
         f"peak: share of the speed of the fastest matrix product, {sgemm.best} ({rates} GFLOP/s); an update counts "
         f"{nominal_flop(100) / 1e6:.2f} MFLOP large, {nominal_flop(10) / 1e6:.3f} small, dark pixels included, though "
         "those that are dark in a whole batch are skipped. ratio: to base, side by side; shrink-perturb: to base and "
-        "the drawing of its normals; measured: a task to one without measures; two workers: their speed to that of one."
+        "the drawing of as many normals by torch; measured: a task to one without measures; two workers: their speed "
+        "to that of one."
     )

@@ -37,8 +37,11 @@ def activations(net: StackedMLP, x: Tensor) -> dict[str, Tensor]:
     }
 
 
-def mean_magnitude(tensors: Mapping[str, Tensor]) -> Tensor:
-    """Mean |w| over all entries of each member, (C), in float64."""
+def mean_magnitude(tensors: Mapping[str, Tensor], spoil: bool = False) -> Tensor:
+    """Mean |w| over all entries of each member, (C), in float64.
+
+    Where the tensors may be spoiled, no copy of them is made, which takes a third less time.
+    """
     entries = sum(w[0].numel() for w in tensors.values())
-    totals = [w.flatten(1).abs().sum(1) for w in tensors.values()]
+    totals = [(w.flatten(1).abs_() if spoil else w.flatten(1).abs()).sum(1) for w in tensors.values()]
     return torch.stack(totals).double().sum(0) / entries

@@ -5,12 +5,13 @@ Shapes: C members, k of them perturbed, n entries of one member.
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ..core import draw, random
+from ..core.noise import Normals, parts
 
 _ENTRIES = 1 << 25  # drawn at once on a device
 
@@ -19,8 +20,8 @@ class ShrinkAndPerturb:
     """w <- (1 - decay) w + noise, as `regrow.ShrinkPerturb` does it for a single network.
 
     Shrinking, the gradient's step and noise all add up, so that noise may be added where the weights shrink. On a CPU
-    a generator seeded anew at every update gives one normal after the other, in the order of the parameters; elsewhere
-    every entry has its counted random number.
+    every update has its stream of `Normals`, in the order of the parameters; elsewhere every entry has its counted
+    random number.
 
     Args:
         parameters: name -> (C, ...).
@@ -44,14 +45,12 @@ class ShrinkAndPerturb:
         self._shrinking = [(1 - decay, [w[run[0] : run[-1] + 1] for w in self._parameters]) for decay, run in shrinking]
         like = self._parameters[0]
         self._seeds = list(seeds)
+        alike = {seeds[i] for i in self._noisy}
+        self._paired = {seed: [i for i in self._noisy if seeds[i] == seed] for seed in alike}
         self._sizes = [w[0].numel() for w in self._parameters]
         self._host = like.device.type == "cpu"
-        self._generator = torch.Generator()
-        self._drawn = like.new_empty(sum(self._sizes) if self._noisy and self._host else 0)
-        if self._noisy and self._host:
-            pieces = zip(self._drawn.split(self._sizes), self._parameters, strict=True)
-            self._noise = [z.view_as(w[0]) for z, w in pieces]
-            self._own = {i: [w[i] for w in self._parameters] for i in self._noisy}
+        self._normals = Normals()
+        self._noise = list(self._pieces()) if self._noisy and self._host else []
         if not self._host:
             self._keep = 1 - torch.tensor(self._decays, dtype=like.dtype, device=like.device)
             self._places = torch.tensor(self._noisy, dtype=torch.int64, device=like.device)
@@ -63,8 +62,8 @@ class ShrinkAndPerturb:
         if self._host:
             for keep, weights in self._shrinking:
                 torch._foreach_mul_(weights, keep)  # type: ignore[attr-defined]  # one call: calls cost most
-            for i in self._noisy:
-                self._perturb(i, int(step))
+            for seed, members in self._paired.items():
+                self._perturb(seed, members, int(step))
             return
         if any(self._decays):
             for w in self._parameters:
@@ -72,12 +71,24 @@ class ShrinkAndPerturb:
         if self._noisy:
             self._perturb_all(step)
 
-    def _perturb(self, member: int, step: int) -> None:
-        key = random.key(self._seeds[member], "shrink-perturb", 0, step)
+    def _pieces(self) -> Iterator[tuple[Tensor, list[Tensor], dict[int, list[Tensor]]]]:
+        """Where some neighbouring parameters' normals are drawn, views of them, and each member's own parameters."""
+        rest = iter(self._parameters)
+        for part in parts([w[0] for w in self._parameters]):
+            weights = list(itertools.islice(rest, len(part)))
+            drawn = torch.cat([w.flatten() for w in part])
+            views = [z.view_as(w) for z, w in zip(drawn.split([w.numel() for w in part]), part, strict=True)]
+            yield drawn, views, {i: [w[i] for w in weights] for i in self._noisy}
+
+    def _perturb(self, seed: int, members: Sequence[int], step: int) -> None:
+        """Members of one seed share their normals, and draw them once."""
+        key = random.key(seed, "shrink-perturb", 0, step)
         assert isinstance(key, int)
-        self._generator.manual_seed(key)
-        self._drawn.normal_(0, self._deviations[member], generator=self._generator)
-        torch._foreach_add_(self._own[member], self._noise)  # type: ignore[attr-defined]
+        self._normals.seed(key)
+        for drawn, noise, own in self._noise:
+            self._normals.fill(drawn)
+            for i in members:
+                torch._foreach_add_(own[i], noise, alpha=self._deviations[i])  # type: ignore[attr-defined]
 
     def _perturb_all(self, step: int | Tensor) -> None:
         start = 0

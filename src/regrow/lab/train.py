@@ -162,14 +162,14 @@ class Trainer:
         gradients = None
         if measure or self.descent.needs_gradient or any(renewal.needs_gradient for renewal, _, _ in due):
             gradients = self.net.gradients()
-        if measure:
-            assert gradients is not None
-            self._online.add_gradient(measures.mean_magnitude(gradients))
         self.descent.shrink_and_perturb(self.step)
         self.descent.step(gradients)
         for renewal, acts_inside, which in due:
             if not acts_inside:
                 self._renew(u, renewal, which, gradients)
+        if measure:
+            assert gradients is not None
+            self._online.add_gradient(measures.mean_magnitude(gradients, spoil=True))  # nobody needs them any more
 
     def _look(self, order: Tensor, reach: int, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities of a batch, and the slope to pass back."""

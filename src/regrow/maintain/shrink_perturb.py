@@ -1,7 +1,7 @@
 """Shrink and perturb (Ash & Adams 2020); with shrink alone, the L2 baseline of Hernandez-Garcia et al. 2025."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .. import check
 from ..core import draw, random
-from ..core.noise import scale_
+from ..core.noise import Normals, parts, scale_
 from .base import Maintainer
 
 
@@ -58,7 +58,7 @@ class ShrinkPerturb(Maintainer):
         self._shrink = check.number("shrink", shrink, 0, 1, "share of every weight lost at each update")
         self._variance = check.number("noise_variance", noise_variance, 0, math.inf, "variance of the noise")
         super().__init__(model, only=only, skip=skip, seed=seed)
-        self._generator = torch.Generator()
+        self._normals = Normals()
 
     @property
     def knobs(self) -> dict[str, Any]:
@@ -85,35 +85,20 @@ class ShrinkPerturb(Maintainer):
         std = math.sqrt(self._variance)
         key = random.key(self._seed, self.method, 0, self._clock.attempts)
         assert isinstance(key, int)
-        # torch's own normals take a third of the time of counted ones, and noise is drawn at each update: where the
-        # weights are on a CPU, a generator seeded anew at every step gives them, still without state to keep.
-        self._generator.manual_seed(key)
-        for number, part in enumerate(_parts([entry.parameter for entry in self._entries()])):
+        self._normals.seed(key)  # counted numbers, as elsewhere, take much longer, and noise is drawn at each update
+        for number, part in enumerate(parts([entry.parameter for entry in self._entries()])):
             sizes, device = [w.numel() for w in part], part[0].device
             if device.type == "cpu":
-                z = torch.empty(sum(sizes), dtype=_wide(part[0])).normal_(generator=self._generator)
+                z = self._normals.fill(torch.empty(sum(sizes), dtype=_wide(part[0])))
             else:
                 z = random.field(random.key(key, number), torch.Size([sum(sizes)]), _standard_normal, device)
-            z.mul_(std if found_inf is None else std * _taken(found_inf, z))
+            if found_inf is not None:
+                z.mul_(_taken(found_inf, z))
             noise = [piece.view(w.shape) for piece, w in zip(z.split(sizes), part, strict=True)]
-            torch._foreach_add_(part, noise)  # type: ignore[reportPrivateImportUsage]
+            torch._foreach_add_(part, noise, alpha=std)  # type: ignore[reportPrivateImportUsage]
 
     def _masks(self) -> dict[str, Tensor]:
         return {entry.name: torch.ones_like(entry.parameter, dtype=torch.bool) for entry in self._entries()}
-
-
-def _parts(weights: list[Tensor], size: int = 1 << 18) -> Iterator[list[Tensor]]:
-    """Neighbours of one device and type, of about `size` entries together: small tensors cost a call each otherwise."""
-    part: list[Tensor] = []
-    total = 0
-    for w in weights:
-        total += w.numel()
-        if part and (total > size or w.device != part[0].device or w.dtype != part[0].dtype):
-            yield part
-            part, total = [], w.numel()
-        part.append(w)
-    if part:
-        yield part
 
 
 def _taken(found_inf: Tensor, w: Tensor) -> Tensor:
