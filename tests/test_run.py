@@ -90,7 +90,8 @@ def wait_for_task(folder: Path, run: subprocess.Popen[str]) -> None:
     raise AssertionError(f"the run ended: {run.wait()}")
 
 
-def test_ctrl_c_and_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_and_on(told: signal.Signals, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     asked = [*SMALL, "--tasks", "400", "--out", str(out)]
     code = "import sys; from regrow.lab import progress; progress.LINE_EVERY = 0.5; from regrow.cli import main\n"
@@ -99,7 +100,7 @@ def test_ctrl_c_and_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, tmp_path / "run.py", *asked], start_new_session=True, **pipes) as run:
         wait_for_task(out, run)
-        os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+        os.killpg(run.pid, told)  # as a terminal does, or `timeout` and a cluster's scheduler
         _, error = run.communicate()
     assert run.returncode == 130
     assert error == (

@@ -204,7 +204,8 @@ class _Crew:
 
     def _ended(self, worker: _Worker) -> None:
         """A process is gone, or about to go: was it told to, or had it nothing left to do?"""
-        if worker.stack and not self._asked_to_stop:
+        told = self._asked_to_stop or self._signals  # a scheduler's SIGTERM reaches the whole group, workers first
+        if worker.stack and not told:
             worker.process.join()
             how = _describe_exit(worker.process.exitcode)
             self._failure = self._failure or Failure(worker.stack, f"its worker {how}", "")
