@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from regrow import ReparamLayerNorm
 from regrow.lab.nets import MLP, ViT
+from regrow.wiring import Found
 
 
 class Functional(nn.Module):
@@ -359,3 +360,21 @@ def hugging_face() -> dict[str, Callable[[], tuple[nn.Module, tuple[Tensor, ...]
         (torch.randn(2, 3, 8, 8),),
     )
     return zoo
+
+
+class Net(nn.Module):
+    """Four square layers and whatever else, used by the forward that a test gives."""
+
+    def __init__(self, forward, **extra: nn.Module) -> None:  # type: ignore[no-untyped-def]
+        super().__init__()
+        self.a, self.b, self.c, self.d = (nn.Linear(6, 6) for _ in range(4))
+        for name, module in extra.items():
+            self.add_module(name, module)
+        self._forward = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._forward(self, x)
+
+
+def layers(found: Found) -> list[str]:
+    return [units.weight_in[0].name.rpartition(".")[0] for units in found]
