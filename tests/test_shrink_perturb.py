@@ -76,6 +76,16 @@ def test_noise_depends_on_seed_and_step_alone():
     assert same(*runs)
 
 
+def test_another_default_device_changes_nothing():
+    """The noise lies where the weights do."""
+    model, twin = mlp(), mlp()
+    regrow.ShrinkPerturb(twin, noise_variance=1e-4, seed=0).step()
+    maintainer = regrow.ShrinkPerturb(model, noise_variance=1e-4, seed=0)
+    with torch.device("meta"):
+        maintainer.step()
+    assert same(weights(model), weights(twin))
+
+
 def test_both_together():
     model, quiet = mlp(), mlp()
     maintainer = regrow.ShrinkPerturb(model, shrink=0.1, noise_variance=1e-6, seed=0)

@@ -89,7 +89,7 @@ class ShrinkPerturb(Maintainer):
         for number, part in enumerate(parts([entry.parameter for entry in self._entries()])):
             sizes, device = [w.numel() for w in part], part[0].device
             if device.type == "cpu":
-                z = self._normals.fill(torch.empty(sum(sizes), dtype=_wide(part[0])))
+                z = self._normals.fill(torch.empty(sum(sizes), dtype=_wide(part[0]), device=device))
             else:
                 z = random.field(random.key(key, number), torch.Size([sum(sizes)]), _standard_normal, device)
             if found_inf is not None:
