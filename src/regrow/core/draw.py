@@ -20,8 +20,8 @@ from ._eager import looking_is_free
 from .tables import table
 
 CPU = torch.device("cpu")
-_CELL_BITS, _FRACTION_BITS = 9, 14
-_CELLS = 1 << (5 + _CELL_BITS)  # 5 bits of exponent: |x| runs over 2**0 .. 2**31
+_CELL_BITS, FRACTION_BITS = 9, 14
+CELLS = 1 << (5 + _CELL_BITS)  # 5 bits of exponent: |x| runs over 2**0 .. 2**31
 
 
 def quantile_table(tail: Callable[[Tensor, bool], Tensor]) -> Tensor:
@@ -40,16 +40,16 @@ def quantile_table(tail: Callable[[Tensor, bool], Tensor]) -> Tensor:
         >>> quantile_table(lambda q, upper: 1 - q if upper else q).shape
         torch.Size([2, 32768])
     """
-    cell = torch.arange(_CELLS, device=CPU)
+    cell = torch.arange(CELLS, device=CPU)
     # The low 5 bits of a float32's biased exponent: 127 (|x| = 1) is 31, 128 is 0, 158 (|x| = 2**31) is 30.
     exponent = ((cell >> _CELL_BITS) + 1) % 32
     start = torch.ldexp(1.0 + (cell % (1 << _CELL_BITS)).double() / (1 << _CELL_BITS), exponent)
-    width = torch.ldexp(torch.ones(_CELLS, dtype=torch.float64, device=CPU), exponent - _CELL_BITS)
+    width = torch.ldexp(torch.ones(CELLS, dtype=torch.float64, device=CPU), exponent - _CELL_BITS)
     q = torch.stack([start, start + width]).mul(2.0**-32).clamp(max=0.5)
     halves = []
     for upper in (True, False):
         low, high = tail(q[0], upper).double(), tail(q[1], upper).double()
-        mantissa, power = torch.frexp((high - low) / (1 << _FRACTION_BITS))
+        mantissa, power = torch.frexp((high - low) / (1 << FRACTION_BITS))
         rise = torch.ldexp((mantissa * 1024).round() / 1024, power)
         halves.append(torch.stack([low, rise]))
     return torch.cat(halves, dim=1).float()
@@ -77,9 +77,9 @@ def from_table(words: Tensor, table: Tensor) -> Tensor:
         return torch.from_numpy(np.asarray(_from_table_here(words.numpy(), table.numpy())))
     x = words.int()  # keeps the low 32 bits
     place = x.float().abs_().view(torch.int32)
-    lower = (x >> 31) & _CELLS
-    cell = ((place >> _FRACTION_BITS) & (_CELLS - 1)) | lower
-    fraction = (place & ((1 << _FRACTION_BITS) - 1)).float()
+    lower = (x >> 31) & CELLS
+    cell = ((place >> FRACTION_BITS) & (CELLS - 1)) | lower
+    fraction = (place & ((1 << FRACTION_BITS) - 1)).float()
     cell = cell.reshape(-1)
     start, rise = table[0].index_select(0, cell).view(x.shape), table[1].index_select(0, cell).view(x.shape)
     return start + rise * fraction
@@ -89,9 +89,9 @@ def _from_table_here(words: np.ndarray, table: np.ndarray) -> np.ndarray:
     """`from_table` by NumPy, a quarter of the time for a thousand numbers."""
     x = words.astype(np.int32)
     place = np.abs(x.astype(np.float32)).view(np.int32)
-    cell = (place >> _FRACTION_BITS) & (_CELLS - 1) | (x >> 31) & _CELLS
+    cell = (place >> FRACTION_BITS) & (CELLS - 1) | (x >> 31) & CELLS
     value = table[1].take(cell)
-    value *= (place & ((1 << _FRACTION_BITS) - 1)).astype(np.float32)
+    value *= (place & ((1 << FRACTION_BITS) - 1)).astype(np.float32)
     value += table[0].take(cell)
     return value
 

@@ -120,12 +120,13 @@ class Normals:
         """
         for part in out.split(CHUNK):
             words = self._bits.random_raw(-(-len(part) // 4)).view(np.uint16)[: len(part)]
-            torch.index_select(_values(out.dtype), 0, torch.from_numpy(words.astype(np.int32)), out=part)
+            torch.index_select(stretches(out.dtype), 0, torch.from_numpy(words.astype(np.int32)), out=part)
         return out
 
 
 @functools.cache
-def _values(dtype: torch.dtype) -> Tensor:
+def stretches(dtype: torch.dtype) -> Tensor:
+    """Means of the standard normal distribution over stretches of equal probability, (65,536), of variance 1."""
     bounds = torch.special.ndtri(torch.arange(_WORDS + 1, dtype=torch.float64, device="cpu") / _WORDS)
     density = torch.exp(-(bounds**2) / 2) / math.sqrt(2 * math.pi)
     means = (density[:-1] - density[1:]) * _WORDS

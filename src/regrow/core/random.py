@@ -20,7 +20,7 @@ from torch import Tensor
 from ._eager import CHUNK, looking_is_free
 
 _MASK = (1 << 64) - 1
-_GAMMA, _MUL1, _MUL2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+GAMMA, MUL1, MUL2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
 def _signed(x: int) -> int:
@@ -31,8 +31,8 @@ def _signed(x: int) -> int:
 
 def _mix_int(z: int) -> int:
     z &= _MASK
-    z = ((z ^ (z >> 30)) * _MUL1) & _MASK
-    z = ((z ^ (z >> 27)) * _MUL2) & _MASK
+    z = ((z ^ (z >> 30)) * MUL1) & _MASK
+    z = ((z ^ (z >> 27)) * MUL2) & _MASK
     return z ^ (z >> 31)
 
 
@@ -62,8 +62,8 @@ def mix(z: Tensor) -> Tensor:
     """
     if looking_is_free(z):
         return torch.from_numpy(_mix_here(z.numpy().view(np.uint64)).view(np.int64))
-    z = (z ^ _shift(z, 30)).mul_(_signed(_MUL1))
-    z = z.bitwise_xor_(_shift(z, 27)).mul_(_signed(_MUL2))
+    z = (z ^ _shift(z, 30)).mul_(_signed(MUL1))
+    z = z.bitwise_xor_(_shift(z, 27)).mul_(_signed(MUL2))
     return z.bitwise_xor_(_shift(z, 31))
 
 
@@ -71,9 +71,9 @@ def _mix_here(z: np.ndarray) -> np.ndarray:
     """`mix` of uint64 by NumPy, whose shift needs no mask: on a CPU a third of the time of torch."""
     with np.errstate(over="ignore"):  # an array that holds one number becomes a scalar, which would warn
         z = z ^ (z >> 30)
-        z *= np.uint64(_MUL1)
+        z *= np.uint64(MUL1)
         z ^= z >> 27
-        z *= np.uint64(_MUL2)
+        z *= np.uint64(MUL2)
         z ^= z >> 31
     return np.asarray(z)
 
@@ -83,13 +83,14 @@ def _number_of(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def key(*parts: int | str | Tensor) -> int | Tensor:
+def key(*parts: int | str | Tensor, start: int | Tensor = 0) -> int | Tensor:
     """Fold what a draw is for into one 64-bit key, in order.
 
     k <- mix((k ^ part) + GAMMA) for each part; text enters through the first 8 bytes of its BLAKE2b digest.
 
     Args:
         parts: integers (taken mod 2**64), text, or int64 tensors (one key per element, e.g. per member).
+        start: the key of the parts before these, where several keys begin alike.
 
     Returns:
         An int in [-2**63, 2**63), or an int64 tensor where any part is one.
@@ -102,8 +103,10 @@ def key(*parts: int | str | Tensor) -> int | Tensor:
     Example:
         >>> key(0, "swr", 0, 2048, "fc.weight") == key(0, "swr", 0, 2048, "fc.bias")
         False
+        >>> key(0, "swr", 0, 2048) == key(0, 2048, start=key(0, "swr"))
+        True
     """
-    k: int | Tensor = 0
+    k = start
     for part in parts:
         if isinstance(part, str):
             part = _number_of(part)
@@ -111,10 +114,10 @@ def key(*parts: int | str | Tensor) -> int | Tensor:
             kind = part.dtype if isinstance(part, Tensor) else type(part).__name__
             raise TypeError(f"a key is folded from int, str or int64 tensors; got {kind}")
         if isinstance(k, int) and isinstance(part, int):
-            k = _signed(_mix_int((k ^ part & _MASK) + _GAMMA))
+            k = _signed(_mix_int((k ^ part & _MASK) + GAMMA))
         else:
             part = part if isinstance(part, Tensor) else _signed(part)
-            k = mix((part ^ k) + _signed(_GAMMA))  # type: ignore[arg-type]
+            k = mix((part ^ k) + _signed(GAMMA))  # type: ignore[arg-type]
     return k
 
 
@@ -140,14 +143,14 @@ def bits(key: int | Tensor, index: Tensor) -> Tensor:
     """
     if looking_is_free(index) and (not isinstance(key, Tensor) or looking_is_free(key)):
         return torch.from_numpy(_bits_here(key, index.numpy().view(np.uint64)).view(np.int64))
-    start = key + _signed(_GAMMA) if isinstance(key, Tensor) else _signed(key + _GAMMA)
-    return mix(index * _signed(_GAMMA) + start)
+    start = key + _signed(GAMMA) if isinstance(key, Tensor) else _signed(key + GAMMA)
+    return mix(index * _signed(GAMMA) + start)
 
 
 def _bits_here(key: int | Tensor, index: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         own = key.numpy().view(np.uint64) if isinstance(key, Tensor) else np.uint64(key & _MASK)
-        return _mix_here(index * np.uint64(_GAMMA) + (own + np.uint64(_GAMMA)))
+        return _mix_here(index * np.uint64(GAMMA) + (own + np.uint64(GAMMA)))
 
 
 def uniform(words: Tensor) -> Tensor:

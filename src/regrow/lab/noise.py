@@ -11,9 +11,32 @@ import torch
 from torch import Tensor
 
 from ..core import draw, random
-from ..core.noise import Normals, parts
+from ..core._eager import CHUNK
+from ..core.noise import Normals, parts, stretches
+from . import loops
 
 _ENTRIES = 1 << 25  # drawn at once on a device
+
+
+class CompiledNormals(Normals):
+    """The same numbers in a third of the time.
+
+    Example:
+        >>> both = Normals(), CompiledNormals()
+        >>> for normals in both:
+        ...     normals.seed(0)
+        >>> both[0].fill(torch.empty(6)).equal(both[1].fill(torch.empty(6)))
+        True
+    """
+
+    def seed(self, key: int) -> None:
+        super().seed(key)
+        self._state = self._bits.state["state"]["state"]
+
+    def fill(self, out: Tensor) -> Tensor:
+        for part in out.split(CHUNK):
+            loops.fill_normals(self._state, stretches(out.dtype).numpy(), part.numpy())
+        return out
 
 
 class ShrinkAndPerturb:
@@ -49,7 +72,7 @@ class ShrinkAndPerturb:
         self._paired = {seed: [i for i in self._noisy if seeds[i] == seed] for seed in alike}
         self._sizes = [w[0].numel() for w in self._parameters]
         self._host = like.device.type == "cpu"
-        self._normals = Normals()
+        self._normals = CompiledNormals()
         self._noise = list(self._pieces()) if self._noisy and self._host else []
         if not self._host:
             self._keep = 1 - torch.tensor(self._decays, dtype=like.dtype, device=like.device)

@@ -64,7 +64,9 @@ class Online:
     def fire(self, u: int, members: Sequence[int], fired: Tensor) -> None:
         """These members renewed something at update u, or not."""
         if looking_is_free(fired):
-            self._fired.numpy()[u, members] |= fired.numpy()
+            here = self._fired.numpy()[u]
+            for member, new in zip(members, fired.tolist(), strict=True):
+                here[member] |= new
         else:
             places = torch.tensor(members, device=fired.device)
             self._fired[u].index_copy_(0, places, self._fired[u].index_select(0, places) | fired)

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..core._eager import looking_is_free
 from ..laws import Law
+from . import loops
 from .nets import MLP
+from .norm import StackedNorm
 from .renewal import HiddenUnits
 
-_EPS = 1e-5  # of the layer norms
 _WIDE = 32  # units from which a matrix product is faster with the images' axis first
 
 
@@ -27,24 +29,19 @@ _WIDE = 32  # units from which a matrix product is faster with the images' axis 
 class Layer:
     """One layer of every member: its parameters, and what the last forward and backward pass left.
 
-    weight (C, O, I), bias (C, O), scale and shift (C, O) or None. `name`, `norm`: of the modules in the MLP.
-    inputs (C, B, I), hidden (C, B, O) after the ReLU, outputs (C, B, O), slope: of the objective at the
-    pre-activations, (C, B, O).
+    weight (C, O, I), bias (C, O); `name`: of the module in the MLP. inputs (C, B, I), hidden (C, B, O) after the ReLU,
+    outputs (C, B, O), slope: of the objective at the pre-activations, (C, B, O).
     """
 
     name: str
-    norm: str
     weight: Tensor
     bias: Tensor
-    scale: Tensor | None = None
-    shift: Tensor | None = None
+    norm: StackedNorm | None = None
+    norm_name: str = ""
     inputs: Tensor = field(default_factory=lambda: torch.empty(0))
     hidden: Tensor = field(default_factory=lambda: torch.empty(0))
     outputs: Tensor = field(default_factory=lambda: torch.empty(0))
     slope: Tensor = field(default_factory=lambda: torch.empty(0))
-    normalised: tuple[Tensor, ...] = ()  # input, output, mean, 1 / deviation of the norm
-    scale_slope: Tensor | None = None
-    shift_slope: Tensor | None = None
 
 
 class StackedMLP:
@@ -87,7 +84,10 @@ class StackedMLP:
 
     def _layer(self, name: str, norm: str) -> Layer:
         p = self.parameters
-        return Layer(name, norm, p[f"{name}.weight"], p[f"{name}.bias"], p.get(f"{norm}.weight"), p.get(f"{norm}.bias"))
+        own = None
+        if norm and self.normed:
+            own = StackedNorm(p[f"{norm}.weight"], p[f"{norm}.bias"], relu_first=not self.norm_first)
+        return Layer(name, p[f"{name}.weight"], p[f"{name}.bias"], own, norm)
 
     @property
     def hidden(self) -> list[Layer]:
@@ -95,7 +95,7 @@ class StackedMLP:
         return self.layers[:-1]
 
     def _units(self, layer: Layer, above: Layer) -> HiddenUnits:
-        names = (f"{part}.{kind}" for part in (layer.name, layer.norm) for kind in ("weight", "bias"))
+        names = (f"{part}.{kind}" for part in (layer.name, layer.norm_name) for kind in ("weight", "bias"))
         incoming = tuple(name for name in names if name in self.parameters)
         return HiddenUnits(layer.name, incoming, f"{above.name}.weight")
 
@@ -132,20 +132,13 @@ class StackedMLP:
             return torch.baddbmm(layer.bias.unsqueeze(1), a, layer.weight.mT)
         return torch.baddbmm(layer.bias.unsqueeze(2), layer.weight, a.mT).mT
 
-    def _activate(self, layer: Layer, z: Tensor) -> Tensor:
-        if self.norm_first:
-            layer.hidden = layer.outputs = self._normalise(layer, z).relu_()
+    @staticmethod
+    def _activate(layer: Layer, z: Tensor) -> Tensor:
+        if layer.norm:
+            layer.hidden, layer.outputs = layer.norm.forward(z)
         else:
             layer.hidden = layer.outputs = z.relu_()
-            if self.normed:
-                layer.outputs = self._normalise(layer, layer.hidden)
         return layer.outputs
-
-    def _normalise(self, layer: Layer, z: Tensor) -> Tensor:
-        assert layer.scale is not None and layer.shift is not None
-        unit, mean, inverse = torch.native_layer_norm(z, z.shape[-1:], None, None, _EPS)
-        layer.normalised = z, unit, mean, inverse
-        return torch.addcmul(layer.shift.unsqueeze(1), unit, layer.scale.unsqueeze(1))
 
     # Backward.
 
@@ -162,25 +155,19 @@ class StackedMLP:
             d = self._back(above)
             if after:
                 after(i, "after")
-            if self.normed and not self.norm_first:
-                d = self._denormalise(layer, d)
-            if after:
+                if self.norm_first:
+                    after(i, "before")
+            if layer.norm:
+                layer.slope = layer.norm.backward(d)
+            else:
+                layer.slope = torch.ops.aten.threshold_backward(d, layer.hidden, 0)
+            if after and not self.norm_first:
                 after(i, "before")
-            d = torch.ops.aten.threshold_backward(d, layer.hidden, 0)
-            layer.slope = self._denormalise(layer, d) if self.norm_first else d
 
     def _back(self, above: Layer) -> Tensor:
         if self._wide:
             return torch.bmm(above.slope, above.weight)
         return torch.bmm(above.weight.mT, above.slope.mT).mT
-
-    def _denormalise(self, layer: Layer, d: Tensor) -> Tensor:
-        assert layer.scale is not None
-        z, unit, mean, inverse = layer.normalised
-        layer.scale_slope, layer.shift_slope = (d * unit).sum(1), d.sum(1)
-        inner = d * layer.scale.unsqueeze(1)
-        wanted = [True, False, False]
-        return torch.ops.aten.native_layer_norm_backward(inner, z, z.shape[-1:], mean, inverse, None, None, wanted)[0]
 
     # What follows from the slopes.
 
@@ -189,10 +176,9 @@ class StackedMLP:
         for layer in self.layers:
             self._add_products(layer, layer.weight, 1)
             layer.bias.add_(layer.slope.sum(1))
-            if layer.scale is not None and layer.shift is not None:
-                assert layer.scale_slope is not None and layer.shift_slope is not None
-                layer.scale.add_(layer.scale_slope)
-                layer.shift.add_(layer.shift_slope)
+            if layer.norm:
+                layer.norm.scale.add_(layer.norm.scale_slope)
+                layer.norm.shift.add_(layer.norm.shift_slope)
 
     def _add_products(self, layer: Layer, out: Tensor, beta: int) -> None:
         """out <- beta * out + slope^T inputs, over the pixels that the first layer was shown."""
@@ -213,16 +199,19 @@ class StackedMLP:
                 w[:, :, layer.inputs.shape[2] :] = 0  # of pixels that no image of the batch lights
             self._add_products(layer, w, 0)
             torch.sum(layer.slope, 1, out=self._gradients[f"{layer.name}.bias"])
-            if layer.scale_slope is not None and layer.shift_slope is not None:
-                self._gradients[f"{layer.norm}.weight"].copy_(layer.scale_slope)
-                self._gradients[f"{layer.norm}.bias"].copy_(layer.shift_slope)
+            if layer.norm:
+                self._gradients[f"{layer.norm_name}.weight"].copy_(layer.norm.scale_slope)
+                self._gradients[f"{layer.norm_name}.bias"].copy_(layer.norm.shift_slope)
         return self._gradients
 
     def activity(self, i: int, read: str, members: Tensor) -> Tensor:
         """Mean |h| of hidden layer i over the batch, (k, H), of some members: before the norm, or after it."""
-        if read == "before":  # comes from a ReLU
-            return self.layers[i].hidden.index_select(0, members).mean(1)
-        return self.layers[i].outputs.index_select(0, members).abs().mean(1)
+        h = self.layers[i].hidden if read == "before" else self.layers[i].outputs
+        if not looking_is_free(h):
+            return h.index_select(0, members).abs().mean(1)
+        out = torch.empty(len(members), h.shape[2], dtype=h.dtype)
+        loops.mean_magnitude(h.numpy(), members.numpy(), out.numpy())
+        return out
 
 
 def slope_at_logits(logits: Tensor, targets: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

@@ -208,7 +208,7 @@ class Trainer:
         lost = ~magnitude.isfinite() | ~torch.tensor(columns["loss"], device=magnitude.device).isfinite()
         columns["diverged"] = lost.tolist()
         columns |= self._renewed()
-        scales = [layer.scale for layer in self.net.hidden if layer.scale is not None]
+        scales = [layer.norm.scale for layer in self.net.hidden if layer.norm]
         columns["ln_scale"] = [None] * self.net.members
         if scales:
             columns["ln_scale"] = torch.cat(scales, 1).abs().double().mean(1).tolist()

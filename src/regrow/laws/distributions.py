@@ -7,7 +7,7 @@ stack and under any compiler. Laws are values: frozen, compared and hashed by wh
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, final
 
@@ -127,27 +127,6 @@ def scaled(z: Tensor, scale: float, shift: float) -> Tensor:
         return z * scale
     # The product of two float32 is exact in float64, so fused or not there is one rounded sum.
     return (z.double() * float(np.float32(scale)) + shift).float()
-
-
-def draw_each(laws: Sequence[Law], words: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    """What each law draws for its share of the words, as `Law.draw` does; normal laws look up their table together.
-
-    Args:
-        laws: one for each share.
-        words: int64 of one axis, from `core.random.bits`.
-        sizes: of the shares, in order.
-
-    Example:
-        >>> from regrow.core import random
-        >>> words = random.bits(0, torch.arange(5))
-        >>> both = draw_each([Normal(0.0, 1.0), Normal(0.0, 0.5)], words, [2, 3])
-        >>> bool((both[1] == Normal(0.0, 0.5).draw(words[2:])).all())
-        True
-    """
-    if all(isinstance(law, Normal) for law in laws):
-        z = draw.from_table(words, draw.normal_table(words.device))
-        return [scaled(part, law.std, law.mean) for law, part in zip(laws, z.split(list(sizes)), strict=True)]
-    return [law.draw(part) for law, part in zip(laws, words.split(list(sizes)), strict=True)]
 
 
 @final

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...core import random, select, utility
 from ...maintain.schedule import Schedule
+from .. import loops
 from .units import Choice, Few, UnitNetwork, UnitRenewal
 
 
@@ -93,28 +94,31 @@ class StackedCBP(UnitRenewal):
         return Choice(i, numbers, self._lowest_of_all(step, i, units.name, u, counts), u)
 
     def _choose_few(self, step: int, net: UnitNetwork, i: int, counts: Mapping[int, int]) -> Iterator[Few]:
-        """The same by NumPy: with some hundred units, what counts is the number of calls, and torch's cost more."""
+        """The same, member by member."""
         units = net.units[i]
         activities = net.activity(i, self._read, self._places(list(counts))).numpy()
-        outgoing, born = net.parameters[units.outgoing].numpy(), self._born[i].numpy()
+        outgoing, born = self._array(net, units.outgoing), self._born[i].numpy()
         for active, (number, count) in zip(activities, counts.items(), strict=True):
-            sizes = np.abs(outgoing[self.members[number]])
-            axes = tuple(axis for axis in range(sizes.ndim) if axis != 1)
-            u = active * (sizes.sum(axes) / (sizes.size / len(active)))
-            mature = step - born[number] > self.configs[number]["maturity"]
-            mask = select.lowest_without_ties(u, mature, count)
-            if mask is None:
-                mask = self._lowest_with_ties(step, units.name, number, u, mature, count)
-            born[number][mask] = step
-            yield Few.of(i, number, mask, u)
+            before = step - self.configs[number]["maturity"]
+            weights = outgoing[self.members[number]]
+            u, chosen = np.empty_like(active), np.empty(count, np.int64)
+            n = loops.lowest_contributions(active, weights.reshape(len(weights), -1), born[number], before, u, chosen)
+            if n < 0:
+                chosen = self._lowest_with_ties(step, units.name, number, u, born[number] < before, count)
+            else:
+                chosen = chosen[:n]
+            born[number][chosen] = step
+            yield Few.of(i, number, chosen, u)
 
     def _lowest_with_ties(
         self, step: int, name: str, number: int, u: np.ndarray, mature: np.ndarray, count: int
     ) -> np.ndarray:
         tensors = torch.from_numpy(u), torch.from_numpy(mature)
-        return select.eligible_lowest(
-            *tensors, count, order=lambda: self._order([number], step, name, tensors[0])[0]
-        ).numpy()
+        return (
+            select.eligible_lowest(*tensors, count, order=lambda: self._order([number], step, name, tensors[0])[0])
+            .numpy()
+            .nonzero()[0]
+        )
 
     def _lowest_of_all(self, step: int, i: int, name: str, u: Tensor, counts: Mapping[int, int]) -> Tensor:
         numbers, wanted = list(counts), torch.tensor(list(counts.values()), device=self._device)

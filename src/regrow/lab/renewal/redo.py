@@ -37,7 +37,7 @@ class StackedReDo(UnitRenewal):
         if not self._host:
             return self._fire(step, net, chosen, which)
         few = [
-            Few.of(choice.layer, number, mask, u)
+            Few.of(choice.layer, number, mask.nonzero()[0], u)
             for choice in chosen
             for number, mask, u in zip(which, choice.mask.numpy(), choice.utility.numpy(), strict=True)
         ]

@@ -3,6 +3,7 @@
 Shapes: k members of a method, w of them at work, H units of a layer.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -10,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core import random, renew
-from ...laws import Law
-from ...laws.distributions import draw_each
+from ...core import draw, random, renew
+from ...laws import Law, Normal
+from .. import loops
 from .base import Network, Renewal
 
 
@@ -57,31 +58,25 @@ class Few(NamedTuple):
     zero: int
 
     @classmethod
-    def of(cls, layer: int, number: int, mask: np.ndarray, utility: np.ndarray) -> "Few":
-        """Those of a mask (H)."""
-        units = np.flatnonzero(mask)
+    def of(cls, layer: int, number: int, units: np.ndarray, utility: np.ndarray) -> "Few":
+        """Those units of a layer of these utilities (H)."""
         return cls(layer, number, units, units.size - int(np.count_nonzero(utility[units])))
 
 
-class Rows(NamedTuple):
-    """Rows `units` of one member's tensor (H, ...), to be drawn from a law under a key."""
-
-    values: np.ndarray
-    units: np.ndarray
-    law: Law
-    key: int | Tensor
+@functools.cache
+def _table() -> tuple[np.ndarray, np.ndarray]:
+    starts, rises = draw.normal_table().numpy()
+    return starts, rises
 
 
-def _fill(rows: Sequence[Rows]) -> None:
-    """Draw them all at once: each of the thirty steps to a random number costs more than the numbers do."""
-    if not rows:
-        return
-    index = [(r.units[:, None] * r.values[0].size + np.arange(r.values[0].size)).ravel() for r in rows]
-    sizes = [each.size for each in index]
-    keys = torch.from_numpy(np.repeat(np.array([r.key for r in rows], np.int64), sizes))
-    words = random.bits(keys, torch.from_numpy(np.concatenate(index)))
-    for r, drawn in zip(rows, draw_each([r.law for r in rows], words, sizes), strict=True):
-        r.values[r.units] = drawn.numpy().reshape(-1, *r.values.shape[1:])
+def _fill(values: np.ndarray, units: np.ndarray, law: Law, key: int) -> None:
+    """Draw rows `units` of one member's tensor (H, ...) from a law, under a key."""
+    rows = values.reshape(len(values), -1)
+    if isinstance(law, Normal) and law.mean == 0:
+        loops.draw_rows(rows, units, np.uint64(key % (1 << 64)), np.float32(law.std), *_table())
+    else:
+        entries = torch.from_numpy(np.add.outer(units * rows.shape[1], np.arange(rows.shape[1])))
+        rows[units] = law.draw(random.bits(key, entries)).numpy()
 
 
 class UnitRenewal(Renewal):
@@ -107,6 +102,7 @@ class UnitRenewal(Renewal):
         super().__init__(members, configs, seeds, device)
         self._read = read
         self._sizes: dict[int, int] = {}
+        self._arrays: dict[str, tuple[Tensor, np.ndarray]] = {}
 
     def _fire(self, step: int, net: UnitNetwork, chosen: Sequence[Choice], which: Sequence[int]) -> Tensor:
         """Renew the units of several layers: all that flows in, then all that flows out.
@@ -130,21 +126,32 @@ class UnitRenewal(Renewal):
     def _fire_few(self, step: int, net: UnitNetwork, chosen: Sequence[Few], which: Sequence[int]) -> Tensor:
         """`_fire`, one member after the other; what holds no units is passed over."""
         chosen = [few for few in chosen if few.units.size]
-        rows: list[Rows] = []
+        for few in chosen:
+            self._draw_few(step, net, few)
         for layer, number, units, _ in chosen:
-            for name in net.units[layer].incoming:
-                law, values = net.laws[name], net.parameters[name].numpy()[self.members[number]]
-                if law.std:
-                    key = random.key(self._seeds[number], self.method, 0, step, name, "value")
-                    rows.append(Rows(values, units, law, key))
-                else:
-                    values[units] = law.mean
-        _fill(rows)
-        for layer, number, units, _ in chosen:
-            net.parameters[net.units[layer].outgoing].numpy()[self.members[number]][:, units] = 0
+            self._array(net, net.units[layer].outgoing)[self.members[number]][:, units] = 0
         self._tally_few(net, chosen)
         fired = {few.number for few in chosen}
         return torch.tensor([number in fired for number in which], dtype=torch.bool)
+
+    def _draw_few(self, step: int, net: UnitNetwork, few: Few) -> None:
+        start = random.key(self._seeds[few.number], self.method, 0, step)
+        for name in net.units[few.layer].incoming:
+            law, values = net.laws[name], self._array(net, name)[self.members[few.number]]
+            if law.std:
+                key = random.key(name, "value", start=start)
+                assert isinstance(key, int)
+                _fill(values, few.units, law, key)
+            else:
+                values[few.units] = law.mean
+
+    def _array(self, net: UnitNetwork, name: str) -> np.ndarray:
+        """A parameter as NumPy sees it; kept, since asking for it takes as long as adding up a hundred numbers."""
+        w = net.parameters[name]
+        kept = self._arrays.get(name)
+        if kept is None or kept[0] is not w:
+            kept = self._arrays[name] = w, w.numpy()
+        return kept[1]
 
     def _tally_few(self, net: UnitNetwork, chosen: Sequence[Few]) -> None:
         units, entries, zeros = (self.counts[name].numpy() for name in ("renewed_units", "renewed", "renewed_zero"))

@@ -1,0 +1,168 @@
+"""The compiled loops of a CPU, held against torch's operations, which other devices use."""
+
+import itertools
+
+import numba
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_lab_twins import SETTINGS, SYSTEMS, plan_of, trainer
+
+from regrow.core import draw, random, select, utility
+from regrow.core.noise import Normals
+from regrow.lab import loops, norm, online, stack
+from regrow.lab.noise import CompiledNormals
+from regrow.lab.norm import StackedNorm
+from regrow.laws import Normal
+
+TASKS = 2
+
+
+def on_another_device(lab):
+    """A trainer that does on the CPU what it would do where looking costs a wait."""
+    for renewal, _ in lab.renewals:
+        renewal._host = False
+    lab.problem._here = None
+    return lab
+
+
+@pytest.mark.parametrize("read", ["before", "after"])
+@pytest.mark.parametrize("position", ["before", "after"])
+@pytest.mark.parametrize("name", ["wide", "wide-ln", "narrow-ln"])
+def test_both_ways_train_the_same(name, position, read, monkeypatch):
+    """Units by masks and norms by torch, against the loops; all but noise, which has streams of its own."""
+    kinds = ("base", "l2", "scratch", "cbp", "redo", "cbp-authors", "redo-authors", "swr-gradient-threshold-resample")
+    plan = plan_of(SETTINGS[name], [s for s in SYSTEMS if s in kinds], ln_position=position, units_read=read)
+    by_loops = trainer(plan)
+    rows = [by_loops.run_task() for _ in range(TASKS)]
+    for module in (norm, online, stack):
+        monkeypatch.setattr(module, "looking_is_free", lambda x: False)
+    by_torch = on_another_device(trainer(plan))
+    assert sum(row["renewed"] for row in rows[-1]) > 0
+    for task in range(TASKS):
+        for own, other in zip(rows[task], by_torch.run_task()):
+            told = {key: value for key, value in own.items() if isinstance(value, (int, float))}
+            assert told == pytest.approx({key: other[key] for key in told}, rel=1e-5, nan_ok=True), own["system"]
+    for key, w in by_loops.net.parameters.items():
+        torch.testing.assert_close(by_torch.net.parameters[key], w, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("relu_first", "images_first", "dtype"),
+    list(itertools.product((True, False), (True, False), (torch.float32, torch.float64))),
+)
+def test_norms_are_torchs(relu_first, images_first, dtype):
+    """A member of NaN and one without spread are among them; its neighbours keep their bits."""
+    generator = torch.Generator().manual_seed(1)
+    made = {name: torch.randn(3, 16, 10, generator=generator, dtype=dtype) for name in ("z", "d")}
+    made["z"][0, :5] = 1.0
+    if images_first:  # as the first layer's lie
+        made["z"] = made["z"].transpose(0, 1).contiguous().transpose(0, 1)
+    own = torch.rand(2, 3, 10, generator=generator, dtype=dtype)
+
+    def by(way, z):
+        layer = StackedNorm(own[0], own[1], relu_first)
+        hidden, out = getattr(layer, f"_forward{way}")(z.clone(memory_format=torch.preserve_format))
+        slope = getattr(layer, f"_backward{way}")(made["d"])
+        return [x.clone() for x in (hidden, out, slope, layer.scale_slope, layer.shift_slope)]
+
+    tolerance = {torch.float32: 1e-4, torch.float64: 1e-12}[dtype]
+    told = by("_here", made["z"])
+    for here, there in zip(told, by("", made["z"])):
+        torch.testing.assert_close(here, there, rtol=tolerance, atol=tolerance)
+    spoiled = made["z"].clone(memory_format=torch.preserve_format)
+    spoiled[1] = torch.nan
+    for here, there, before in zip(by("_here", spoiled), by("", spoiled), told):
+        assert here[1].isnan().equal(there[1].isnan()) and here[1].isnan().any() == there[1].isnan().any()
+        assert here[[0, 2]].equal(before[[0, 2]])
+
+
+def test_batches_of_several_sizes_do_not_disturb_each_other():
+    """The probe's images, far more than a batch, are passed in between."""
+    layer, z = StackedNorm(torch.ones(2, 4), torch.zeros(2, 4), True), torch.randn(2, 6, 4)
+    expected = layer.forward(z)[1].clone()
+    layer.forward(torch.randn(2, 50, 4))
+    assert layer.forward(z)[1].equal(expected)
+
+
+@pytest.mark.parametrize("shape", [(5, 784), (7, 3, 2), (4,)])
+def test_drawn_rows_have_the_bits_of_the_library(shape):
+    law, units, key = Normal(0.0, 0.1), np.array([3, 1]), random.key(0, "cbp", 0, 7, "fc1.weight", "value")
+    values = np.zeros(shape, np.float32)
+    starts, rises = draw.normal_table().numpy()
+    loops.draw_rows(values.reshape(shape[0], -1), units, np.uint64(key % 2**64), np.float32(0.1), starts, rises)
+    expected = law.draw(random.bits(key, torch.arange(values.size))).numpy().reshape(shape)
+    untouched = np.setdiff1d(np.arange(shape[0]), units)
+    assert (values[units] == expected[units]).all() and not values[untouched].any()
+
+
+def test_all_words_are_drawn_alike():
+    """Cells of both halves, from the middle to the tails."""
+    values = np.zeros((1, 1 << 18), np.float32)
+    starts, rises = draw.normal_table().numpy()
+    loops.draw_rows(values, np.array([0]), np.uint64(5), np.float32(1), starts, rises)
+    expected = draw.from_table(random.bits(5, torch.arange(values.size)), draw.normal_table()).numpy()
+    assert (values[0] == expected).all() and values.min() < -4 and values.max() > 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sizes", [(7, 1, 12), (1 << 18, 3), ((1 << 18) + 5, 2)])
+def test_normals_have_the_bits_of_the_library(sizes, dtype):
+    both = Normals(), CompiledNormals()
+    for normals in both:
+        normals.seed(random.key(3, "shrink-perturb", 0, 9))
+    for size in sizes:  # one after the other
+        told, expected = (normals.fill(torch.full((size,), torch.nan, dtype=dtype)) for normals in both)
+        assert told.equal(expected)
+
+
+@given(data=st.data(), units=st.integers(1, 12), positions=st.integers(1, 3), count=st.integers(0, 13))
+@settings(deadline=None, max_examples=300)
+def test_the_lowest_contributions_are_the_librarys(data, units, positions, count):
+    number = st.sampled_from([0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 3.0, np.inf, np.nan])
+    active = np.array(data.draw(st.lists(number, min_size=units, max_size=units)))
+    weight = st.sampled_from([-2.0, -1.0, 0.0, 1.0, 4.0])
+    size = 2 * units * positions
+    outgoing = np.array(data.draw(st.lists(weight, min_size=size, max_size=size))).reshape(2, units, positions)
+    born = np.array(data.draw(st.lists(st.integers(0, 3), min_size=units, max_size=units)))
+    before = data.draw(st.integers(0, 4))
+    told, chosen = np.empty(units), np.empty(count, np.int64)
+    n = loops.lowest_contributions(active, outgoing.reshape(2, -1), born, before, told, chosen)
+    u = utility.contribution(torch.from_numpy(active), 1, torch.from_numpy(outgoing).transpose(0, 1).flatten(1))
+    torch.testing.assert_close(torch.from_numpy(told), u, equal_nan=True)
+    eligible = torch.from_numpy(born < before)
+    order = torch.randperm(units, generator=torch.Generator().manual_seed(0))
+    both = [select.eligible_lowest(u, eligible, count, order=o).numpy() for o in (order, units - 1 - order)]
+    if n < 0:
+        tied = u[eligible].sort().values
+        assert tied[count - 1] == tied[count]  # whatever the order makes of it
+    else:
+        assert all(sorted(chosen[:n]) == list(np.flatnonzero(mask)) for mask in both)
+
+
+def test_images_are_taken_as_they_are():
+    pixels = np.arange(256, dtype=np.uint8).reshape(4, 64)
+    out = np.empty((3, 20), np.float32)
+    loops.take_images(pixels, np.array([3, 0, 3]), np.float32(255), out)
+    assert (out == pixels[[3, 0, 3], :20] / np.float32(255)).all()
+
+
+def test_activity_is_the_mean_magnitude():
+    h = torch.randn(4, 30, 9, dtype=torch.float64)
+    out = torch.full((2, 9), 7.0, dtype=torch.float64)
+    loops.mean_magnitude(h.numpy(), np.array([3, 1]), out.numpy())
+    torch.testing.assert_close(out, h[[3, 1]].abs().mean(1))
+
+
+def test_without_a_folder_to_keep_it_a_loop_is_compiled_each_time(monkeypatch):
+    njit = numba.njit
+
+    def read_only(**options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr(numba, "njit", read_only)
+    assert loops._compiled(lambda x: x + 1)(1) == 2
