@@ -96,7 +96,7 @@ def test_a_task_is_broken_off(tmp_path: Path) -> None:
 
 def test_an_error_in_a_worker(tmp_path: Path) -> None:
     store = Store(begin(tmp_path / "run").folder, "weights-vs-units")
-    make = MakeWalk(pause=0.05, fails=(("small.seed1.0", 5),))
+    make = MakeWalk(pause=0.4, fails=(("small.seed1.0", 5),))  # time for the other to begin, on a busy machine too
     with lock.sole_run(store.folder), pytest.raises(engine.StackFailed) as caught:
         engine.run(plans(2), make, store, tasks=500, workers=2)
     log = store.folder / "errors.log"
