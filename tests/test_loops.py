@@ -1,6 +1,8 @@
 """The compiled loops of a CPU, held against torch's operations, which other devices use."""
 
+import copy
 import itertools
+import pickle
 
 import numba
 import numpy as np
@@ -12,7 +14,7 @@ from test_lab_twins import SETTINGS, SYSTEMS, plan_of, trainer
 
 from regrow.core import draw, random, select, utility
 from regrow.core.noise import Normals
-from regrow.lab import loops, norm, online, stack
+from regrow.lab import loops, online
 from regrow.lab.noise import CompiledNormals
 from regrow.lab.norm import StackedNorm
 from regrow.laws import Normal
@@ -37,8 +39,8 @@ def test_both_ways_train_the_same(name, position, read, monkeypatch):
     plan = plan_of(SETTINGS[name], [s for s in SYSTEMS if s in kinds], ln_position=position, units_read=read)
     by_loops = trainer(plan)
     rows = [by_loops.run_task() for _ in range(TASKS)]
-    for module in (norm, online, stack):
-        monkeypatch.setattr(module, "looking_is_free", lambda x: False)
+    monkeypatch.setattr(loops, "fit", lambda x: False)
+    monkeypatch.setattr(online, "looking_is_free", lambda x: False)
     by_torch = on_another_device(trainer(plan))
     assert sum(row["renewed"] for row in rows[-1]) > 0
     for task in range(TASKS):
@@ -77,6 +79,28 @@ def test_norms_are_torchs(relu_first, images_first, dtype):
     for here, there, before in zip(by("_here", spoiled), by("", spoiled), told):
         assert here[1].isnan().equal(there[1].isnan()) and here[1].isnan().any() == there[1].isnan().any()
         assert here[[0, 2]].equal(before[[0, 2]])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda lab: pickle.loads(pickle.dumps(lab))])
+def test_a_copy_goes_on_as_the_original(copied):
+    """No array of a copy belongs to what was copied."""
+    original = trainer(plan_of(SETTINGS["wide-ln"], ["base", "cbp", "redo"]))
+    original._progress = None  # a function, which cannot be pickled
+    original.run_updates(40)
+    twin = copied(original)
+    for each in (original, twin):
+        each.run_updates(40)
+    for name, w in original.net.parameters.items():
+        assert twin.net.parameters[name].equal(w), name
+    assert original.renewals[0][0].counts["renewed_units"].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_torchs(dtype):
+    """Numba knows no halves."""
+    lab = trainer(plan_of(SETTINGS["wide-ln"], ["base", "shrink-perturb", "cbp", "redo"]), dtype)
+    row = lab.run_task()[0]
+    assert 0.2 < row["online_accuracy"] < 1 and lab.net.parameters["fc1.weight"].dtype == dtype
 
 
 def test_batches_of_several_sizes_do_not_disturb_each_other():

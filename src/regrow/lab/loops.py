@@ -10,13 +10,17 @@ Shapes: C members, B images, P pixels, H units, O outputs. A tensor of C x B row
 `images_first`, image by image.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..core import draw, random
+from ..core._eager import looking_is_free
 
 # Sums may be reordered, so as to be made in vectors. What is NaN or infinite stays so.
 _REORDERED = {"reassoc", "contract", "nsz"}
@@ -24,9 +28,20 @@ _REORDERED = {"reassoc", "contract", "nsz"}
 
 def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
     try:
-        return numba.njit(cache=True, error_model="numpy", fastmath=_REORDERED)(loop)
+        made = numba.njit(cache=True, error_model="numpy", fastmath=_REORDERED)(loop)
     except RuntimeError:  # no folder to keep it in may be written to
         return numba.njit(error_model="numpy", fastmath=_REORDERED)(loop)
+    # Numba numbers the files it keeps without a lock. Where two processes compile a loop for different types at once,
+    # one's file must not be taken for the other's.
+    kept: Any = getattr(getattr(made, "_cache", None), "_cache_file", None)
+    if hasattr(kept, "_data_name_pattern"):
+        kept._data_name_pattern = kept._data_name_pattern.replace("{number", f"{os.getpid()}-{{number")
+    return made
+
+
+def fit(x: Tensor) -> bool:
+    """May the loops work on this tensor?"""
+    return looking_is_free(x) and x.dtype in (torch.float32, torch.float64)
 
 
 @_compiled

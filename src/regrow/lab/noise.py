@@ -29,6 +29,10 @@ class CompiledNormals(Normals):
         True
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._state = self._bits.state["state"]["state"]
+
     def seed(self, key: int) -> None:
         super().seed(key)
         self._state = self._bits.state["state"]["state"]
@@ -72,7 +76,7 @@ class ShrinkAndPerturb:
         self._paired = {seed: [i for i in self._noisy if seeds[i] == seed] for seed in alike}
         self._sizes = [w[0].numel() for w in self._parameters]
         self._host = like.device.type == "cpu"
-        self._normals = CompiledNormals()
+        self._normals = CompiledNormals() if all(loops.fit(w) for w in self._parameters) else Normals()
         self._noise = list(self._pieces()) if self._noisy and self._host else []
         if not self._host:
             self._keep = 1 - torch.tensor(self._decays, dtype=like.dtype, device=like.device)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core._eager import looking_is_free
 from . import loops
 
 _EPS = 1e-5
@@ -29,21 +28,24 @@ class StackedNorm:
     shift: Tensor
     relu_first: bool
     _kept: tuple[Any, ...] = ()  # what the forward pass leaves for the backward pass
-    _rooms: dict[torch.Size, "_Room"] = field(default_factory=dict)
+    _rooms: dict[tuple[torch.Size, bool], "_Room"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.scale_slope, self.shift_slope = torch.zeros_like(self.scale), torch.zeros_like(self.shift)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_rooms": {}, "_kept": ()}  # in a copy, arrays would no longer be the tensors'
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden units (C, B, H) after the ReLU, and outputs, of pre-activations, which may be changed.
 
         Both are valid until the next call.
         """
-        return self._forward_here(z) if looking_is_free(z) else self._forward(z)
+        return self._forward_here(z) if loops.fit(z) else self._forward(z)
 
     def backward(self, d: Tensor) -> Tensor:
         """Slopes at the pre-activations from those at the outputs, (C, B, H)."""
-        return self._backward_here(d) if looking_is_free(d) else self._backward(d)
+        return self._backward_here(d) if loops.fit(d) else self._backward(d)
 
     # By torch.
 
@@ -59,7 +61,8 @@ class StackedNorm:
         x, hidden, unit, mean, inverse = self._kept
         if not self.relu_first:
             d = torch.ops.aten.threshold_backward(d, hidden, 0)
-        self.scale_slope, self.shift_slope = (d * unit).sum(1), d.sum(1)
+        torch.sum(d * unit, 1, out=self.scale_slope)
+        torch.sum(d, 1, out=self.shift_slope)
         inner, wanted = d * self.scale.unsqueeze(1), [True, False, False]
         d = torch.ops.aten.native_layer_norm_backward(inner, x, x.shape[-1:], mean, inverse, None, None, wanted)[0]
         return torch.ops.aten.threshold_backward(d, hidden, 0) if self.relu_first else d
@@ -68,8 +71,8 @@ class StackedNorm:
 
     def _forward_here(self, z: Tensor) -> tuple[Tensor, Tensor]:
         images_first = not z.is_contiguous()
-        if (room := self._rooms.get(z.shape)) is None:
-            room = self._rooms[z.shape] = _Room(z, images_first, self)
+        if (room := self._rooms.get((z.shape, images_first))) is None:
+            room = self._rooms[z.shape, images_first] = _Room(z, images_first, self)
         rows = (z.numpy().swapaxes(0, 1) if images_first else z.numpy()).reshape(room.unit.shape)
         loops.norm_forward(
             rows, *room.parameters, _EPS, images_first, self.relu_first, room.relu, room.unit, room.inverse, room.out

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..core._eager import looking_is_free
 from ..laws import Law
 from . import loops
 from .nets import MLP
@@ -207,9 +206,9 @@ class StackedMLP:
     def activity(self, i: int, read: str, members: Tensor) -> Tensor:
         """Mean |h| of hidden layer i over the batch, (k, H), of some members: before the norm, or after it."""
         h = self.layers[i].hidden if read == "before" else self.layers[i].outputs
-        if not looking_is_free(h):
+        if not loops.fit(h):
             return h.index_select(0, members).abs().mean(1)
-        out = torch.empty(len(members), h.shape[2], dtype=h.dtype)
+        out = h.new_empty(len(members), h.shape[2])
         loops.mean_magnitude(h.numpy(), members.numpy(), out.numpy())
         return out
 

@@ -110,6 +110,7 @@ class PermutedImages:
 
     def inputs(self, order: Tensor, reach: int) -> Tensor:
         """These images, (B, reach), in [0, 1]."""
+        reach = min(reach, self.pixels)
         if self._here is not None:
             out = np.empty((len(order), reach), np.float32)
             loops.take_images(self._here, order.numpy(), np.float32(self._white), out)

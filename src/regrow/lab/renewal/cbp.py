@@ -79,7 +79,7 @@ class StackedCBP(UnitRenewal):
             i: {number: count for number in which if (count := self._count(self._of[number][i], step))}
             for i in (range(len(net.units)) if layers is None else layers)
         }
-        if self._host:
+        if self._looks(net):
             few = [each for i, counts in due.items() if counts for each in self._choose_few(step, net, i, counts)]
             return self._fire_few(step, net, few, which)
         chosen = [self._choose(step, net, i, counts) for i, counts in due.items() if counts]

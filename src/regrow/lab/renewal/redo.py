@@ -34,7 +34,7 @@ class StackedReDo(UnitRenewal):
         for i in range(len(net.units)) if layers is None else layers:
             u = utility.activation(net.activity(i, self._read, places), 1)
             chosen.append(Choice(i, which, select.threshold(u, limit, 1), u))
-        if not self._host:
+        if not self._looks(net):
             return self._fire(step, net, chosen, which)
         few = [
             Few.of(choice.layer, number, mask.nonzero()[0], u)

@@ -82,8 +82,9 @@ def _fill(values: np.ndarray, units: np.ndarray, law: Law, key: int) -> None:
 class UnitRenewal(Renewal):
     """Gives chosen units new incoming weights and silences them (outgoing weights 0).
 
-    On a CPU, where looking is free, it goes member by member and touches what is renewed only; elsewhere members go
-    together and a mask says what is renewed. Both give the same numbers.
+    On a CPU, where looking is free, it goes member by member and touches what is renewed only; elsewhere, and in half
+    precision, members go
+    together and a mask says what is renewed. Both draw the same numbers.
 
     Args:
         members, configs, seeds, device: as for `Renewal`.
@@ -103,6 +104,13 @@ class UnitRenewal(Renewal):
         self._read = read
         self._sizes: dict[int, int] = {}
         self._arrays: dict[str, tuple[Tensor, np.ndarray]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_arrays": {}}  # in a copy they would no longer be the tensors'
+
+    def _looks(self, net: UnitNetwork) -> bool:
+        """Does it go member by member?"""
+        return self._host and loops.fit(net.parameters[net.units[0].outgoing])
 
     def _fire(self, step: int, net: UnitNetwork, chosen: Sequence[Choice], which: Sequence[int]) -> Tensor:
         """Renew the units of several layers: all that flows in, then all that flows out.
