@@ -156,7 +156,7 @@ def eligible_lowest(
         _same_shape("order", order, utility)
     if isinstance(count, int) and utility.dim() == 1 and not members:
         if looking_is_free(utility) and looking_is_free(eligible):
-            mask = lowest_without_ties(_wide(utility).detach().numpy(), eligible.detach().numpy(), count)
+            mask = _lowest_without_ties(_wide(utility).detach().numpy(), eligible.detach().numpy(), count)
             if mask is not None:
                 return torch.from_numpy(mask)
     allowed = _rows(eligible, members)
@@ -173,7 +173,7 @@ def eligible_lowest(
     return (mask & allowed).reshape(utility.shape)
 
 
-def lowest_without_ties(utility: np.ndarray, eligible: np.ndarray, count: int) -> np.ndarray | None:
+def _lowest_without_ties(utility: np.ndarray, eligible: np.ndarray, count: int) -> np.ndarray | None:
     """`eligible_lowest` of one axis where nothing ties at the edge, a tenth of the time; else None."""
     candidates = utility[eligible]
     k = min(count, candidates.size)

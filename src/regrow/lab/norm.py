@@ -3,7 +3,7 @@
 Shapes: C members, B images, H units. On a CPU the loops of `loops.py`, elsewhere torch's operations.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,14 +27,14 @@ class StackedNorm:
     scale: Tensor
     shift: Tensor
     relu_first: bool
-    _kept: tuple[Any, ...] = ()  # what the forward pass leaves for the backward pass
-    _rooms: dict[tuple[torch.Size, bool], "_Room"] = field(default_factory=dict)
+    _kept: tuple[Tensor, ...] = ()  # what torch's forward pass leaves for the backward pass
+    _room: "_Room | None" = None  # where the loops' does
 
     def __post_init__(self) -> None:
         self.scale_slope, self.shift_slope = torch.zeros_like(self.scale), torch.zeros_like(self.shift)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_rooms": {}, "_kept": ()}  # in a copy, arrays would no longer be the tensors'
+        return self.__dict__ | {"_room": None}  # in a copy, arrays would no longer be the tensors'
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden units (C, B, H) after the ReLU, and outputs, of pre-activations, which may be changed.
@@ -71,30 +71,35 @@ class StackedNorm:
 
     def _forward_here(self, z: Tensor) -> tuple[Tensor, Tensor]:
         images_first = not z.is_contiguous()
-        if (room := self._rooms.get((z.shape, images_first))) is None:
-            room = self._rooms[z.shape, images_first] = _Room(z, images_first, self)
+        if self._room is None or (z.shape, images_first) != (self._room.hidden.shape, self._room.images_first):
+            self._room = _Room(z, images_first, self)
+        room = self._room
         rows = (z.numpy().swapaxes(0, 1) if images_first else z.numpy()).reshape(room.unit.shape)
         loops.norm_forward(
             rows, *room.parameters, _EPS, images_first, self.relu_first, room.relu, room.unit, room.inverse, room.out
         )
-        self._kept = room, images_first
         return room.hidden, room.outputs
 
     def _backward_here(self, d: Tensor) -> Tensor:
-        room, images_first = self._kept
+        room = self._room
+        assert room is not None
         above = d.contiguous().numpy().reshape(room.unit.shape)
         loops.norm_backward(
-            above, room.relu, room.unit, room.inverse, room.parameters[0], images_first, self.relu_first, room.below,
-            *room.slopes,
+            above, room.relu, room.unit, room.inverse, room.parameters[0], room.images_first, self.relu_first,
+            room.below, *room.slopes,
         )  # fmt: skip
         return room.slope
 
 
 class _Room:
-    """What the loops write to for batches of one shape: made once, since making it takes as long as filling it."""
+    """What the loops write to for batches of one shape: kept, since making it takes as long as filling it.
+
+    That of the probe, fifty times as large, gives way to that of the next batch.
+    """
 
     def __init__(self, z: Tensor, images_first: bool, norm: StackedNorm) -> None:
         members, images, units = z.shape
+        self.images_first = images_first
 
         def tensor() -> Tensor:
             if images_first:

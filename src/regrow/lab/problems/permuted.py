@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...core import random
+from ...core._eager import looking_is_free
 from .. import loops
 from .data import Images
 
@@ -91,7 +92,6 @@ class PermutedImages:
         self._pixels, self._labels = torch.from_numpy(pixels).to(device), images.labels.to(device)
         self.classes = int(images.labels.max()) + 1
         self.device = self._pixels.device
-        self._here = self._pixels.numpy() if self.device.type == "cpu" else None
 
     @property
     def pixels(self) -> int:
@@ -111,9 +111,9 @@ class PermutedImages:
     def inputs(self, order: Tensor, reach: int) -> Tensor:
         """These images, (B, reach), in [0, 1]."""
         reach = min(reach, self.pixels)
-        if self._here is not None:
+        if looking_is_free(order):
             out = np.empty((len(order), reach), np.float32)
-            loops.take_images(self._here, order.numpy(), np.float32(self._white), out)
+            loops.take_images(self._pixels.numpy(), order.numpy(), np.float32(self._white), out)
             return torch.from_numpy(out)
         shown = self._pixels.index_select(0, order)[:, :reach].contiguous()  # bytes still: little to copy
         return shown.float().div_(self._white)

@@ -83,8 +83,7 @@ class UnitRenewal(Renewal):
     """Gives chosen units new incoming weights and silences them (outgoing weights 0).
 
     On a CPU, where looking is free, it goes member by member and touches what is renewed only; elsewhere, and in half
-    precision, members go
-    together and a mask says what is renewed. Both draw the same numbers.
+    precision, members go together and a mask says what is renewed. Both draw the same numbers.
 
     Args:
         members, configs, seeds, device: as for `Renewal`.
