@@ -1,5 +1,6 @@
 """However a run is cut into workers, stopped, killed and started again, the same rows come out."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from test_store import begin, says
 from walks import UPDATES, MakeWalk, plans, train_here
 
 import regrow
-from regrow.lab import engine, lock
+from regrow.lab import engine, lock, turns
 from regrow.lab.store import Store
 from regrow.lab.worker import Report, train_stack
 
@@ -70,6 +71,20 @@ def test_the_longest_is_first_and_nothing_is_done_twice(tmp_path: Path) -> None:
         again = Notes()
         engine.run(plans(3), MakeWalk(dies=(("small.seed0.0", 2),)), store, tasks=2, watch=again)
         assert not again.reports
+
+
+def test_turns_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "TURN", 10.0)
+    store, notes = begin(tmp_path / "run", 3), Notes()
+    expected = {plan.id: 1.0 for plan in plans(3)}
+    with lock.sole_run(store.folder):
+        engine.run(plans(3), MakeWalk(0.01), store, tasks=TASKS, workers=2, expected=expected, watch=notes)
+    same_as_here(store.folder, tmp_path / "here", 3)
+    assert sorted(notes.finished) == [plan.id for plan in plans(3)]  # once each
+    made = {plan.id: sum(r.updates for _, r in notes.reports if r.stack == plan.id) for plan in plans(3)}
+    assert set(made.values()) == {2 * UPDATES * TASKS}
+    worked_on = [stack for stack, _ in itertools.groupby(r.stack for worker, r in notes.reports if worker == 0)]
+    assert len(worked_on) > 3  # and one worker came back to a stack
 
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:

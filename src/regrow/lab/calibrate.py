@@ -102,20 +102,22 @@ def as_workers_do() -> Iterator[None]:
 
 
 def makespan(costs: Sequence[float], workers: int) -> float:
-    """When the last of some workers is done, if each takes the longest that is left.
+    """When the last of some workers is done, where they take the last stacks in turns.
+
+    max(max_i c_i, sum_i c_i / W), with costs c and W workers: no order of work, however it is broken, ends sooner
 
     Args:
-        costs: seconds of each stack.
-        workers: >= 1.
+        costs: c, seconds of each stack.
+        workers: W >= 1.
 
     Returns:
         Seconds.
 
     Example:
-        >>> makespan([3.0, 3.0, 2.0, 2.0, 2.0], workers=2)
-        7.0
+        >>> makespan([3.0, 2.0, 2.0, 2.0], workers=2), makespan([3.0, 1.0], workers=2)
+        (4.5, 3.0)
+
+    Reference:
+        McNaughton 1959, "Scheduling with deadlines and loss functions".
     """
-    loads = [0.0] * max(1, workers)
-    for cost in sorted(costs, reverse=True):
-        loads[loads.index(min(loads))] += cost
-    return max(loads)
+    return max([*costs, sum(costs) / workers])

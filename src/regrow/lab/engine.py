@@ -17,6 +17,7 @@ import torch
 from .. import check
 from .store import Store
 from .studies import StackPlan
+from .turns import Turn, Turns
 from .worker import Failure, Maker, Report, work
 
 ENGINES = ("local", "ray")
@@ -72,7 +73,7 @@ def run(
         store: where they are kept.
         tasks: to finish in all, of each stack.
         workers: processes; None: one per core, or per device of CUDA. Never more than there are stacks to train.
-        expected: seconds a task of each stack, {id: seconds}; the longest stacks are trained first.
+        expected: seconds a task of each stack, {id: seconds}, by which workers share them, see `turns.py`.
         watch: is told how far they are.
         engine: "local", or "ray" for the machines of a ray cluster, which must share the folder.
         device: "cpu" or "cuda".
@@ -85,25 +86,20 @@ def run(
     check.choice("engine", engine, ENGINES)
     if workers is not None:
         check.whole("workers", workers, 1, "processes that train")
-    left = remaining(plans, store, tasks, expected)
-    todo = sorted((plan for plan in plans if left[plan.id] > 0), key=lambda plan: -left[plan.id])
-    if not todo:
+    done = {plan.id: store.task(plan.id) for plan in plans}
+    unfinished = sum(number < tasks for number in done.values())
+    if not unfinished:
         return
-    count = min(workers or default_workers(device), len(todo))
+    at_once = workers or (unfinished if engine == "ray" else default_workers(device))
+    count = min(at_once, unfinished)
+    turns = Turns(plans, done, tasks, count, expected)
     if engine == "ray":
         from .ray_engine import run_on_ray
 
-        run_on_ray(todo, make, store, tasks, workers, watch or Unwatched(), device)
+        run_on_ray(turns, make, store, count, watch or Unwatched(), device)
         return
-    with _Crew(make, store, tasks, count, watch or Unwatched(), device) as crew:
-        crew.train(todo)
-
-
-def remaining(
-    plans: Sequence[StackPlan], store: Store, tasks: int, expected: Mapping[str, float] | None = None
-) -> dict[str, float]:
-    """Seconds of work left of each stack, or tasks where nothing is expected."""
-    return {plan.id: max(0, tasks - store.task(plan.id)) * (expected or {}).get(plan.id, 1.0) for plan in plans}
+    with _Crew(make, store, count, watch or Unwatched(), device) as crew:
+        crew.train(turns)
 
 
 def default_workers(device: str = "cpu") -> int:
@@ -127,16 +123,15 @@ class _Worker:
     number: int
     process: Any
     connection: Connection
-    stack: str = ""  # that it trains now
+    turn: Turn | None = None  # what it trains now
 
 
 class _Crew:
     """Worker processes, started together and all ended at the end of the `with`."""
 
-    def __init__(self, make: Maker, store: Store, tasks: int, count: int, watch: Watch, device: str) -> None:
-        self._arguments, self._count, self._device = (make, store, tasks), count, device
+    def __init__(self, make: Maker, store: Store, count: int, watch: Watch, device: str) -> None:
+        self._arguments, self._count, self._device = (make, store), count, device
         self._store, self._watch = store, watch
-        self._todo: list[StackPlan] = []
         self._workers: list[_Worker] = []
         self._failure: Failure | None = None
         self._signals, self._asked_to_stop = 0, False
@@ -166,11 +161,10 @@ class _Crew:
     def _count_signal(self, *_: object) -> None:
         self._signals += 1
 
-    def train(self, todo: Sequence[StackPlan]) -> None:
-        """Hand out the stacks in order until all are done."""
-        self._todo = list(todo)
+    def train(self, turns: Turns) -> None:
+        """Hand out the stacks until all are done."""
         for worker in self._workers:
-            self._hand_out(worker)
+            self._hand_out(worker, turns)
         at_work = {worker.connection: worker for worker in self._workers}
         while at_work:
             if self._signals or self._failure:
@@ -178,7 +172,7 @@ class _Crew:
             for connection in wait(list(at_work), _GLANCE):
                 worker = at_work[connection]  # type: ignore[index]
                 try:
-                    self._hear(worker, worker.connection.recv())
+                    self._hear(worker, worker.connection.recv(), turns)
                 except (EOFError, OSError):
                     del at_work[worker.connection]
                     self._ended(worker)
@@ -187,28 +181,28 @@ class _Crew:
         if self._signals:
             raise KeyboardInterrupt
 
-    def _hand_out(self, worker: _Worker) -> None:
-        plan = self._todo.pop(0) if self._todo else None
-        worker.stack = plan.id if plan else ""
+    def _hand_out(self, worker: _Worker, turns: Turns) -> None:
+        worker.turn = turns.next()
         with contextlib.suppress(OSError):  # it died: `train` will notice
-            worker.connection.send(plan)
+            worker.connection.send(worker.turn)
 
-    def _hear(self, worker: _Worker, said: Report | Failure | str) -> None:
+    def _hear(self, worker: _Worker, said: Report | Failure | Turn, turns: Turns) -> None:
         if isinstance(said, Report):
             self._watch.report(worker.number, said)
         elif isinstance(said, Failure):
-            self._failure, worker.stack = self._failure or said, ""
+            self._failure, worker.turn = self._failure or said, None
         else:
-            self._watch.done(worker.number, said)
-            self._hand_out(worker)
+            if turns.ended(said):
+                self._watch.done(worker.number, said.plan.id)
+            self._hand_out(worker, turns)
 
     def _ended(self, worker: _Worker) -> None:
         """A process is gone, or about to go: was it told to, or had it nothing left to do?"""
         told = self._asked_to_stop or self._signals  # a scheduler's SIGTERM reaches the whole group, workers first
-        if worker.stack and not told:
+        if worker.turn and not told:
             worker.process.join()
             how = _describe_exit(worker.process.exitcode)
-            self._failure = self._failure or Failure(worker.stack, f"its worker {how}", "")
+            self._failure = self._failure or Failure(worker.turn.plan.id, f"its worker {how}", "")
 
     def _stop(self, workers: Any) -> None:
         """Tell all to store what they have finished and end; at once, if told so again."""

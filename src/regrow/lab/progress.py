@@ -70,7 +70,8 @@ class Board:
         self._places: dict[int, tuple[str, int]] = {}  # stack and task of each worker
         self._paces: dict[int, _Pace] = {}
         self._recent: dict[str, dict[str, deque[float]]] = {}
-        self._since: dict[str, float] = {}
+        self._heard: dict[int, float] = {}  # when each worker reported last
+        self._spent: dict[str, float] = {}  # seconds of each stack, without those between its turns
         self._news: list[str] = []
         self._start: float | None = None
 
@@ -81,7 +82,11 @@ class Board:
         now, members = time.monotonic(), len(self._plans[report.stack].members)
         with self._lock:
             self._start = self._start or now
-            self._since.setdefault(report.stack, now)
+            here = self._places.get(worker, ("", 0))[0] == report.stack
+            self._spent[report.stack] = self._spent.get(report.stack, 0.0) + (
+                now - self._heard[worker] if here else 0.0
+            )
+            self._heard[worker] = now
             self._places[worker] = report.stack, report.task
             self._paces.setdefault(worker, _Pace()).add(report.updates, now)
             before = self._done[report.stack]
@@ -97,7 +102,7 @@ class Board:
             self._done[stack] = float(self._tasks)
             self._places.pop(worker, None)
             finished = sum(done >= self._tasks for done in self._done.values())
-            spent = duration(time.monotonic() - self._since.get(stack, time.monotonic()))
+            spent = duration(self._spent.get(stack, 0.0))
             made = self._tasks - round(self._begun[stack])
             self._news.append(
                 f"{stack}: {counted(made, 'task')} in {spent} ({finished} of {counted(len(self._plans), 'stack')} done)"

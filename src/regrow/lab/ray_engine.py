@@ -3,13 +3,12 @@
 import contextlib
 import importlib
 import signal
-from collections.abc import Sequence
 from typing import Any
 
 from . import lock
 from .engine import StackFailed, Watch, handling, log_failure
 from .store import Store
-from .studies import StackPlan
+from .turns import Turn, Turns
 from .worker import Brake, Failure, Maker, Report, Stopped, failure, train_stack, use_one_thread
 
 _GLANCE = 0.5  # seconds between looks at the reports
@@ -29,29 +28,28 @@ class Mailbox:
         return taken
 
 
-def train(plan: StackPlan, make: Maker, store: Store, tasks: int, mailbox: Any) -> Failure | None:
+def train(turn: Turn, make: Maker, store: Store, mailbox: Any) -> Failure | None:
     """A task of ray: train one stack; returns what went wrong."""
     use_one_thread()
     brake = Brake()
     signal.signal(signal.SIGINT, brake.pull)  # as ray cancels a task
     with lock.one_writer(store.folder):
         try:
-            train_stack(plan, make, store, tasks, mailbox.put.remote, brake)
+            train_stack(turn.plan, make, store, turn.tasks, mailbox.put.remote, brake)
         except Stopped:
             return None
         except Exception as error:
-            return failure(plan.id, error)
+            return failure(turn.plan.id, error)
     return None
 
 
-def run_on_ray(
-    todo: Sequence[StackPlan], make: Maker, store: Store, tasks: int, workers: int | None, watch: Watch, device: str
-) -> None:
-    """Train stacks, in order, as `regrow.lab.engine.run` does.
+def run_on_ray(turns: Turns, make: Maker, store: Store, count: int, watch: Watch, device: str) -> None:
+    """Train stacks as `regrow.lab.engine.run` does.
 
     Args:
-        todo, make, store, tasks, watch, device: as there.
-        workers: stacks at once; None: as many as the cluster has room for.
+        turns: hands them out.
+        make, store, watch, device: as there.
+        count: stacks at once, as far as the cluster has room for them.
     """
     try:
         ray: Any = importlib.import_module("ray")
@@ -60,29 +58,28 @@ def run_on_ray(
     ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
     needs = {"num_cpus": 1, "num_gpus": 1 if device == "cuda" else 0, "max_retries": 0}
     remote, mailbox = ray.remote(**needs)(train), ray.remote(num_cpus=0)(Mailbox).remote()
-    queue, at_work = list(todo), dict[Any, tuple[int, StackPlan]]()
-    places = list(range(min(workers or len(queue), len(queue))))
+    at_work = dict[Any, tuple[int, Turn]]()
+    places = list(range(count))
     failed: Failure | None = None
 
     def look() -> None:
-        numbers = {plan.id: number for number, plan in at_work.values()}
+        numbers = {turn.plan.id: number for number, turn in at_work.values()}
         for report in ray.get(mailbox.take.remote()):
             watch.report(numbers.get(report.stack, 0), report)
 
     try:
         with handling(signal.SIGTERM, _interrupt):
-            while (queue or at_work) and not failed:
-                while places and queue:
-                    plan = queue.pop(0)
-                    at_work[remote.remote(plan, make, store, tasks, mailbox)] = places.pop(0), plan
+            while turns.unfinished and not failed:
+                while places and (turn := turns.next()):
+                    at_work[remote.remote(turn, make, store, mailbox)] = places.pop(0), turn
                 done, _ = ray.wait(list(at_work), timeout=_GLANCE)
                 look()
                 for task in done:
-                    number, plan = at_work.pop(task)
+                    number, turn = at_work.pop(task)
                     places.append(number)
-                    failed = failed or _outcome(ray, task, plan)
-                    if not failed:
-                        watch.done(number, plan.id)
+                    failed = failed or _outcome(ray, task, turn)
+                    if not failed and turns.ended(turn):
+                        watch.done(number, turn.plan.id)
     finally:
         with contextlib.suppress(KeyboardInterrupt):
             for task in at_work:
@@ -93,11 +90,11 @@ def run_on_ray(
         raise StackFailed(log_failure(store.folder, failed))
 
 
-def _outcome(ray: Any, task: Any, plan: StackPlan) -> Failure | None:
+def _outcome(ray: Any, task: Any, turn: Turn) -> Failure | None:
     try:
         return ray.get(task)
     except ray.exceptions.RayError as error:
-        return failure(plan.id, error)
+        return failure(turn.plan.id, error)
 
 
 def _interrupt(*_: object) -> None:

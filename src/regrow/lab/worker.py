@@ -17,6 +17,7 @@ import torch
 from . import lock
 from .store import Store
 from .studies import StackPlan
+from .turns import Turn
 
 TELL_EVERY = 0.5  # seconds
 RECENT = 10  # tasks over which accuracy is shown
@@ -244,12 +245,12 @@ def use_one_thread() -> None:
     torch.set_flush_denormal(True)
 
 
-def work(connection: Connection, make: Maker, store: Store, tasks: int, device: int | None = None) -> None:
-    """The whole life of a worker process: trains each plan that comes, answers `plan.id` when it is done.
+def work(connection: Connection, make: Maker, store: Store, device: int | None = None) -> None:
+    """The whole life of a worker process: trains each stack that comes, and answers when it is done.
 
     Args:
-        connection: brings a plan or None, the end; takes `Report`, `Failure`, and ids of stacks that are done.
-        make, store, tasks: as for `train_stack`.
+        connection: brings a `Turn` or None, the end; takes `Report`, `Failure`, and each `Turn` that is done.
+        make, store: as for `train_stack`.
         device: the CUDA device to use, if any.
     """
     parent = multiprocessing.parent_process()
@@ -262,7 +263,7 @@ def work(connection: Connection, make: Maker, store: Store, tasks: int, device: 
     if device is not None:
         torch.cuda.set_device(device)
 
-    def tell(what: Report | Failure | str) -> None:
+    def tell(what: Report | Failure | Turn) -> None:
         with contextlib.suppress(OSError):  # the run is gone: so is this process in a moment
             connection.send(what)
 
@@ -273,12 +274,12 @@ def work(connection: Connection, make: Maker, store: Store, tasks: int, device: 
                 # A run that died before this process had the lock may have a successor by now.
                 while parent.is_alive():
                     with brake.interruptible():
-                        plan = connection.recv()
-                    if plan is None:
+                        turn = connection.recv()
+                    if turn is None:
                         return
-                    stack = plan.id
-                    train_stack(plan, make, store, tasks, tell, brake)
-                    tell(stack)
+                    stack = turn.plan.id
+                    train_stack(turn.plan, make, store, turn.tasks, tell, brake)
+                    tell(turn)
         except Exception as error:
             tell(failure(stack, error))
 
