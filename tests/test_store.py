@@ -249,6 +249,29 @@ def test_the_manifest_says_what_was_run(folder: Path) -> None:
         assert len(stored["commit"].removesuffix("-dirty")) == 40
 
 
+def test_a_commit_is_marked_where_the_code_differs_not_where_results_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, results = tmp_path / "src/regrow/__init__.py", tmp_path / "results/table"
+    for path in (package, results):
+        path.parent.mkdir(parents=True)
+        path.write_text("as it was")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "Begin"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(regrow, "__file__", str(package))
+
+    def commit() -> str:
+        return manifest.describe("weights-vs-units", CONFIG, plans(1), "cpu", [])["commit"]
+
+    clean = commit()
+    assert len(clean) == 40
+    results.write_text("more of them")
+    assert commit() == clean
+    package.write_text("changed")
+    assert commit() == clean + "-dirty"
+
+
 def test_the_manifest_adds_up_how_long_it_took(folder: Path) -> None:
     with manifest.timed(folder):
         time.sleep(0.2)

@@ -61,15 +61,24 @@ def processor() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that runs, marked where it differs; None outside of a checkout."""
+    """The commit of the checkout that runs, marked where its code differs; None outside of a checkout.
+
+    Results lie in the checkout too, and change while a run goes on: they do not count.
+    """
     root = Path(regrow.__file__).parents[2]
     if not (root / ".git").exists():
         return None
-    words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        return subprocess.run(words, capture_output=True, text=True, timeout=10).stdout.strip() or None
+        head = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "diff", "--quiet", "HEAD", "--", "src", "pyproject.toml").returncode
     except (OSError, subprocess.TimeoutExpired):
         return None
+    commit = head.stdout.strip()
+    return commit + "-dirty" * bool(changed) if head.returncode == 0 else None
+
+
+def _git(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10)
 
 
 def read(folder: Path) -> dict[str, Any]:
