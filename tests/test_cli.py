@@ -18,6 +18,13 @@ def test_version(capsys: Capture) -> None:
     assert capsys.readouterr().out == f"regrow {regrow.__version__}\n"
 
 
+def test_as_a_module() -> None:
+    for words, status in ((["--version"], 0), (["dmo"], 2)):
+        done = subprocess.run([sys.executable, "-m", "regrow", *words], capture_output=True, text=True)
+        assert done.returncode == status
+        assert (done.stdout == f"regrow {regrow.__version__}\n") == (status == 0)
+
+
 def test_help_names_commands_and_options(capsys: Capture) -> None:
     assert main(["--help"]) == 0
     said = capsys.readouterr().out

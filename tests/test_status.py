@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -52,6 +53,14 @@ def test_status_sees_a_run_that_goes_on_and_one_that_is_finished(folder: Path, c
     train_here(begin(folder, 3, config=config), plans(3), 12)
     assert main(["status", str(folder)]) == 0
     assert f'Finished. In Python: regrow.load("{folder}")' in capsys.readouterr().out
+
+
+def test_status_of_a_run_that_was_published_without_its_checkpoints(folder: Path, capsys: Capture) -> None:
+    shutil.rmtree(folder / "checkpoints")
+    assert main(["status", str(folder)]) == 0
+    said = [" ".join(line.replace("│", " ").split()) for line in capsys.readouterr().out.splitlines()]
+    assert "small.seed0.0 12 12 100%" in said
+    assert "small.seed1.0 0 12 0%" in said  # half of its rows are there, and nothing to go on from
 
 
 def test_status_before_the_first_rows_and_of_nothing(tmp_path: Path, capsys: Capture) -> None:

@@ -152,6 +152,21 @@ def test_rows_beyond_the_checkpoint_are_dropped(folder: Path, tmp_path: Path) ->
     assert_frame_equal(regrow.load(folder), regrow.load(tmp_path / "whole"), check_exact=True)
 
 
+def test_without_checkpoints_a_stack_is_done_where_its_rows_are_whole(folder: Path) -> None:
+    """As in a folder that was published: its checkpoints are large, and nobody goes on with them."""
+    store, stack = begin(folder), "small.seed0.0"
+    assert store.done(stack, 3) == 3 and store.done(stack, 2) == 2
+    (folder / "checkpoints/small.seed0.0.pt").unlink()
+    assert store.done(stack, 3) == 3
+    assert store.done(stack, 4) == 0 == store.done("small.seed9.0", 3)  # there is nothing to go on from
+    before = (folder / "results/small.seed0.0.parquet").stat().st_mtime_ns
+    engine.run(plans(2), MakeWalk(), store, tasks=3)
+    assert (folder / "results/small.seed0.0.parquet").stat().st_mtime_ns == before
+    cut(folder / "results/small.seed0.0.parquet")
+    with pytest.raises(ValueError, match="small.seed0.0.parquet is damaged"):
+        store.done(stack, 3)
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 

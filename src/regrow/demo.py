@@ -124,7 +124,7 @@ def train(plan: Plan, data: Path | None, folder: Path, console: Console) -> pl.D
     with lock.sole_run(folder):
         manifest.begin(folder, manifest.describe("demo", config, stacks, "cpu", ["demo"]))
         store.prepare()
-        done = {stack.id: store.task(stack.id) for stack in stacks}
+        done = {stack.id: store.done(stack.id, plan.tasks) for stack in stacks}
         workers = min(engine.default_workers(), len(stacks))
         make = Maker(data)
         speeds = calibrate.calibrate(stacks, make, seconds=0.5)

@@ -86,7 +86,7 @@ def run(
     check.choice("engine", engine, ENGINES)
     if workers is not None:
         check.whole("workers", workers, 1, "processes that train")
-    done = {plan.id: store.task(plan.id) for plan in plans}
+    done = {plan.id: store.done(plan.id, tasks) for plan in plans}
     unfinished = sum(number < tasks for number in done.values())
     if not unfinished:
         return

@@ -220,7 +220,7 @@ def words(options: Run) -> list[str]:
 def train(job: Job, console: Console) -> None:
     """Tell what will be trained and how long that takes, and train it."""
     options, plans, store = job.options, job.plans, job.store
-    done = {plan.id: store.task(plan.id) for plan in plans}
+    done = {plan.id: store.done(plan.id, job.tasks) for plan in plans}
     left = [plan for plan in plans if done[plan.id] < job.tasks]
     size = count(plans, 1, job.all_updates)
     _say(
@@ -235,7 +235,7 @@ def train(job: Job, console: Console) -> None:
     speeds = calibrate.calibrate(left, job.make, seconds=1.0)
     expected = {plan.id: calibrate.estimate(plan, speeds) * job.updates for plan in left}
     ahead = [(job.tasks - done[plan.id]) * expected[plan.id] for plan in left]
-    begun = sum(min(task, job.tasks) for task in done.values()) / (job.tasks * len(plans))
+    begun = sum(done.values()) / (job.tasks * len(plans))
     what = f"the {1 - begun:.0%} that are left take" if begun else "it takes"
     time = progress.duration(calibrate.makespan(ahead, workers))
     _say(console, f"Expected time: {what} about {time} with {counted(workers, 'worker')}.")

@@ -31,7 +31,7 @@ class Status:
         content = manifest.read(self.folder)
         config, tasks = content["config"], content["config"]["tasks"]
         store = Store(self.folder, content["study"])
-        done = {plan.id: min(tasks, store.task(plan.id)) for plan in packing.restore(content["packing"])}
+        done = {plan.id: store.done(plan.id, tasks) for plan in packing.restore(content["packing"])}
         console.print(
             f"{content['study']} on {config['data']}: {counted(tasks, 'task')}, {counted(config['seeds'], 'seed')}"
             f"{', a sweep' * bool(config.get('sweep'))}; begun {content['started']}, "

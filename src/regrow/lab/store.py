@@ -108,8 +108,23 @@ class Store:
         return task, state, tables
 
     def task(self, stack: str) -> int:
-        """The next task of a stack, from 0."""
+        """The task that a stack goes on with, from 0: that of its checkpoint."""
         return checkpoint.task_of(self._checkpoint(stack))
+
+    def done(self, stack: str, tasks: int) -> int:
+        """How many of a stack's tasks need no training.
+
+        Those before its checkpoint; where it has none, all of them if its rows are whole: a run that is published
+        without its checkpoints is finished, and is not trained over.
+
+        Raises:
+            ValueError: where a file is damaged, with the remedy.
+        """
+        if self._checkpoint(stack).exists():
+            return min(self.task(stack), tasks)
+        tables = [self._table(name, stack) for name in self.schemas]
+        whole = all(table.exists() and _last_task(table) >= tasks - 1 for table in tables)
+        return tasks if whole else 0
 
     def _table(self, name: str, stack: str) -> Path:
         return self.folder / name / f"{stack}.parquet"
@@ -156,6 +171,12 @@ def load(folder: Path | str, table: str = "results") -> pl.DataFrame:
 
         rows = with_scratch_difference(rows)
     return rows.sort([column for column in _ORDER if column in rows.columns], maintain_order=True)
+
+
+def _last_task(path: Path) -> int:
+    """The last task that a table has a row of; -1 where it has none."""
+    last = _read(path)["task"].max()
+    return -1 if last is None else int(last)  # type: ignore[arg-type]
 
 
 def _read(path: Path) -> pl.DataFrame:
