@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from regrow.lab.loss import cross_entropy
 from regrow.lab.nets import MLP
 from regrow.lab.renewal import StackedSWR
-from regrow.lab.stack import StackedMLP, slope_at_logits
+from regrow.lab.stack import StackedMLP
 from regrow.lab.studies import CONTROLS
 from regrow.lab.values import chosen
 
@@ -20,8 +21,8 @@ def renewed_by(factor: float) -> tuple[dict[str, dict[str, torch.Tensor]], Stack
     swr = StackedSWR(range(len(SYSTEMS)), configs, [7] * len(SYSTEMS))
     x = torch.rand(30, 20, dtype=torch.float64)
     x[:, 14:] = 0  # pixels that no image lights
-    targets = torch.eye(10, dtype=torch.float64)[torch.randint(10, (30,))].T
-    _, slope = slope_at_logits(net.forward(x), targets, torch.ones(len(SYSTEMS), 1, 1, dtype=torch.float64))
+    scale = torch.ones(len(SYSTEMS), dtype=torch.float64)
+    _, _, slope = cross_entropy(net.forward(x), torch.randint(10, (30,)), scale)
     net.backward(slope)
     before = {name: w.clone() for name, w in net.parameters.items()}
     swr.renew(1, net, net.gradients(), swr.due(1))

@@ -14,9 +14,10 @@ from test_lab_twins import SETTINGS, SYSTEMS, plan_of, trainer
 
 from regrow.core import draw, random, select, utility
 from regrow.core.noise import Normals
-from regrow.lab import loops, online
+from regrow.lab import activation, looped, loops, measures, online
+from regrow.lab.loops import compiled
+from regrow.lab.loss import cross_entropy
 from regrow.lab.noise import CompiledNormals
-from regrow.lab.norm import StackedNorm
 from regrow.lab.problems import permuted
 from regrow.laws import Normal
 
@@ -51,34 +52,84 @@ def test_both_ways_train_the_same(name, position, read, monkeypatch):
         torch.testing.assert_close(by_torch.net.parameters[key], w, rtol=1e-4, atol=1e-6)
 
 
+KINDS = {
+    "relu": (activation.ReLU, looped.LoopedReLU, {}),
+    "norm after": (activation.Norm, looped.LoopedNorm, {"relu_first": True}),
+    "norm before": (activation.Norm, looped.LoopedNorm, {"relu_first": False}),
+}
+ORDERS = {"first": (True, False), "wide": (False, False), "narrow": (False, True), "narrow first": (True, True)}
+
+
+def passed(layer, z, d, first, narrow):
+    """Hidden units, outputs, slopes of a layer, from where its products are to lie: copies."""
+    members, images, units = z.shape
+    room = layer.room(images)
+    if room is not None:
+        stored = room.view(images, members, units).transpose(0, 1) if first else room.mT if narrow else room
+        z = stored.copy_(z)
+    hidden, out = layer.forward(z if room is not None else z.clone())
+    if layer.room_above is not None:
+        above = layer.room_above.mT if narrow else layer.room_above
+        d = above.copy_(d)
+    slope = layer.backward(d if layer.room_above is not None else d.clone())
+    return [x.clone() for x in (hidden, out, slope, *layer.slopes)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
-    ("relu_first", "images_first", "dtype"),
-    list(itertools.product((True, False), (True, False), (torch.float32, torch.float64))),
+    ("kind", "order"),
+    [each for each in itertools.product(KINDS, ORDERS) if each[0] == "relu" or "narrow" not in each[1]],
 )
-def test_norms_are_torchs(relu_first, images_first, dtype):
+def test_activations_are_torchs(kind, order, dtype):
     """A member of NaN and one without spread are among them; its neighbours keep their bits."""
     generator = torch.Generator().manual_seed(1)
-    made = {name: torch.randn(3, 16, 10, generator=generator, dtype=dtype) for name in ("z", "d")}
-    made["z"][0, :5] = 1.0
-    if images_first:  # as the first layer's lie
-        made["z"] = made["z"].transpose(0, 1).contiguous().transpose(0, 1)
-    own = torch.rand(2, 3, 10, generator=generator, dtype=dtype)
+    z, d = (torch.randn(3, 16, 10, generator=generator, dtype=dtype) for _ in range(2))
+    z[0, :5] = 1.0
+    own = [torch.rand(3, 10, generator=generator, dtype=dtype) for _ in range(1 if kind == "relu" else 3)]
+    own[0][0] = 0.0
+    by_torch, by_loops, options = KINDS[kind]
+    (first, narrow), tolerance = ORDERS[order], {torch.float32: 1e-4, torch.float64: 1e-12}[dtype]
 
-    def by(way, z):
-        layer = StackedNorm(own[0], own[1], relu_first)
-        hidden, out = getattr(layer, f"_forward{way}")(z.clone(memory_format=torch.preserve_format))
-        slope = getattr(layer, f"_backward{way}")(made["d"])
-        return [x.clone() for x in (hidden, out, slope, layer.scale_slope, layer.shift_slope)]
+    def both(z):
+        order_too = {"first": first} | ({"narrow": narrow} if kind == "relu" else {})
+        mine = passed(by_loops(*own, **options, **order_too), z, d, first, narrow)
+        return mine, passed(by_torch(*own, **options), z, d, first, narrow)
 
-    tolerance = {torch.float32: 1e-4, torch.float64: 1e-12}[dtype]
-    told = by("_here", made["z"])
-    for here, there in zip(told, by("", made["z"])):
+    told, theirs = both(z)
+    assert (told[0] == 0).any() and (told[0] > 0).any()
+    for here, there in zip(told, theirs):
         torch.testing.assert_close(here, there, rtol=tolerance, atol=tolerance)
-    spoiled = made["z"].clone(memory_format=torch.preserve_format)
+    spoiled = z.clone()
     spoiled[1] = torch.nan
-    for here, there, before in zip(by("_here", spoiled), by("", spoiled), told):
+    for here, there, before in zip(*both(spoiled), told):
         assert here[1].isnan().equal(there[1].isnan()) and here[1].isnan().any() == there[1].isnan().any()
         assert here[[0, 2]].equal(before[[0, 2]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_cross_entropy_is_torchs(dtype, monkeypatch):
+    """Of logits with ties, a member that is lost, and one that is sure; argmax answers the first largest, or NaN."""
+    generator = torch.Generator().manual_seed(2)
+    logits, labels = 9 * torch.randn(5, 40, 10, generator=generator, dtype=dtype), torch.arange(40) % 10
+    logits[1] = logits[1].round()  # ties
+    logits[2], logits[2, 3, 4] = 0.0, torch.nan
+    logits[3], logits[4, :20] = torch.nan, 1e4 * logits[4, :20]
+    scale = torch.tensor([1.0, -0.05, 2.0, 1.0, 0.5], dtype=dtype)
+    here = cross_entropy(logits.mT.contiguous().mT, labels, scale)
+    monkeypatch.setattr(loops, "fit", lambda x: False)
+    for mine, theirs in zip(here, cross_entropy(logits.clone(), labels, scale)):
+        torch.testing.assert_close(mine, theirs, equal_nan=True)
+    assert here[0].isnan().tolist() == [False, False, True, True, False] and here[1][3] == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_magnitudes_are_added_exactly_enough(dtype):
+    tensors = {"w": torch.randn(3, 70, 50, dtype=dtype), "b": 1e4 * torch.randn(3, 70, dtype=dtype)}
+    tensors["w"][1, 5, 6] = torch.nan
+    expected = torch.cat([w.double().flatten(1) for w in tensors.values()], 1).abs().mean(1)
+    found = measures.mean_magnitude(tensors)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda lab: pickle.loads(pickle.dumps(lab))])
@@ -104,11 +155,12 @@ def test_half_precision_is_torchs(dtype):
 
 
 def test_batches_of_several_sizes_do_not_disturb_each_other():
-    """The probe's images, far more than a batch, are passed in between."""
-    layer, z = StackedNorm(torch.ones(2, 4), torch.zeros(2, 4), True), torch.randn(2, 6, 4)
-    expected = layer.forward(z)[1].clone()
-    layer.forward(torch.randn(2, 50, 4))
-    assert layer.forward(z)[1].equal(expected)
+    """Other images, many more than a batch, are passed in between."""
+    lab = trainer(plan_of(SETTINGS["wide-ln"], ["base", "cbp"]))
+    x = torch.rand(16, lab.problem.pixels)
+    expected = lab.net.forward(x).clone()
+    lab.net.forward(torch.rand(500, lab.problem.pixels))
+    assert lab.net.forward(x).equal(expected)
 
 
 @pytest.mark.parametrize("shape", [(5, 784), (7, 3, 2), (4,)])
@@ -189,4 +241,14 @@ def test_without_a_folder_to_keep_it_a_loop_is_compiled_each_time(monkeypatch):
         return njit(**options)
 
     monkeypatch.setattr(numba, "njit", read_only)
-    assert loops._compiled(lambda x: x + 1)(1) == 2
+    assert compiled.compiled(lambda x: x + 1)(1) == 2
+
+
+def test_compiling_is_told_apart_from_training():
+    """A fresh install compiles while the expected time is measured."""
+    double = compiled.compiled(lambda x: 2 * x)
+    with loops.compiling() as seconds:
+        assert seconds() == 0
+        assert double(2) == 4
+        once = seconds()
+        assert double(3) == 6 and seconds() == once > 0

@@ -30,22 +30,20 @@ class CapturedUpdate:
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._made = 0
-        self._targets = torch.empty(0)
-        self._out: Tensor | None = None
+        self._labels = torch.zeros_like(self._order)
+        self._out: tuple[Tensor, Tensor] | None = None
 
-    def begin(self, order: Tensor, targets: Tensor) -> None:
-        """Take over the images (U, B) and targets (U, classes, B) of a new task."""
-        if self._targets.shape != targets.shape:
-            self._targets = torch.empty_like(targets)
+    def begin(self, order: Tensor, labels: Tensor) -> None:
+        """Take over the images and labels (U, B) of a new task."""
         self._order.copy_(order)
-        self._targets.copy_(targets)
+        self._labels.copy_(labels)
 
     def forget(self) -> None:
         """Capture anew: tensors were put in place of those that the graph knows."""
         self._graph, self._made = None, 0
 
-    def __call__(self, u: int, step: int) -> Tensor:
-        """Make update u; log-probabilities of its batch."""
+    def __call__(self, u: int, step: int) -> tuple[Tensor, Tensor]:
+        """Make update u; the loss of its batch, and how many are right, valid until the next."""
         self._u.fill_(u)
         self._step.fill_(step)
         if self._made < _WARM_UP:
@@ -62,8 +60,8 @@ class CapturedUpdate:
                 self._out = self._update()
         self._graph.replay()
         assert self._out is not None
-        return self._out.clone()  # the next replay writes into the same memory
+        return self._out
 
-    def _update(self) -> Tensor:
-        order, targets = (t.index_select(0, self._u).squeeze(0) for t in (self._order, self._targets))
-        return self._trainer.plain_update(order, targets, self._step)
+    def _update(self) -> tuple[Tensor, Tensor]:
+        order, labels = (t.index_select(0, self._u).squeeze(0) for t in (self._order, self._labels))
+        return self._trainer.plain_update(order, labels, self._step)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..diagnose.ranks import rank99, stable_rank
+from . import loops
 from .stack import StackedMLP
 
 
@@ -37,11 +38,13 @@ def activations(net: StackedMLP, x: Tensor) -> dict[str, Tensor]:
     }
 
 
-def mean_magnitude(tensors: Mapping[str, Tensor], spoil: bool = False) -> Tensor:
-    """Mean |w| over all entries of each member, (C), in float64.
-
-    Where the tensors may be spoiled, no copy of them is made, which takes a third less time.
-    """
-    entries = sum(w[0].numel() for w in tensors.values())
-    totals = [(w.flatten(1).abs_() if spoil else w.flatten(1).abs()).sum(1) for w in tensors.values()]
-    return torch.stack(totals).double().sum(0) / entries
+def mean_magnitude(tensors: Mapping[str, Tensor]) -> Tensor:
+    """Mean |w| over all entries of each member, (C), in float64."""
+    flat = [w.flatten(1) for w in tensors.values()]
+    entries = sum(w.shape[1] for w in flat)
+    if not all(loops.fit(w) for w in flat):
+        return torch.stack([w.abs().sum(1) for w in flat]).double().sum(0) / entries
+    total = torch.zeros(len(flat[0]), dtype=torch.float64)
+    for w in flat:
+        loops.add_magnitudes(w.numpy(), total.numpy())
+    return total / entries

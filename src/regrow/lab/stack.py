@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..laws import Law
 from . import loops
+from .activation import Activation, Affine, Norm, ReLU
+from .looped import LoopedAffine, LoopedNorm, LoopedReLU
 from .nets import MLP
-from .norm import StackedNorm
 from .renewal import HiddenUnits
 
 _WIDE = 32  # units from which a matrix product is faster with the images' axis first
@@ -26,17 +26,17 @@ _WIDE = 32  # units from which a matrix product is faster with the images' axis 
 
 @dataclass
 class Layer:
-    """One layer of every member: its parameters, and what the last forward and backward pass left.
+    """One layer of every member: its weights, what follows their product, and what the last passes left.
 
-    weight (C, O, I), bias (C, O); `name`: of the module in the MLP. inputs (C, B, I), hidden (C, B, O) after the ReLU,
-    outputs (C, B, O), slope: of the objective at the pre-activations, (C, B, O).
+    weight (C, O, I); `name`: of the module in the MLP; `own`: names of the activation's parameters. inputs (C, B, I),
+    of the first layer (B, I), hidden (C, B, O) after the ReLU, outputs (C, B, O), slope: of the objective at the
+    pre-activations, (C, B, O).
     """
 
     name: str
     weight: Tensor
-    bias: Tensor
-    norm: StackedNorm | None = None
-    norm_name: str = ""
+    activation: Activation
+    own: tuple[str, ...]
     inputs: Tensor = field(default_factory=lambda: torch.empty(0))
     hidden: Tensor = field(default_factory=lambda: torch.empty(0))
     outputs: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -75,18 +75,25 @@ class StackedMLP:
             name: torch.empty(members, *p.shape, device=device, dtype=dtype) for name, p in net.named_parameters()
         }
         self._gradients: dict[str, Tensor] = {}
-        self.layers = [self._layer(name, f"norm{i}") for i, name in enumerate(("fc1", "fc2", "fc3"), 1)]
-        self.layers.append(self._layer("out", ""))
+        self.layers = [self._layer(f"fc{i}", f"norm{i}") for i in (1, 2, 3)] + [self._layer("out")]
+        self._small = [p for layer in self.layers for p in layer.activation.parameters]
+        self._small_slopes = [p for layer in self.layers for p in layer.activation.slopes]
         self.units = [self._units(layer, above) for layer, above in itertools.pairwise(self.layers)]
         for member in range(members):
             self.fill(member, net)
 
-    def _layer(self, name: str, norm: str) -> Layer:
-        p = self.parameters
-        own = None
-        if norm and self.normed:
-            own = StackedNorm(p[f"{norm}.weight"], p[f"{norm}.bias"], relu_first=not self.norm_first)
-        return Layer(name, p[f"{name}.weight"], p[f"{name}.bias"], own, norm)
+    def _layer(self, name: str, norm: str = "") -> Layer:
+        own = tuple(n for n in (f"{name}.bias", f"{norm}.weight", f"{norm}.bias") if n in self.parameters)
+        values = [self.parameters[n] for n in own]
+        by_loops, first = loops.fit(values[0]), name == "fc1"
+        if not norm:
+            activation = LoopedAffine(*values) if by_loops else Affine(*values)
+        elif self.normed:
+            order = {"relu_first": not self.norm_first}
+            activation = LoopedNorm(*values, **order, first=first) if by_loops else Norm(*values, **order)
+        else:
+            activation = LoopedReLU(*values, first=first, narrow=not self._wide) if by_loops else ReLU(*values)
+        return Layer(name, self.parameters[f"{name}.weight"], activation, own)
 
     @property
     def hidden(self) -> list[Layer]:
@@ -94,9 +101,7 @@ class StackedMLP:
         return self.layers[:-1]
 
     def _units(self, layer: Layer, above: Layer) -> HiddenUnits:
-        names = (f"{part}.{kind}" for part in (layer.name, layer.norm_name) for kind in ("weight", "bias"))
-        incoming = tuple(name for name in names if name in self.parameters)
-        return HiddenUnits(layer.name, incoming, f"{above.name}.weight")
+        return HiddenUnits(layer.name, (f"{layer.name}.weight", *layer.own), f"{above.name}.weight")
 
     def fill(self, member: int, net: MLP) -> None:
         """Give one member the values of a network."""
@@ -112,32 +117,26 @@ class StackedMLP:
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (C, B, outputs) of the images (B, P), or (B, k) where all pixels from k on are 0."""
-        x = x.to(self.layers[0].weight.dtype)
-        a = x.expand(self.members, *x.shape)
+        a = x.to(self.layers[0].weight.dtype)
         for layer in self.layers:
             layer.inputs = a
-            z = self._first(layer, x) if layer is self.layers[0] else self._affine(layer, a)
-            a = z if layer is self.layers[-1] else self._activate(layer, z)
+            z = self._first(layer, a) if layer is self.layers[0] else self._product(layer, a)
+            layer.hidden, layer.outputs = layer.activation.forward(z)
+            a = layer.outputs
         return a
 
     def _first(self, layer: Layer, x: Tensor) -> Tensor:
         """One product for all members."""
         w = layer.weight.flatten(0, 1)[:, : x.shape[1]]
-        return torch.addmm(layer.bias.flatten(), x, w.T).view(len(x), self.members, -1).transpose(0, 1)
+        z = torch.mm(x, w.T, out=layer.activation.room(len(x)))
+        return z.view(len(x), self.members, -1).transpose(0, 1)
 
-    def _affine(self, layer: Layer, a: Tensor) -> Tensor:
-        """W a + b, with whichever axis last is the fastest."""
+    def _product(self, layer: Layer, a: Tensor) -> Tensor:
+        """W a, with whichever axis last is the fastest."""
+        room = layer.activation.room(a.shape[1])
         if self._wide and layer is not self.layers[-1]:
-            return torch.baddbmm(layer.bias.unsqueeze(1), a, layer.weight.mT)
-        return torch.baddbmm(layer.bias.unsqueeze(2), layer.weight, a.mT).mT
-
-    @staticmethod
-    def _activate(layer: Layer, z: Tensor) -> Tensor:
-        if layer.norm:
-            layer.hidden, layer.outputs = layer.norm.forward(z)
-        else:
-            layer.hidden = layer.outputs = z.relu_()
-        return layer.outputs
+            return torch.bmm(a, layer.weight.mT, out=room)
+        return torch.bmm(layer.weight, a.mT, out=room).mT
 
     # Backward.
 
@@ -148,25 +147,22 @@ class StackedMLP:
         at its outputs (`place` "after" the norm), then at its ReLU's ("before" it). What it does to the weights shows
         in the slopes below, and the slopes above are those of the old weights.
         """
-        self.layers[-1].slope = slope
+        self.layers[-1].slope = self.layers[-1].activation.backward(slope)
         for i in range(len(self.layers) - 2, -1, -1):
-            layer, above = self.layers[i], self.layers[i + 1]
-            d = self._back(above)
+            layer = self.layers[i]
+            d = self._back(self.layers[i + 1], layer.activation.room_above)
             if after:
                 after(i, "after")
                 if self.norm_first:
                     after(i, "before")
-            if layer.norm:
-                layer.slope = layer.norm.backward(d)
-            else:
-                layer.slope = torch.ops.aten.threshold_backward(d, layer.hidden, 0)
+            layer.slope = layer.activation.backward(d)
             if after and not self.norm_first:
                 after(i, "before")
 
-    def _back(self, above: Layer) -> Tensor:
+    def _back(self, above: Layer, room: Tensor | None) -> Tensor:
         if self._wide:
-            return torch.bmm(above.slope, above.weight)
-        return torch.bmm(above.weight.mT, above.slope.mT).mT
+            return torch.bmm(above.slope, above.weight, out=room)
+        return torch.bmm(above.weight.mT, above.slope.mT, out=room).mT
 
     # What follows from the slopes.
 
@@ -174,16 +170,13 @@ class StackedMLP:
         """Add the slopes to the parameters: with slopes of -(step size) * loss, one step of plain SGD."""
         for layer in self.layers:
             self._add_products(layer, layer.weight, 1)
-            layer.bias.add_(layer.slope.sum(1))
-            if layer.norm:
-                layer.norm.scale.add_(layer.norm.scale_slope)
-                layer.norm.shift.add_(layer.norm.shift_slope)
+        torch._foreach_add_(self._small, self._small_slopes)  # type: ignore[attr-defined]  # one call: calls cost most
 
     def _add_products(self, layer: Layer, out: Tensor, beta: int) -> None:
         """out <- beta * out + slope^T inputs, over the pixels that the first layer was shown."""
         if layer is self.layers[0]:
-            x = layer.inputs[0]
-            flat = layer.slope.mT.reshape(-1, len(x)) if not self._wide else layer.slope.transpose(0, 1).flatten(1).T
+            x = layer.inputs
+            flat = layer.slope.transpose(0, 1).flatten(1).T if self._wide else layer.slope.mT.flatten(0, 1)
             out.flatten(0, 1)[:, : x.shape[1]].addmm_(flat, x, beta=beta)
         else:
             out.baddbmm_(layer.slope.mT, layer.inputs, beta=beta)
@@ -192,15 +185,13 @@ class StackedMLP:
         """The slopes at the parameters, by name; valid until the next call."""
         if not self._gradients:
             self._gradients = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
+            for layer in self.layers:
+                self._gradients |= zip(layer.own, layer.activation.slopes, strict=True)
         for layer in self.layers:
             w = self._gradients[f"{layer.name}.weight"]
             if layer is self.layers[0]:
-                w[:, :, layer.inputs.shape[2] :] = 0  # of pixels that no image of the batch lights
+                w[:, :, layer.inputs.shape[1] :] = 0  # of pixels that no image of the batch lights
             self._add_products(layer, w, 0)
-            torch.sum(layer.slope, 1, out=self._gradients[f"{layer.name}.bias"])
-            if layer.norm:
-                self._gradients[f"{layer.norm_name}.weight"].copy_(layer.norm.scale_slope)
-                self._gradients[f"{layer.norm_name}.bias"].copy_(layer.norm.shift_slope)
         return self._gradients
 
     def activity(self, i: int, read: str, members: Tensor) -> Tensor:
@@ -211,12 +202,3 @@ class StackedMLP:
         out = h.new_empty(len(members), h.shape[2])
         loops.mean_magnitude(h.numpy(), members.numpy(), out.numpy())
         return out
-
-
-def slope_at_logits(logits: Tensor, targets: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (C, O, B) of logits (C, B, O), and a multiple of the slope of their mean cross-entropy.
-
-    slope = scale * (softmax(logits) - targets) / B,  targets (O, B) one-hot, scale (C, 1, 1)
-    """
-    log_p = F.log_softmax(logits.mT, 1)  # along the axis that comes last it takes twice as long
-    return log_p, log_p.exp().sub_(targets).mul_(scale / targets.shape[1]).mT

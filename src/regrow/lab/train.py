@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 
 from ..core import random
-from . import measures
+from . import loops, measures
 from .captured import CapturedUpdate
 from .descent import DESCENTS
+from .loss import cross_entropy
 from .nets import MLP
 from .online import Online
 from .problems.data import Images
 from .problems.permuted import DIGITS, MNIST, Course, PermutedImages, Task
 from .renewal import Renewal, StackedCBP, StackedReDo, StackedSWR
-from .stack import StackedMLP, slope_at_logits
+from .stack import StackedMLP
 from .studies import StackPlan
 
 
@@ -74,10 +75,8 @@ class Trainer:
         self._scratch = [i for i, member in enumerate(plan.members) if member.system == "scratch"]
         self.descent = DESCENTS[plan.setting.optimizer](self.net, configs, seeds, self._scratch)
         self.renewals = self._renewals(configs, seeds, device)
-        self._onehot = torch.eye(self.problem.classes, dtype=dtype, device=device)
-        self._targets = self._onehot  # of the present task, (U, classes, B)
-        self._scale = self.descent.scale().to(device, dtype).view(-1, 1, 1)
-        self._online = Online(members, self.problem.course.updates_a_task, device)
+        self._scale = self.descent.scale().to(device, dtype)
+        self._online = Online(members, self.problem.course.updates_a_task, self.problem.course.batch, device)
         self._captured = CapturedUpdate(self) if device.type == "cuda" else None
 
     def _fresh(self, key: int | Tensor) -> MLP:
@@ -144,45 +143,44 @@ class Trainer:
 
     def _take(self, task: Task) -> None:
         """Make ready for the batches of a task."""
-        self._targets = self._onehot[task.labels].mT.contiguous()
         if self._captured:
-            self._captured.begin(task.order, self._targets)
+            self._captured.begin(task.order, task.labels)
 
     def _update(self, task: Task, u: int, measure: bool = False) -> None:
         """One update of all members; every number that is reported is of before it."""
         self.step += 1
         due = [(renewal, inside, which) for renewal, inside in self.renewals if (which := renewal.due(self.step))]
         if self._captured and not due and not measure:
-            self._online.add(u, self._captured(u, self.step), task.labels[u])
+            self._online.add(u, *self._captured(u, self.step))
             return
-        log_p, slope = self._look(task.order[u], task.reach[u], self._targets[u])
-        self._online.add(u, log_p, task.labels[u])
+        loss, right, slope = self._look(task.order[u], task.reach[u], task.labels[u])
+        self._online.add(u, loss, right)
         inside = [(renewal, which) for renewal, acts_inside, which in due if acts_inside]
         self.net.backward(slope, (lambda i, place: self._renew_inside(u, inside, i, place)) if inside else None)
         gradients = None
         if measure or self.descent.needs_gradient or any(renewal.needs_gradient for renewal, _, _ in due):
             gradients = self.net.gradients()
+        if measure:
+            assert gradients is not None
+            self._online.add_gradient(measures.mean_magnitude(gradients))
         self.descent.shrink_and_perturb(self.step)
         self.descent.step(gradients)
         for renewal, acts_inside, which in due:
             if not acts_inside:
                 self._renew(u, renewal, which, gradients)
-        if measure:
-            assert gradients is not None
-            self._online.add_gradient(measures.mean_magnitude(gradients, spoil=True))  # nobody needs them any more
 
-    def _look(self, order: Tensor, reach: int, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of a batch, and the slope to pass back."""
-        return slope_at_logits(self.net.forward(self.problem.inputs(order, reach)), targets, self._scale)
+    def _look(self, order: Tensor, reach: int, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss of a batch, how many are right, and the slope to pass back."""
+        return cross_entropy(self.net.forward(self.problem.inputs(order, reach)), labels, self._scale)
 
-    def plain_update(self, order: Tensor, targets: Tensor, step: int | Tensor) -> Tensor:
+    def plain_update(self, order: Tensor, labels: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor]:
         """An update at which nothing is due and nothing is measured, of fixed shapes, without looking at a value."""
-        log_p, slope = self._look(order, self.problem.pixels, targets)
+        loss, right, slope = self._look(order, self.problem.pixels, labels)
         self.net.backward(slope)
         gradients = self.net.gradients() if self.descent.needs_gradient else None
         self.descent.shrink_and_perturb(step)
         self.descent.step(gradients)
-        return log_p
+        return loss, right
 
     def _renew(self, u: int, renewal: Renewal, which: list[int], gradients: Mapping[str, Tensor] | None) -> None:
         fired = renewal.renew(self.step, self.net, gradients, which)
@@ -208,7 +206,7 @@ class Trainer:
         lost = ~magnitude.isfinite() | ~torch.tensor(columns["loss"], device=magnitude.device).isfinite()
         columns["diverged"] = lost.tolist()
         columns |= self._renewed()
-        scales = [layer.norm.scale for layer in self.net.hidden if layer.norm]
+        scales = [layer.activation.parameters[1] for layer in self.net.hidden if self.net.normed]
         columns["ln_scale"] = [None] * self.net.members
         if scales:
             columns["ln_scale"] = torch.cat(scales, 1).abs().double().mean(1).tolist()
@@ -224,7 +222,7 @@ class Trainer:
 
     def _unit(self) -> Tensor:
         """What a slope must be multiplied with to be a gradient, (C)."""
-        return 1 / self._scale.flatten().double()
+        return 1 / self._scale.double()
 
     def _renewed(self) -> dict[str, list[Any]]:
         n = self.net.members
@@ -281,12 +279,14 @@ class Trainer:
         return self._task[1]
 
     def sample(self, seconds: float) -> float:
-        """Seconds that one update of the whole stack takes, tried for about so long."""
+        """Seconds that one update of the whole stack takes, tried for about so long, beside what must be compiled."""
         self.run_updates(10)
-        start, done = time.perf_counter(), 0
-        while (spent := time.perf_counter() - start) < seconds:
-            self.run_updates(10)
-            done += 10
+        done = 0
+        with loops.compiling() as compiled:
+            start = time.perf_counter()
+            while (spent := time.perf_counter() - start - compiled()) < seconds:
+                self.run_updates(10)
+                done += 10
         return spent / max(done, 1)
 
 

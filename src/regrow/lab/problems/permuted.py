@@ -92,6 +92,7 @@ class PermutedImages:
         self._pixels, self._labels = torch.from_numpy(pixels).to(device), images.labels.to(device)
         self.classes = int(images.labels.max()) + 1
         self.device = self._pixels.device
+        self._by_loops = looking_is_free(self._pixels)
 
     @property
     def pixels(self) -> int:
@@ -111,7 +112,7 @@ class PermutedImages:
     def inputs(self, order: Tensor, reach: int) -> Tensor:
         """These images, (B, reach), in [0, 1]."""
         reach = min(reach, self.pixels)
-        if looking_is_free(order):
+        if self._by_loops:
             out = np.empty((len(order), reach), np.float32)
             loops.take_images(self._pixels.numpy(), order.numpy(), np.float32(self._white), out)
             return torch.from_numpy(out)
