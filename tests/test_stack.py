@@ -9,7 +9,7 @@ from test_lab_twins import SEED, SETTINGS, SYSTEMS, config_of, plan_of, trainer
 from torch.nn import functional as F
 
 from regrow.diagnose.ranks import rank99, stable_rank
-from regrow.lab import measures
+from regrow.lab import loops, measures
 from regrow.lab.loss import cross_entropy
 from regrow.lab.nets import MLP
 from regrow.lab.online import Online
@@ -64,8 +64,11 @@ def test_a_member_does_not_know_its_neighbours(name):
     assert not math.isfinite(others[1][0]["loss"]) and not math.isfinite(others[1][0]["weight_magnitude"])
 
 
+@pytest.mark.parametrize("by_loops", [False, True])
 @pytest.mark.parametrize("wide", [False, True])
-def test_forward_and_backward_are_autograds(wide):
+def test_forward_and_backward_are_autograds(wide, by_loops, monkeypatch):
+    if not by_loops:
+        monkeypatch.setattr(loops, "fit", lambda x: False)
     for layer_norm, position in ((False, "after"), (True, "after"), (True, "before")):
         make = {"hidden": 36 if wide else 7, "layer_norm": layer_norm, "ln_position": position, "inputs": 50}
         nets = [MLP(**make, generator=torch.Generator().manual_seed(s)).double() for s in range(3)]
@@ -219,15 +222,20 @@ def test_scratch_starts_every_task_anew():
     assert fresh.std().item() == pytest.approx(math.sqrt(2 / 40), rel=0.1) and not fresh.allclose(trained)
 
 
-@pytest.mark.parametrize("name", ["wide", "wide-ln", "wide-adamw"])
-def test_an_update_of_fixed_shapes_is_the_update(name):
-    """What is captured on a CUDA device, tried on the CPU."""
+@pytest.mark.parametrize("name", ["wide", "wide-ln", "narrow", "wide-adamw"])
+def test_an_update_of_fixed_shapes_is_the_update(name, monkeypatch):
+    """What is captured on a CUDA device, tried on the CPU, by torch's operations."""
     plan = plan_of(SETTINGS[name], ["base", "base"])
-    usual, fixed = short(plan, dtype=torch.float64), short(plan, dtype=torch.float64)
-    task, other = usual._begin_task(), fixed._begin_task()
+    usual = short(plan, dtype=torch.float64)
+    task = usual._begin_task()
     for u in range(20):
         usual._update(task, u)
-        fixed.plain_update(other.order[u], other.labels[u], u + 1)
+    monkeypatch.setattr(loops, "fit", lambda x: False)
+    fixed = short(plan, dtype=torch.float64)
+    other, right = fixed._begin_task(), 0
+    for u in range(20):
+        right += fixed.plain_update(other.order[u], other.labels[u], u + 1)[1]
+    assert right.equal(usual._online._right)
     for key, value in usual.net.parameters.items():
         torch.testing.assert_close(value, fixed.net.parameters[key])
 

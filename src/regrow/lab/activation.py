@@ -39,11 +39,17 @@ class Activation(ABC):
 
     @abstractmethod
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden units after the ReLU, and outputs, (C, B, H) both, of z, which changes; valid until the next call."""
+        """Hidden units after the ReLU, and outputs, (C, B, H) both, of z, which changes; valid until the next call.
+
+        Where there is a room, z must lie in it.
+        """
 
     @abstractmethod
     def backward(self, d: Tensor) -> Tensor:
-        """The slope at z from that at the outputs, which changes, (C, B, H); valid until the next call."""
+        """The slope at z from that at the outputs, which changes, (C, B, H); valid until the next call.
+
+        Where there is a room, d must lie in it; but for that at the logits, which is the loss's.
+        """
 
 
 class Affine(Activation):

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 
+from . import loops
 from .studies import StackPlan, ViTSetting
 from .worker import use_one_thread
 
@@ -40,15 +41,15 @@ def calibrate(plans: Sequence[StackPlan], make: Callable[[StackPlan], Sampled], 
     Args:
         plans: the stacks.
         make: makes a trainer, which is thrown away.
-        seconds: for all structures together.
+        seconds: for all structures together, beside what must be compiled.
     """
     of_structure = {structure(plan): plan for plan in reversed(plans)}
     speeds: dict[Structure, float] = {}
-    share, limit = seconds / max(1, len(of_structure)), time.perf_counter() + seconds
-    with as_workers_do():
+    share, start = seconds / max(1, len(of_structure)), time.perf_counter()
+    with as_workers_do(), loops.compiling() as compiled:
         for found, plan in _settings_in_turn(of_structure):
             known = {name for name, _, _ in speeds}
-            if found[0] not in known or time.perf_counter() < limit:
+            if found[0] not in known or time.perf_counter() - start - compiled() < seconds:
                 speeds[found] = make(plan).sample(max(share, 0.02))
     return speeds
 

@@ -24,41 +24,35 @@ class _Room:
     """Of one layer and size of batch: what is written to, and arrays of it, whose rows are units or, narrow, images.
 
     product: z. hidden, relu: after the ReLU, in the place of z but where the first layer is narrow. above, d: the slope
-    at the outputs. slope, below: that at z, in its place but where images come first.
+    at the outputs. slope, below: that at z, in its place but where images come first. unit, inverse, outputs, out: of
+    a norm.
     """
 
-    def __init__(self, owner: "Looped", images: int, first: bool, narrow: bool) -> None:
-        self.images = images
-        bias = owner.parameters[0]
+    def __init__(self, layer: "Looped", images: int) -> None:
+        self.images, self.narrow, self.by_image = images, layer.narrow, layer.first and not layer.narrow
+        bias = layer.parameters[0]
         members, units = bias.shape
-        self._first, self._narrow = first and not narrow, narrow
-        self.above = bias.new_empty(members, *((units, images) if narrow else (images, units)))
-        stored = bias.new_empty(images, members, units) if self._first else torch.empty_like(self.above)
+        self.above = bias.new_empty(members, *((units, images) if layer.narrow else (images, units)))
+        stored = bias.new_empty(images, members, units) if self.by_image else torch.empty_like(self.above)
         self.hidden, self.relu = self._seen(stored), _rows(stored)
-        self.product = stored.flatten(1) if self._first else stored
-        if first and narrow:
+        self.product = stored.flatten(1) if self.by_image else stored
+        if layer.first and layer.narrow:
             self.product = bias.new_empty(images, members * units)
-        below = torch.empty_like(stored) if self._first else self.above
+        below = torch.empty_like(stored) if self.by_image else self.above
         self.slope, self.below, self.d = self._seen(below), _rows(below), _rows(self.above)
-        self.parameters, self.slopes = ([p.numpy() for p in each] for each in (owner.parameters, owner.slopes))
+        self.parameters, self.slopes = ([p.numpy() for p in each] for each in (layer.parameters, layer.slopes))
+        if len(self.parameters) > 1:
+            self.unit, self.inverse = np.empty_like(self.relu), np.empty(len(self.relu), self.relu.dtype)
+            out = torch.empty_like(stored)
+            self.outputs, self.out = self._seen(out), _rows(out)
 
     def _seen(self, stored: Tensor) -> Tensor:
         """As (C, B, H)."""
-        return stored.mT if self._narrow else stored.transpose(0, 1) if self._first else stored
+        return stored.mT if self.narrow else stored.transpose(0, 1) if self.by_image else stored
 
 
 def _rows(stored: Tensor) -> np.ndarray:
     return stored.flatten(0, 1).numpy()
-
-
-class _NormRoom(_Room):
-    """unit: normed inputs; inverse: of their standard deviations, of each row. outputs, out: of the norm."""
-
-    def __init__(self, owner: "Looped", images: int, first: bool, narrow: bool) -> None:
-        super().__init__(owner, images, first, narrow)
-        self.unit, self.inverse = np.empty_like(self.relu), np.empty(len(self.relu), self.relu.dtype)
-        self.outputs = torch.empty_like(self.hidden)
-        self.out = _rows(self.outputs.transpose(0, 1) if self._first else self.outputs)
 
 
 class Looped(Activation):
@@ -72,21 +66,26 @@ class Looped(Activation):
 
     def __init__(self, bias: Tensor, *norm: Tensor, first: bool = False, narrow: bool = False) -> None:
         super().__init__(bias, *norm)
-        self._first, self._narrow = first, narrow
-        self._own: Any = None  # its room
+        self.first, self.narrow = first, narrow
+        self._kept: _Room | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_own": None}  # in a copy, arrays would no longer be the tensors'
+        return self.__dict__ | {"_kept": None}  # in a copy, arrays would no longer be the tensors'
 
     def room(self, images: int) -> Tensor:
-        if self._own is None or self._own.images != images:
-            kind = _NormRoom if len(self.parameters) > 1 else _Room
-            self._own = kind(self, images, self._first, self._narrow)
-        return self._own.product
+        if self._kept is None or self._kept.images != images:
+            with torch.inference_mode(False):  # it is kept for later calls, which may be outside
+                self._kept = _Room(self, images)
+        return self._kept.product
 
     @property
     def room_above(self) -> Tensor:
-        return self._own.above
+        return self._room.above
+
+    @property
+    def _room(self) -> _Room:
+        assert self._kept is not None, "no batch was shown yet"
+        return self._kept
 
 
 class LoopedAffine(Looped):
@@ -96,9 +95,9 @@ class LoopedAffine(Looped):
         super().__init__(bias, narrow=True)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        own = self._own
-        loops.add_bias(own.relu, own.parameters[0].ravel())
-        return own.hidden, own.hidden
+        room = self._room
+        loops.add_bias(room.relu, room.parameters[0].ravel())
+        return room.hidden, room.hidden
 
     def backward(self, d: Tensor) -> Tensor:
         torch.sum(d, 1, out=self.slopes[0])
@@ -109,23 +108,23 @@ class LoopedReLU(Looped):
     """max(z + bias, 0)"""
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        own = self._own
-        bias = own.parameters[0]
-        if not self._narrow:
-            loops.relu_forward(own.relu, bias, self._first)
-        elif self._first:
-            loops.relu_turning(own.product.numpy(), bias.ravel(), own.relu)
+        room = self._room
+        bias = room.parameters[0]
+        if not self.narrow:
+            loops.relu_forward(room.relu, bias, self.first)
+        elif self.first:
+            loops.relu_turning(room.product.numpy(), bias.ravel(), room.relu)
         else:
-            loops.relu_rows(own.relu, bias.ravel())
-        return own.hidden, own.hidden
+            loops.relu_rows(room.relu, bias.ravel())
+        return room.hidden, room.hidden
 
     def backward(self, d: Tensor) -> Tensor:
-        own = self._own
-        if self._narrow:
-            loops.relu_rows_backward(own.d, own.relu, own.slopes[0].ravel())
+        room = self._room
+        if self.narrow:
+            loops.relu_rows_backward(room.d, room.relu, room.slopes[0].ravel())
         else:
-            loops.relu_backward(own.d, own.relu, self._first, own.below, own.slopes[0])
-        return own.slope
+            loops.relu_backward(room.d, room.relu, self.first, room.below, room.slopes[0])
+        return room.slope
 
 
 class LoopedNorm(Looped):
@@ -136,17 +135,17 @@ class LoopedNorm(Looped):
         self._relu_first = relu_first
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        own = self._own
+        room = self._room
         loops.norm_forward(
-            own.relu, *own.parameters, EPS, self._first, self._relu_first, own.unit, own.inverse, own.out
+            room.relu, *room.parameters, EPS, self.first, self._relu_first, room.unit, room.inverse, room.out
         )
-        return own.hidden if self._relu_first else own.outputs, own.outputs
+        return room.hidden if self._relu_first else room.outputs, room.outputs
 
     def backward(self, d: Tensor) -> Tensor:
-        own = self._own
-        relu = own.relu if self._relu_first else own.out
+        room = self._room
+        relu = room.relu if self._relu_first else room.out
         loops.norm_backward(
-            own.d, relu, own.unit, own.inverse, own.parameters[1], self._first, self._relu_first, own.below,
-            *own.slopes,
+            room.d, relu, room.unit, room.inverse, room.parameters[1], self.first, self._relu_first, room.below,
+            *room.slopes,
         )  # fmt: skip
-        return own.slope
+        return room.slope

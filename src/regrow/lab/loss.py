@@ -17,7 +17,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, scale: Tensor) -> tuple[Tensor
     slope = scale * (softmax(logits) - targets) / B
 
     Args:
-        logits: (C, B, O); on a CPU the slope takes their place.
+        logits: (C, B, O); on a CPU the slope may take their place.
         labels: (B), int64.
         scale: (C).
 
@@ -30,7 +30,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, scale: Tensor) -> tuple[Tensor
     own = log_p.gather(1, labels.expand(len(log_p), 1, -1)).squeeze(1)
     targets = labels == torch.arange(log_p.shape[1], device=labels.device).unsqueeze(1)
     slope = log_p.exp().sub_(targets.to(log_p.dtype)).mul_(scale.view(-1, 1, 1) / len(labels))
-    return -own.mean(1), (log_p.argmax(1) == labels).sum(1), slope.mT
+    return -own.mean(1), (logits.mT.argmax(1) == labels).sum(1), slope.mT
 
 
 def _by_loops(logits: Tensor, labels: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:

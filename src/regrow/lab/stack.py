@@ -116,7 +116,10 @@ class StackedMLP:
     # Forward.
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (C, B, outputs) of the images (B, P), or (B, k) where all pixels from k on are 0."""
+        """Logits (C, B, outputs) of the images (B, P), or (B, k) where all pixels from k on are 0.
+
+        Valid until the next call: on a CPU they lie where those of the next batch will.
+        """
         a = x.to(self.layers[0].weight.dtype)
         for layer in self.layers:
             layer.inputs = a
@@ -182,11 +185,12 @@ class StackedMLP:
             out.baddbmm_(layer.slope.mT, layer.inputs, beta=beta)
 
     def gradients(self) -> dict[str, Tensor]:
-        """The slopes at the parameters, by name; valid until the next call."""
+        """The slopes at the parameters, by name; valid until the next backward pass."""
         if not self._gradients:
-            self._gradients = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
+            found = {f"{layer.name}.weight": torch.zeros_like(layer.weight) for layer in self.layers}
             for layer in self.layers:
-                self._gradients |= zip(layer.own, layer.activation.slopes, strict=True)
+                found |= zip(layer.own, layer.activation.slopes, strict=True)
+            self._gradients = {name: found[name] for name in self.parameters}
         for layer in self.layers:
             w = self._gradients[f"{layer.name}.weight"]
             if layer is self.layers[0]:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ...core._eager import looking_is_free
 
-# Sums may be reordered, so as to be made in vectors. What is NaN or infinite stays so.
+# Sums may be reordered, so as to be made in vectors. What is NaN or infinite stays so. Numba looks at the date of a
+# loop's own file alone: after a change here, save those that hold loops anew, or what is kept on disk stays in use.
 _REORDERED = {"reassoc", "contract", "nsz"}
 
 

@@ -1,4 +1,4 @@
-"""The same where images come last, as they do in layers of few units.
+"""What `layers.py` does, where images come last, as they do in layers of few units; there is no norm.
 
 Shapes: C members, B images, H units; N = C x H units of all members, whose rows are the batch.
 """
