@@ -82,11 +82,7 @@ class SGD(Descent):
         return torch.tensor([-float(c["step_size"]) for c in self.configs], dtype=torch.float64)
 
     def step(self, gradients: Mapping[str, Tensor] | None) -> None:
-        if gradients is None:
-            self.net.descend()
-        else:  # they are formed already, and what is added once more rounds alike: a batch is one block of a product
-            names = list(gradients)
-            torch._foreach_add_([self.net.parameters[n] for n in names], [gradients[n] for n in names])  # type: ignore[attr-defined]
+        self.net.descend()
 
 
 class Remembering(Descent):

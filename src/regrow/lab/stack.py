@@ -75,6 +75,7 @@ class StackedMLP:
             name: torch.empty(members, *p.shape, device=device, dtype=dtype) for name, p in net.named_parameters()
         }
         self._gradients: dict[str, Tensor] = {}
+        self._formed = False  # are these of the last backward pass?
         self.layers = [self._layer(f"fc{i}", f"norm{i}") for i in (1, 2, 3)] + [self._layer("out")]
         self._small = [p for layer in self.layers for p in layer.activation.parameters]
         self._small_slopes = [p for layer in self.layers for p in layer.activation.slopes]
@@ -150,6 +151,7 @@ class StackedMLP:
         at its outputs (`place` "after" the norm), then at its ReLU's ("before" it). What it does to the weights shows
         in the slopes below, and the slopes above are those of the old weights.
         """
+        self._formed = False
         self.layers[-1].slope = self.layers[-1].activation.backward(slope)
         for i in range(len(self.layers) - 2, -1, -1):
             layer = self.layers[i]
@@ -171,6 +173,10 @@ class StackedMLP:
 
     def descend(self) -> None:
         """Add the slopes to the parameters: with slopes of -(step size) * loss, one step of plain SGD."""
+        if self._formed:  # adding them rounds as adding the products does: a batch is one block of a product
+            slopes = [self._gradients[name] for name in self.parameters]
+            torch._foreach_add_(list(self.parameters.values()), slopes)  # type: ignore[attr-defined]
+            return
         for layer in self.layers:
             self._add_products(layer, layer.weight, 1)
         torch._foreach_add_(self._small, self._small_slopes)  # type: ignore[attr-defined]  # one call: calls cost most
@@ -196,6 +202,7 @@ class StackedMLP:
             if layer is self.layers[0]:
                 w[:, :, layer.inputs.shape[1] :] = 0  # of pixels that no image of the batch lights
             self._add_products(layer, w, 0)
+        self._formed = True
         return self._gradients
 
     def activity(self, i: int, read: str, members: Tensor) -> Tensor:
