@@ -28,7 +28,7 @@ class Activation(ABC):
         self.slopes = [torch.zeros_like(p) for p in self.parameters]
 
     def room(self, images: int) -> Tensor | None:
-        """Where z of so many images is to be written: (C, B, H), (B, C * H) of the first layer; None: anywhere."""
+        """Where z of so many images is to be written, in the shape in which the product comes; None: anywhere."""
         del images
         return None
 
