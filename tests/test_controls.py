@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from regrow.lab.loss import cross_entropy
+from regrow.lab.loss import CrossEntropy
 from regrow.lab.nets import MLP
 from regrow.lab.renewal import StackedSWR
 from regrow.lab.stack import StackedMLP
@@ -22,7 +22,7 @@ def renewed_by(factor: float) -> tuple[dict[str, dict[str, torch.Tensor]], Stack
     x = torch.rand(30, 20, dtype=torch.float64)
     x[:, 14:] = 0  # pixels that no image lights
     scale = torch.ones(len(SYSTEMS), dtype=torch.float64)
-    _, _, slope = cross_entropy(net.forward(x), torch.randint(10, (30,)), scale)
+    _, slope = CrossEntropy(scale)(net.forward(x), torch.randint(10, (30,)))
     net.backward(slope)
     before = {name: w.clone() for name, w in net.parameters.items()}
     swr.renew(1, net, net.gradients(), swr.due(1))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from regrow.diagnose.ranks import rank99, stable_rank
 from regrow.lab import loops, measures
-from regrow.lab.loss import cross_entropy
+from regrow.lab.loss import CrossEntropy
 from regrow.lab.nets import MLP
 from regrow.lab.online import Online
 from regrow.lab.problems.data import load_digits_images
@@ -80,7 +80,7 @@ def test_forward_and_backward_are_autograds(wide, by_loops, monkeypatch):
         x, y = torch.rand(30, 50, dtype=torch.float64), torch.arange(30) % 10
         x[:, 40:] = 0  # pixels that need not be shown
         scale = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-        loss, right, slope = cross_entropy(stack.forward(x[:, :40]), y, scale)
+        (loss, right), slope = CrossEntropy(scale)(stack.forward(x[:, :40]), y)
         stack.backward(slope)
         gradients = {name: g.clone() for name, g in stack.gradients().items()}
         before = {name: w.clone() for name, w in stack.parameters.items()}
@@ -232,10 +232,10 @@ def test_an_update_of_fixed_shapes_is_the_update(name, monkeypatch):
         usual._update(task, u)
     monkeypatch.setattr(loops, "fit", lambda x: False)
     fixed = short(plan, dtype=torch.float64)
-    other, right = fixed._begin_task(), 0
+    other, told = fixed._begin_task(), []
     for u in range(20):
-        right += fixed.plain_update(other.order[u], other.labels[u], u + 1)[1]
-    assert right.equal(usual._online._right)
+        told.append(fixed.plain_update(other.order[u], other.labels[u], u + 1).float())
+    torch.testing.assert_close(torch.stack(told), usual._online._told[:20])
     for key, value in usual.net.parameters.items():
         torch.testing.assert_close(value, fixed.net.parameters[key])
 
@@ -270,7 +270,7 @@ def test_the_loss_jump_is_the_mean_change_after_a_renewal():
     online.begin()
     losses = torch.tensor([[1.0, 1.0], [2.0, 1.5], [4.0, 1.0], [3.0, 0.5], [2.5, 0.0]])
     for u, loss in enumerate(losses):
-        online.add(u, loss, torch.zeros(2, dtype=torch.int64))
+        online.add(u, torch.stack([loss, torch.zeros(2)]))
         online.fire(u, [0, 1], torch.tensor([u in (0, 1, 4), False]))
     results = online.results(torch.ones(2))
     assert results["loss_jump"][0] == pytest.approx(1.5)  # 2 - 1 and 4 - 2; after the last update nothing is known

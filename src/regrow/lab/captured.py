@@ -31,7 +31,7 @@ class CapturedUpdate:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._made = 0
         self._labels = torch.zeros_like(self._order)
-        self._out: tuple[Tensor, Tensor] | None = None
+        self._out: Tensor | None = None
 
     def begin(self, order: Tensor, labels: Tensor) -> None:
         """Take over the images and labels (U, B) of a new task."""
@@ -42,8 +42,8 @@ class CapturedUpdate:
         """Capture anew: tensors were put in place of those that the graph knows."""
         self._graph, self._made = None, 0
 
-    def __call__(self, u: int, step: int) -> tuple[Tensor, Tensor]:
-        """Make update u; the loss of its batch, and how many are right, valid until the next."""
+    def __call__(self, u: int, step: int) -> Tensor:
+        """Make update u; what is told of its batch, valid until the next."""
         self._u.fill_(u)
         self._step.fill_(step)
         if self._made < _WARM_UP:
@@ -62,6 +62,6 @@ class CapturedUpdate:
         assert self._out is not None
         return self._out
 
-    def _update(self) -> tuple[Tensor, Tensor]:
+    def _update(self) -> Tensor:
         order, labels = (t.index_select(0, self._u).squeeze(0) for t in (self._order, self._labels))
         return self._trainer.plain_update(order, labels, self._step)

@@ -26,22 +26,20 @@ class Online:
 
     def __init__(self, members: int, updates: int, batch: int, device: torch.device | str) -> None:
         self._batch = batch
-        self._loss = torch.zeros(updates, members, dtype=torch.float32, device=device)
-        self._right = torch.zeros(members, dtype=torch.int64, device=device)
+        self._told = torch.zeros(updates, 2, members, dtype=torch.float32, device=device)
         self._fired = torch.zeros(updates, members, dtype=torch.bool, device=device)
         self._gradient = torch.zeros(members, dtype=torch.float64, device=device)
         self._measured = self._shown = 0
 
     def begin(self) -> None:
         """A new task."""
-        for total in (self._right, self._fired, self._gradient):
+        for total in (self._told, self._fired, self._gradient):
             total.zero_()
         self._measured = self._shown = 0
 
-    def add(self, u: int, loss: Tensor, right: Tensor) -> None:
-        """Of update u: mean loss, and how many images were right, (C) each."""
-        self._loss[u] = loss
-        self._right += right
+    def add(self, u: int, told: Tensor) -> None:
+        """Of update u: mean loss, and how many images were right, (2, C)."""
+        self._told[u] = told
         self._shown += 1
 
     def add_gradient(self, magnitude: Tensor) -> None:
@@ -65,10 +63,11 @@ class Online:
         Args:
             unit: gradient / slope of each member, (C).
         """
-        jump, fired = (self._loss[1:] - self._loss[:-1]).double(), self._fired[:-1]
+        loss, right = self._told.double().unbind(1)
+        jump, fired = (self._told[1:, 0] - self._told[:-1, 0]).double(), self._fired[:-1]
         return {
-            "online_accuracy": self._right.double() / (self._shown * self._batch),
-            "loss": self._loss.double().mean(0),
+            "online_accuracy": right.sum(0) / (self._shown * self._batch),
+            "loss": loss.mean(0),
             "gradient_magnitude": self._gradient * unit.abs() / self._measured,
             "renewals": self._fired.sum(0),
             "loss_jump": jump.where(fired, 0.0).sum(0) / fired.sum(0),

@@ -16,7 +16,7 @@ from ..core import random
 from . import loops, measures
 from .captured import CapturedUpdate
 from .descent import DESCENTS
-from .loss import cross_entropy
+from .loss import CrossEntropy
 from .nets import MLP
 from .online import Online
 from .problems.data import Images
@@ -75,7 +75,7 @@ class Trainer:
         self._scratch = [i for i, member in enumerate(plan.members) if member.system == "scratch"]
         self.descent = DESCENTS[plan.setting.optimizer](self.net, configs, seeds, self._scratch)
         self.renewals = self._renewals(configs, seeds, device)
-        self._scale = self.descent.scale().to(device, dtype)
+        self._loss = CrossEntropy(self.descent.scale().to(device, dtype))
         self._online = Online(members, self.problem.course.updates_a_task, self.problem.course.batch, device)
         self._captured = CapturedUpdate(self) if device.type == "cuda" else None
 
@@ -151,10 +151,10 @@ class Trainer:
         self.step += 1
         due = [(renewal, inside, which) for renewal, inside in self.renewals if (which := renewal.due(self.step))]
         if self._captured and not due and not measure:
-            self._online.add(u, *self._captured(u, self.step))
+            self._online.add(u, self._captured(u, self.step))
             return
-        loss, right, slope = self._look(task.order[u], task.reach[u], task.labels[u])
-        self._online.add(u, loss, right)
+        told, slope = self._look(task.order[u], task.reach[u], task.labels[u])
+        self._online.add(u, told)
         inside = [(renewal, which) for renewal, acts_inside, which in due if acts_inside]
         self.net.backward(slope, (lambda i, place: self._renew_inside(u, inside, i, place)) if inside else None)
         gradients = None
@@ -169,18 +169,18 @@ class Trainer:
             if not acts_inside:
                 self._renew(u, renewal, which, gradients)
 
-    def _look(self, order: Tensor, reach: int, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss of a batch, how many are right, and the slope to pass back."""
-        return cross_entropy(self.net.forward(self.problem.inputs(order, reach)), labels, self._scale)
+    def _look(self, order: Tensor, reach: int, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What is told of a batch, and the slope to pass back."""
+        return self._loss(self.net.forward(self.problem.inputs(order, reach)), labels)
 
-    def plain_update(self, order: Tensor, labels: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor]:
+    def plain_update(self, order: Tensor, labels: Tensor, step: int | Tensor) -> Tensor:
         """An update at which nothing is due and nothing is measured, of fixed shapes, without looking at a value."""
-        loss, right, slope = self._look(order, self.problem.pixels, labels)
+        told, slope = self._look(order, self.problem.pixels, labels)
         self.net.backward(slope)
         gradients = self.net.gradients() if self.descent.needs_gradient else None
         self.descent.shrink_and_perturb(step)
         self.descent.step(gradients)
-        return loss, right
+        return told
 
     def _renew(self, u: int, renewal: Renewal, which: list[int], gradients: Mapping[str, Tensor] | None) -> None:
         fired = renewal.renew(self.step, self.net, gradients, which)
@@ -222,7 +222,7 @@ class Trainer:
 
     def _unit(self) -> Tensor:
         """What a slope must be multiplied with to be a gradient, (C)."""
-        return 1 / self._scale.double()
+        return 1 / self._loss.scale.double()
 
     def _renewed(self) -> dict[str, list[Any]]:
         n = self.net.members
