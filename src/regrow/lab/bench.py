@@ -183,7 +183,7 @@ def best_size(images: Images, setting: str, quick: bool) -> Line:
     stacks = {members: Stack(images, setting, members=members) for members in (sizes[:1] if quick else sizes)}
     updates = 2 if quick else 50
     times = [{members: stack.ms(updates) for members, stack in stacks.items()} for _ in range(2 if quick else 6)]
-    tried = {members: min(each[members] for each in times[1:]) for members in stacks}  # what a busy machine adds is noise
+    tried = {members: min(each[members] for each in times[1:]) for members in stacks}  # a busy machine only adds
     best = min(tried, key=tried.__getitem__)
     chosen_one = stacks[best]  # the others go
     return Line(setting, best, lambda: chosen_one.ms(2 * updates), tried={str(n): ms for n, ms in tried.items()})
