@@ -173,7 +173,7 @@ class StackedMLP:
 
     def descend(self) -> None:
         """Add the slopes to the parameters: with slopes of -(step size) * loss, one step of plain SGD."""
-        if self._formed:  # adding them rounds as adding the products does: a batch is one block of a product
+        if self._formed:  # added, they round as their products do: for BLAS a batch is one block
             slopes = [self._gradients[name] for name in self.parameters]
             torch._foreach_add_(list(self.parameters.values()), slopes)  # type: ignore[attr-defined]
             return
