@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from timing import seconds
 
-from regrow.lab.bench import like_mnist
-from regrow.lab.problems.data import Images
+from regrow.commands.bench import like_mnist
+from regrow.lab.data.mnist import Images
 
 BATCH = 30
 Weights = list[tuple[jax.Array, jax.Array]]

@@ -20,10 +20,9 @@ from authors_loop import AuthorsLoop
 from jax_twin import JaxTwin, jax
 from timing import Rows, tell
 
-from regrow.lab.bench import Stack, like_mnist
-from regrow.lab.calibrate import as_workers_do
-from regrow.lab.problems.data import Images
-from regrow.lab.sgemm import seconds
+from regrow.commands.bench import Stack, like_mnist, seconds
+from regrow.lab.data.mnist import Images
+from regrow.lab.runs.timing import as_workers_do
 
 HIDDEN = {"large": 100, "small": 10}
 SIZES = {"large": (8, 16, 32), "small": (64, 128, 256)}

@@ -22,14 +22,13 @@ from pathlib import Path
 import numpy as np
 from timing import Rows, tell
 
-from regrow.lab.bench import like_mnist
-from regrow.lab.calibrate import as_workers_do
-from regrow.lab.problems.data import Images
+from regrow.commands.bench import CLASSES, PIXELS, like_mnist, seconds
+from regrow.lab.data.mnist import Images
+from regrow.lab.mlp.trainer import Trainer
 from regrow.lab.problems.permuted import MNIST, Course, PermutedImages
-from regrow.lab.sgemm import CLASSES, PIXELS, seconds
+from regrow.lab.runs.timing import as_workers_do
 from regrow.lab.studies import Member, Setting, StackPlan
-from regrow.lab.train import Trainer
-from regrow.lab.values import chosen
+from regrow.lab.studies.permuted_values import chosen
 
 TASKS, MEMBERS = (1, 2, 4), {"large": (4, 8, 16, 32), "small": (8, 16, 32, 64)}
 HIDDEN, WIDTHS = {"large": 100, "small": 10}, (50, 100, 200, 400)

@@ -27,15 +27,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import regrow
+from regrow.commands.bench import seconds
+from regrow.lab.data.cifar import LabelledImages
 from regrow.lab.nets import ViT
-from regrow.lab.problems.cifar import LabelledImages
 from regrow.lab.problems.incremental import BATCH, ClassIncremental
-from regrow.lab.sgemm import seconds
 from regrow.lab.studies import VIT_SETTINGS, Member, StackPlan
-from regrow.lab.vit.maker import keep_memory
+from regrow.lab.studies.vit_values import chosen
+from regrow.lab.vit.job import keep_memory
 from regrow.lab.vit.options import Options
 from regrow.lab.vit.trainer import ViTTrainer
-from regrow.lab.vit.values import chosen
 
 TOKENS, UPDATES = 65, 2_500
 DUE: dict[str, dict[str, Any]] = {  # knobs with which something is due at each update

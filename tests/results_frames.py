@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from regrow.lab.grids import grid
-from regrow.lab.store import RESULTS
+from regrow.lab.runs.columns import RESULTS
 from regrow.lab.studies import Member
-from regrow.lab.values import chosen
+from regrow.lab.studies.permuted_grids import grid
+from regrow.lab.studies.permuted_values import chosen
 
 Course = Callable[[np.ndarray], np.ndarray]
 

@@ -8,10 +8,9 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from regrow.lab.bench import BARS, Bench, Line, like_mnist, table
+from regrow.commands.bench import BARS, Bench, Line, Sgemm, like_mnist, nominal_flop, table
+from regrow.lab.data.mnist import load_digits_images
 from regrow.lab.nets import MLP
-from regrow.lab.problems.data import load_digits_images
-from regrow.lab.sgemm import Sgemm, nominal_flop
 from regrow.lab.studies import SETTINGS
 
 FIGURES = ("ms_per_network_update", "fraction_of_sgemm_peak", "sgemm_gflops", "members")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from regrow.lab.problems.cache import cache_folder, decoded
+from regrow.lab.data.cache import cache_folder, decoded
 
 VALUES = np.arange(240, dtype=np.uint8).reshape(4, 60)
 SHAPES = {"values": VALUES.shape}
@@ -146,7 +146,7 @@ def test_several_processes_at_once(source: Path, cache: Path) -> None:
     program = """
 import pathlib, sys
 import numpy as np
-from regrow.lab.problems.cache import decoded
+from regrow.lab.data.cache import decoded
 
 source, cache = map(pathlib.Path, sys.argv[1:])
 print("ready", flush=True)

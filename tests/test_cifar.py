@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from regrow.lab.problems import cifar
-from regrow.lab.problems.cifar import load_cifar100
+from regrow.lab.data import cifar
+from regrow.lab.data.cifar import load_cifar100
 
 NAME = "cifar-100-python"
 

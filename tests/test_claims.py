@@ -10,14 +10,14 @@ import pytest
 from results_frames import AS_IN_THE_PAPER, LOST, SIX, Kind, run, runs, sweep, sweeps_as_in_the_paper
 from scipy import stats as scipy_stats
 
-from regrow.lab.grids import grid
 from regrow.lab.studies import STUDIES, choose
-from regrow.lab.values import chosen
+from regrow.lab.studies.permuted_grids import grid
+from regrow.lab.studies.permuted_values import chosen
 from regrow.report.claims import FAILS, HOLDS, STATEMENTS, UNDECIDED, Verdict, evaluate, to_json
-from regrow.report.claims.margins import LEVEL
+from regrow.report.claims.evaluate import partial_conjunction
 from regrow.report.claims.quantities import drop
 from regrow.report.claims.sweeps import sweep as as_grid
-from regrow.report.claims.verdict import partial_conjunction
+from regrow.report.margins import LEVEL
 from regrow.report.runs import Runs
 
 BY_ID = {statement.id: statement for statement in STATEMENTS}

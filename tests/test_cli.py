@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import regrow
-from regrow import demo
 from regrow.cli import main
+from regrow.commands import demo
 
 Capture = pytest.CaptureFixture[str]
 
@@ -91,7 +91,7 @@ def test_a_command_loads_what_it_needs_alone() -> None:
 
 
 def test_studies_tells_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    monkeypatch.setattr("regrow.lab.studies_command._SECONDS", 0.1)
+    monkeypatch.setattr("regrow.commands.studies._SECONDS", 0.1)
     monkeypatch.delenv("REGROW_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert main(["studies", "--tasks", "100", "--seeds", "2"]) == 0

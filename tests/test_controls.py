@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from regrow.lab.loss import CrossEntropy
+from regrow.lab.mlp.loss import CrossEntropy
+from regrow.lab.mlp.network import StackedMLP
 from regrow.lab.nets import MLP
 from regrow.lab.renewal import StackedSWR
-from regrow.lab.stack import StackedMLP
 from regrow.lab.studies import CONTROLS
-from regrow.lab.values import chosen
+from regrow.lab.studies.permuted_values import chosen
 
 SYSTEMS = ("swr", *CONTROLS)
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.amp import GradScaler
 
 import regrow
-from regrow.maintain.clock import Clock
+from regrow.maintain.step_counter import Clock
 
 
 def make(model, every=2, **more):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regrow.lab.problems.data import data_folder, load_digits_images, load_images, load_mnist
+from regrow.lab.data.mnist import data_folder, load_digits_images, load_images, load_mnist
 
 SHAPES = {
     "train-images-idx3-ubyte.gz": (60_000, 28, 28),

@@ -8,8 +8,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 import regrow
-from regrow import demo
-from regrow.lab.train import Trainer
+from regrow.commands import demo
+from regrow.lab.mlp.trainer import Trainer
 from regrow.report.stats import estimate
 from regrow.report.style import SYSTEMS
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from torch import Tensor
 
-from regrow.core import draw, random, tables
-from regrow.core.tables import table
+from regrow.core import draw, random
+from regrow.core.draw import table
 
 CELLS = FRACTIONS = 1 << 14
 AT_STARTS, ANYWHERE = 6e-8, 1.2e-6
@@ -114,7 +114,7 @@ def test_tables_are_built_once():
 
 def test_the_table_is_built_on_the_cpu_whatever_the_default_device(monkeypatch):
     want = draw.normal_table()
-    monkeypatch.setattr(tables, "_tables", tables._Tables())
+    monkeypatch.setattr(draw, "_tables", draw._Tables())
     with torch.device("meta"):
         assert torch.equal(draw.normal_table(), want)
 
@@ -122,7 +122,7 @@ def test_the_table_is_built_on_the_cpu_whatever_the_default_device(monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # inductor's own
 def test_the_table_may_be_asked_for_first_inside_a_compiled_function(monkeypatch):
     want = draw.normal_table()
-    monkeypatch.setattr(tables, "_tables", tables._Tables())
+    monkeypatch.setattr(draw, "_tables", draw._Tables())
     torch.compiler.reset()
     compiled = torch.compile(lambda w: draw.from_table(w, draw.normal_table()), fullgraph=True)
     assert torch.equal(compiled(words(100)), draw.from_table(words(100), want))

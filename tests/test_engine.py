@@ -15,9 +15,9 @@ from test_store import begin, says
 from walks import UPDATES, MakeWalk, plans, train_here
 
 import regrow
-from regrow.lab import engine, lock, turns
-from regrow.lab.store import Store
-from regrow.lab.worker import Report, train_stack
+from regrow.lab.runs import engine, local_engine, lock, scheduler, worker
+from regrow.lab.runs.store import Store
+from regrow.lab.runs.worker import Report, train_stack
 
 TASKS = 40
 
@@ -74,7 +74,7 @@ def test_the_longest_is_first_and_nothing_is_done_twice(tmp_path: Path) -> None:
 
 
 def test_turns_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "TURN", 10.0)
+    monkeypatch.setattr(scheduler, "TURN", 10.0)
     store, notes = begin(tmp_path / "run", 3), Notes()
     expected = {plan.id: 1.0 for plan in plans(3)}
     with lock.sole_run(store.folder):
@@ -112,7 +112,7 @@ def test_a_task_is_broken_off(tmp_path: Path) -> None:
 def test_an_error_in_a_worker(tmp_path: Path) -> None:
     store = Store(begin(tmp_path / "run").folder, "weights-vs-units")
     make = MakeWalk(pause=0.4, fails=(("small.seed1.0", 5),))  # time for the other to begin, on a busy machine too
-    with lock.sole_run(store.folder), pytest.raises(engine.StackFailed) as caught:
+    with lock.sole_run(store.folder), pytest.raises(worker.StackFailed) as caught:
         engine.run(plans(2), make, store, tasks=500, workers=2)
     log = store.folder / "errors.log"
     assert says(caught) == f"stack small.seed1.0: ArithmeticError: the walk fell (all of it: {log})"
@@ -125,7 +125,7 @@ def test_an_error_in_a_worker(tmp_path: Path) -> None:
 
 def test_a_worker_that_dies(tmp_path: Path) -> None:
     store = begin(tmp_path / "run", 1)
-    with lock.sole_run(store.folder), pytest.raises(engine.StackFailed) as caught:
+    with lock.sole_run(store.folder), pytest.raises(worker.StackFailed) as caught:
         engine.run(plans(1), MakeWalk(dies=(("small.seed0.0", 5),)), store, tasks=TASKS)
     assert says(caught) == "stack small.seed0.0: its worker was ended by SIGKILL, maybe for want of memory"
     assert store.task("small.seed0.0") == 5
@@ -134,7 +134,7 @@ def test_a_worker_that_dies(tmp_path: Path) -> None:
 RUN = """
 import sys; from pathlib import Path
 from walks import MakeWalk, plans
-from regrow.lab import engine, lock; from regrow.lab.store import Store
+from regrow.lab.runs import engine, lock; from regrow.lab.runs.store import Store
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     with lock.sole_run(folder):
@@ -146,7 +146,7 @@ if __name__ == "__main__":
 def start(folder: Path, script: Path, tasks: int) -> subprocess.Popen[bytes]:
     """A run in a process group of its own."""
     script.write_text(RUN)
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     return subprocess.Popen([sys.executable, script, folder, str(tasks)], env=env, start_new_session=True)
 
 
@@ -213,10 +213,10 @@ def test_ray_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_worker_for_each_core_that_may_be_used() -> None:
     allowed = os.sched_getaffinity(0)
-    assert 1 <= engine.cores() <= len(allowed)
+    assert 1 <= local_engine.cores() <= len(allowed)
     try:
         os.sched_setaffinity(0, {min(allowed)})
-        assert engine.cores() == 1
+        assert local_engine.cores() == 1
     finally:
         os.sched_setaffinity(0, allowed)
 
@@ -226,7 +226,7 @@ def test_a_thread_leaves_signals_alone() -> None:
     seen = []
 
     def handle() -> None:
-        with engine.handling(signal.SIGINT, None):
+        with worker.handling(signal.SIGINT, None):
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=handle)

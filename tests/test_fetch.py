@@ -11,10 +11,10 @@ from typing import Any, get_args
 
 import pytest
 
-from regrow.lab.data_command import Data
-from regrow.lab.problems import fetch as fetching
-from regrow.lab.problems.data import MNIST_FILES, load_mnist
-from regrow.lab.problems.fetch import check, download, fetch
+from regrow.commands.data import Data
+from regrow.lab.data import fetch as fetching
+from regrow.lab.data.fetch import check, download, fetch
+from regrow.lab.data.mnist import MNIST_FILES, load_mnist
 
 CONTENT = bytes(range(256)) * 4000
 SUM = "sha256:" + hashlib.sha256(CONTENT).hexdigest()

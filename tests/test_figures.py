@@ -16,15 +16,14 @@ from matplotlib.colors import to_hex
 from results_frames import SIX, Kind, run, runs, sweep
 
 from regrow.lab.studies import choose
-from regrow.report import pictures
-from regrow.report.figures import accuracy, correlates, lines, panels, sensitivity
+from regrow.report.figures import line as lines
+from regrow.report.figures import panels, permuted, sweeps
+from regrow.report.figures.all import PAPERS, figures
 from regrow.report.figures.cost import cost
-from regrow.report.figures.drawing import Drawing, Missing, Topic, counts
-from regrow.report.figures.every import PAPERS, figures
-from regrow.report.figures.fresh import against_fresh
-from regrow.report.figures.options import options
-from regrow.report.figures.renewals import renewals
-from regrow.report.folders import Results, combine, read
+from regrow.report.figures.permuted import against_fresh, options, renewals
+from regrow.report.figures.sheet import Drawing, Missing, Topic, counts
+from regrow.report.page import svg
+from regrow.report.results import Results, combine, read
 from regrow.report.runs import Runs
 from regrow.report.style import SHEET, SYSTEMS
 
@@ -82,15 +81,15 @@ def test_n_is_told_wherever_there_are_lines(drawn: list[Drawing | Missing]) -> N
 
 
 def test_a_figure_is_the_same_file_every_time_and_sound(results: Results) -> None:
-    one, two = (pictures.svg(drawing(accuracy.figure_2(results.runs))) for _ in range(2))
+    one, two = (svg.svg(drawing(permuted.figure_2(results.runs))) for _ in range(2))
     assert one == two and len(one) < 400_000
     assert ElementTree.fromstring(one).tag.endswith("svg")
 
 
 def test_numbers_on_axes_are_whole_in_the_file(results: Results) -> None:
     """The file has its places rounded, not its texts."""
-    found = drawing(correlates.figure_11(results.runs))
-    texts = re.findall(r">([^<>]*)</text>", pictures.svg(found))
+    found = drawing(permuted.figure_11(results.runs))
+    texts = re.findall(r">([^<>]*)</text>", svg.svg(found))
     assert {"0.025", "0.050", "0.075"} <= set(texts) and {"0.002", "0.004", "0.006"} <= set(texts)
 
 
@@ -131,7 +130,7 @@ def test_no_texts_overlap_and_none_leave_the_figure(drawn: list[Drawing | Missin
 
 
 def test_lines_are_means_over_seeds(results: Results) -> None:
-    figure = drawing(accuracy.figure_2(results.runs)).figure
+    figure = drawing(permuted.figure_2(results.runs)).figure
     for axes, setting in list(zip(figure.axes, FOUR, strict=True))[1:]:  # another study holds runs of large too
         for system in SIX:
             expected = 100 * by_task(results, setting, system)
@@ -139,7 +138,7 @@ def test_lines_are_means_over_seeds(results: Results) -> None:
 
 
 def test_correlates_are_in_their_units(results: Results) -> None:
-    figure = drawing(correlates.figure_13(results.runs)).figure
+    figure = drawing(permuted.figure_13(results.runs)).figure
     columns = {"dead_units": 100, "weight_magnitude": 1, "rank99": 1, "gradient_magnitude": 1}
     for axes, (column, factor) in zip(figure.axes, columns.items(), strict=True):
         expected = factor * by_task(results, "small", "cbp", column)
@@ -147,9 +146,9 @@ def test_correlates_are_in_their_units(results: Results) -> None:
 
 
 def test_rows_of_panels_share_their_axis(results: Results) -> None:
-    large, large_ln, small, small_ln = drawing(accuracy.figure_2(results.runs)).figure.axes
+    large, large_ln, small, small_ln = drawing(permuted.figure_2(results.runs)).figure.axes
     assert large.get_ylim() == large_ln.get_ylim() != small.get_ylim() == small_ln.get_ylim()
-    one, two = drawing(accuracy.figure_1(results.runs)).figure.axes
+    one, two = drawing(permuted.figure_1(results.runs)).figure.axes
     assert one.get_ylim() == two.get_ylim()
 
 
@@ -173,10 +172,10 @@ def test_the_band_is_one_standard_error() -> None:
 
 def test_one_seed_has_no_band_and_that_is_said() -> None:
     frame = runs({("large", system): Kind() for system in SIX}, tasks=20, seeds=[0])
-    found = drawing(accuracy.figure_2(frame))
+    found = drawing(permuted.figure_2(frame))
     assert not found.figure.axes[0].collections
     assert "One seed each, so no band." in found.caption and "n = 1 seed × 20 tasks." in found.caption
-    several = drawing(accuracy.figure_2(runs({("large", system): Kind() for system in SIX}, tasks=20)))
+    several = drawing(permuted.figure_2(runs({("large", system): Kind() for system in SIX}, tasks=20)))
     assert len(several.figure.axes[0].collections) == 6 and "band: ± 1 standard error" in several.caption
     thin = [line for line in several.figure.axes[0].lines if line.get_linewidth() < 1]
     assert len(thin) == 6 * 5
@@ -190,7 +189,7 @@ def test_a_line_is_broken_where_seeds_end() -> None:
             runs({("large", "swr"): Kind(80)}, tasks=40, seeds=[0]),
         ]
     )
-    found = drawing(accuracy.figure_2(frame))
+    found = drawing(permuted.figure_2(frame))
     parts = [line.get_xdata() for line in found.figure.axes[0].lines if line.get_linewidth() > 1]
     assert [(part[0], part[-1]) for part in parts] == [(0, 19), (20, 39)]
     assert "broken where seeds end" in found.caption
@@ -205,7 +204,7 @@ def test_runs_of_nearly_the_same_length_are_counted_together() -> None:
 
 def test_a_system_that_is_lost_does_not_flatten_the_others() -> None:
     frame = pl.concat([run("large", "swr", Kind(92), 20), run("large", "base", Kind(20), 20)])
-    found = drawing(accuracy.figure_2(frame))
+    found = drawing(permuted.figure_2(frame))
     low, high = found.figure.axes[0].get_ylim()
     assert 45 < low < 55 and 92 < high < 96
     assert "Below the axes: base (a)." in found.caption
@@ -213,7 +212,7 @@ def test_a_system_that_is_lost_does_not_flatten_the_others() -> None:
 
 def test_diverged_runs_are_told() -> None:
     frame = run("large", "swr", tasks=4, online_accuracy=[0.9, 0.9, None, None], diverged=[False, False, True, True])
-    found = drawing(accuracy.figure_2(frame))
+    found = drawing(permuted.figure_2(frame))
     assert "1 run diverged, counted at chance from there on." in found.caption
     assert bold(found.figure.axes[0], "swr")[:, 1].tolist() == [90, 90, 10, 10]
 
@@ -238,7 +237,7 @@ def test_what_is_missing_comes_with_a_command_that_works(frame: pl.DataFrame) ->
 
 def test_a_part_that_is_missing_is_named() -> None:
     kinds = {(s, system): Kind() for s in FOUR for system in SIX if (s, system) != ("large-ln", "cbp") and s != "small"}
-    found = drawing(accuracy.figure_2(runs(kinds, tasks=3, seeds=[0])))
+    found = drawing(permuted.figure_2(runs(kinds, tasks=3, seeds=[0])))
     assert [gap.reason for gap in found.gaps] == [
         "no run of CBP in large-ln",
         "no run of base; L2; S&P; CBP; ReDo; SWR in small",
@@ -248,17 +247,17 @@ def test_a_part_that_is_missing_is_named() -> None:
 
 
 def test_rows_of_panels_without_runs_are_left_out() -> None:
-    found = drawing(accuracy.figure_2(runs({("small", "swr"): Kind()}, tasks=3)))
+    found = drawing(permuted.figure_2(runs({("small", "swr"): Kind()}, tasks=3)))
     assert [axes.get_title("left") for axes in found.figure.axes] == ["c   small", "d   small, layer norm"]
 
 
 def test_sensitivity_shows_the_grid_the_papers_choice_and_the_best() -> None:
     frame = sweep("large", "swr", lambda c: 90 + 2 * (c["factor"] == 1e-3 and c["every"] == 512), tasks=4)
-    found = sensitivity.find(Runs(frame), "large", "swr")
+    found = sweeps.find(Runs(frame), "large", "swr")
     assert found is not None and len(found.points) == 36 and (found.seeds, found.tasks) == (5, 4)
     assert (found.best.x, found.best.line) == (1e-3, 512)
     assert [(point.x, point.line) for point in found.points if point.papers] == [(1e-5, 2048)]
-    drawn = drawing(sensitivity.figure_8(frame))
+    drawn = drawing(sweeps.figure_8(frame))
     (axes,) = drawn.figure.axes
     assert axes.get_title("left") == "h   gradient, threshold" and axes.get_xscale() == "log"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == "256 512 1024 2048 4096 8192".split()
@@ -271,7 +270,7 @@ def test_a_long_run_at_chosen_values_is_compared_over_the_tasks_of_the_sweep() -
     """Accuracy falls with the tasks: over more of them the same values would look worse."""
     swept = sweep("large", "swr", lambda c: 90, tasks=4, seeds=[0])
     long = run("large", "swr", Kind(90, drop=50), 400)
-    found = sensitivity.find(Runs(pl.concat([swept, long])), "large", "swr")
+    found = sweeps.find(Runs(pl.concat([swept, long])), "large", "swr")
     assert found is not None and found.tasks == 4
     assert all(abs(point.mean - found.points[0].mean) < 1 for point in found.points)
 

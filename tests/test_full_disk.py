@@ -12,8 +12,8 @@ from test_store import begin, says
 from walks import MakeWalk, plans, train_here
 
 import regrow
-from regrow.lab import checkpoint, engine, lock, manifest
-from regrow.lab.worker import train_stack
+from regrow.lab.runs import engine, files, lock, manifest
+from regrow.lab.runs.worker import train_stack
 
 
 @pytest.fixture
@@ -70,12 +70,12 @@ def test_a_disk_that_may_only_be_read(tiny_disk: Path) -> None:
 
 def test_a_file_that_is_too_large(tmp_path: Path) -> None:
     """A real fault that needs no rights: no file of this process may grow beyond 100 bytes."""
-    checkpoint.write_whole(tmp_path / "file", b"before")
+    files.write_whole(tmp_path / "file", b"before")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
         with pytest.raises(OSError) as caught:
-            checkpoint.write_whole(tmp_path / "file", bytes(200))
+            files.write_whole(tmp_path / "file", bytes(200))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert says(caught).startswith(f"{tmp_path / 'file'} cannot be written (File too large): make room")

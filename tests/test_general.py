@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 import regrow
 from regrow.core import random
-from regrow.lab.descent import DESCENTS
 from regrow.lab.general import Lab, StackedModule, train
 from regrow.lab.general.dropout import KeyedDropout
 from regrow.lab.nets import ViT
+from regrow.lab.optimizers import DESCENTS
 from regrow.lab.studies import Member
-from regrow.maintain.schedule import Schedule
+from regrow.maintain.cbp_schedule import Schedule
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "own_problem.py"
 UPDATES, BATCH, CLASSES = 10, 6, 3

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from regrow.lab.data.cifar import LabelledImages, load_cifar100
 from regrow.lab.problems.augment import augment, moves, normalise
-from regrow.lab.problems.cifar import LabelledImages, load_cifar100
 from regrow.lab.problems.incremental import ClassIncremental, seen_logits
 
 TRAIN, TEST = 80, 10  # images of each class, of which 30 are to train on

@@ -9,11 +9,11 @@ import pytest
 import torch
 from lab_twins import Told, plain_loop
 
-from regrow.lab.problems.data import load_mnist
+from regrow.lab.data.mnist import load_mnist
+from regrow.lab.mlp.trainer import Trainer
 from regrow.lab.problems.permuted import MNIST, PermutedImages
 from regrow.lab.studies import SETTINGS, Member, StackPlan
-from regrow.lab.train import Trainer
-from regrow.lab.values import chosen
+from regrow.lab.studies.permuted_values import chosen
 
 TASKS, SEED = 20, 7
 NUDGE = 1e-13  # as far as rounding takes weights within a few updates

@@ -6,10 +6,10 @@ import pytest
 import torch
 from lab_twins import plain_loop
 
-from regrow.lab.problems.data import load_digits_images
+from regrow.lab.data.mnist import load_digits_images
+from regrow.lab.mlp.trainer import Trainer
 from regrow.lab.problems.permuted import Course
 from regrow.lab.studies import Member, Setting, StackPlan
-from regrow.lab.train import Trainer
 
 COURSE = Course(images=1600, batch=16)  # three tasks of it are 300 updates
 TASKS, SEED = 3, 5

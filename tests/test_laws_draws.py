@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from regrow.core import random, tables
+from regrow.core import draw, random
 from regrow.laws import Constant, Empirical, Law, Normal, Orthogonal, TruncatedNormal, Uniform, law_from_dict
 
 TINY = 1e-4  # the draws are fixed by their key: a p-value under this is a defect, not bad luck
@@ -141,10 +141,10 @@ def all_draws(w: Tensor) -> list[Tensor]:
 def test_same_bits_under_compile(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where the compiled call is the first of all: tables are made by torch, not by the compiler."""
     w = words(4096).view(64, 64)
-    monkeypatch.setattr(tables, "_tables", tables._Tables())
+    monkeypatch.setattr(draw, "_tables", draw._Tables())
     torch.compiler.reset()
     compiled = torch.compile(all_draws, backend=backend, fullgraph=True)(w)
-    monkeypatch.setattr(tables, "_tables", tables._Tables())
+    monkeypatch.setattr(draw, "_tables", draw._Tables())
     for law, one, other in zip(EVERY, compiled, all_draws(w), strict=True):
         assert torch.equal(one, other), law
 
@@ -166,12 +166,12 @@ def test_same_bits_on_cuda(law: Law) -> None:
 def test_same_bits_under_another_default_device_and_in_inference(monkeypatch: pytest.MonkeyPatch) -> None:
     want = all_draws(words(100))
     for context in (torch.device("meta"), torch.inference_mode()):
-        monkeypatch.setattr(tables, "_tables", tables._Tables())
+        monkeypatch.setattr(draw, "_tables", draw._Tables())
         w = words(100)
         with context:
             got = all_draws(w)
         assert all(torch.equal(one, other) for one, other in zip(got, want, strict=True))
-        assert not any(table.is_inference() for table in vars(tables._tables).values())
+        assert not any(table.is_inference() for table in vars(draw._tables).values())
 
 
 def test_the_generator_of_torch_is_left_alone() -> None:

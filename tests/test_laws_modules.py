@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from regrow.laws import Constant, Law, Normal, Uniform, init_laws
 from regrow.laws.fit import p_value
-from regrow.laws.modules import module_law
+from regrow.laws.torch_defaults import module_law
 from regrow.names import walk
 
 TINY = 1e-4  # seeded: a p-value under this would be a defect, not bad luck

@@ -16,9 +16,10 @@ from test_lab_twins import SETTINGS, SYSTEMS, plan_of, trainer
 
 from regrow.core import draw, random, select, utility
 from regrow.core.noise import Normals
-from regrow.lab import activation, looped, loops, measures, online
-from regrow.lab.loops import compiled
-from regrow.lab.loss import CrossEntropy
+from regrow.lab import kernels
+from regrow.lab.kernels import jit
+from regrow.lab.mlp import activations, activations_cpu, measures, online_metrics
+from regrow.lab.mlp.loss import CrossEntropy
 from regrow.lab.noise import CompiledNormals
 from regrow.lab.problems import permuted
 from regrow.laws import Normal
@@ -40,8 +41,8 @@ def test_both_ways_train_the_same(name, position, read, monkeypatch):
     plan = plan_of(SETTINGS[name], [s for s in SYSTEMS if s in kinds], ln_position=position, units_read=read)
     by_loops = trainer(plan)
     rows = [by_loops.run_task() for _ in range(TASKS)]
-    monkeypatch.setattr(loops, "fit", lambda x: False)
-    for module in (online, permuted):
+    monkeypatch.setattr(kernels, "fit", lambda x: False)
+    for module in (online_metrics, permuted):
         monkeypatch.setattr(module, "looking_is_free", lambda x: False)
     by_torch = trainer(plan)
     for renewal, _ in by_torch.renewals:
@@ -56,9 +57,9 @@ def test_both_ways_train_the_same(name, position, read, monkeypatch):
 
 
 KINDS = {
-    "relu": (activation.ReLU, looped.LoopedReLU, {}),
-    "norm after": (activation.Norm, looped.LoopedNorm, {"relu_first": True}),
-    "norm before": (activation.Norm, looped.LoopedNorm, {"relu_first": False}),
+    "relu": (activations.ReLU, activations_cpu.LoopedReLU, {}),
+    "norm after": (activations.Norm, activations_cpu.LoopedNorm, {"relu_first": True}),
+    "norm before": (activations.Norm, activations_cpu.LoopedNorm, {"relu_first": False}),
 }
 ORDERS = {"first": (True, False), "wide": (False, False), "narrow": (False, True), "narrow first": (True, True)}
 
@@ -122,7 +123,7 @@ def test_cross_entropy_is_torchs(dtype, monkeypatch):
     told, slope = (x.clone() for x in loss(logits.mT.contiguous().mT, labels))
     again = loss(logits, labels)  # as they lie, they are copied
     assert all(torch.equal(a.nan_to_num(7), b.nan_to_num(7)) for a, b in zip(again, (told, slope)))
-    monkeypatch.setattr(loops, "fit", lambda x: False)
+    monkeypatch.setattr(kernels, "fit", lambda x: False)
     for mine, theirs in zip((told, slope), loss(logits.clone(), labels)):
         torch.testing.assert_close(mine, theirs, equal_nan=True)
     assert told[0].isnan().tolist() == [False, False, True, True, False]
@@ -186,7 +187,7 @@ def test_drawn_rows_have_the_bits_of_the_library(shape):
     law, units, key = Normal(0.0, 0.1), np.array([3, 1]), random.key(0, "cbp", 0, 7, "fc1.weight", "value")
     values = np.zeros(shape, np.float32)
     starts, rises = draw.normal_table().numpy()
-    loops.draw_rows(values.reshape(shape[0], -1), units, np.uint64(key % 2**64), np.float32(0.1), starts, rises)
+    kernels.draw_rows(values.reshape(shape[0], -1), units, np.uint64(key % 2**64), np.float32(0.1), starts, rises)
     expected = law.draw(random.bits(key, torch.arange(values.size))).numpy().reshape(shape)
     untouched = np.setdiff1d(np.arange(shape[0]), units)
     assert (values[units] == expected[units]).all() and not values[untouched].any()
@@ -196,7 +197,7 @@ def test_all_words_are_drawn_alike():
     """Cells of both halves, from the middle to the tails."""
     values = np.zeros((1, 1 << 18), np.float32)
     starts, rises = draw.normal_table().numpy()
-    loops.draw_rows(values, np.array([0]), np.uint64(5), np.float32(1), starts, rises)
+    kernels.draw_rows(values, np.array([0]), np.uint64(5), np.float32(1), starts, rises)
     expected = draw.from_table(random.bits(5, torch.arange(values.size)), draw.normal_table()).numpy()
     assert (values[0] == expected).all() and values.min() < -4 and values.max() > 4
 
@@ -223,7 +224,7 @@ def test_the_lowest_contributions_are_the_librarys(data, units, positions, count
     born = np.array(data.draw(st.lists(st.integers(0, 3), min_size=units, max_size=units)))
     before = data.draw(st.integers(0, 4))
     told, chosen = np.empty(units), np.empty(count, np.int64)
-    n = loops.lowest_contributions(active, outgoing.reshape(2, -1), born, before, told, chosen)
+    n = kernels.lowest_contributions(active, outgoing.reshape(2, -1), born, before, told, chosen)
     u = utility.contribution(torch.from_numpy(active), 1, torch.from_numpy(outgoing).transpose(0, 1).flatten(1))
     torch.testing.assert_close(torch.from_numpy(told), u, equal_nan=True)
     eligible = torch.from_numpy(born < before)
@@ -239,14 +240,14 @@ def test_the_lowest_contributions_are_the_librarys(data, units, positions, count
 def test_images_are_taken_as_they_are():
     pixels = np.arange(256, dtype=np.uint8).reshape(4, 64)
     out = np.empty((3, 20), np.float32)
-    loops.take_images(pixels, np.array([3, 0, 3]), np.float32(255), out)
+    kernels.take_images(pixels, np.array([3, 0, 3]), np.float32(255), out)
     assert (out == pixels[[3, 0, 3], :20] / np.float32(255)).all()
 
 
 def test_activity_is_the_mean_magnitude():
     h = torch.randn(4, 30, 9, dtype=torch.float64)
     out = torch.full((2, 9), 7.0, dtype=torch.float64)
-    loops.mean_magnitude(h.numpy(), np.array([3, 1]), out.numpy())
+    kernels.mean_magnitude(h.numpy(), np.array([3, 1]), out.numpy())
     torch.testing.assert_close(out, h[[3, 1]].abs().mean(1))
 
 
@@ -259,13 +260,13 @@ def test_without_a_folder_to_keep_it_a_loop_is_compiled_each_time(monkeypatch):
         return njit(**options)
 
     monkeypatch.setattr(numba, "njit", read_only)
-    assert compiled.compiled(lambda x: x + 1)(1) == 2
+    assert jit.compiled(lambda x: x + 1)(1) == 2
 
 
 def test_compiling_is_told_apart_from_training():
     """A fresh install compiles while the expected time is measured."""
     double = numba.njit(lambda x: 2 * x)  # not kept on disk, from where it would come the next time
-    with loops.compiling() as seconds:
+    with kernels.compiling() as seconds:
         assert seconds() == 0
         assert double(2) == 4
         once = seconds()
@@ -275,7 +276,7 @@ def test_compiling_is_told_apart_from_training():
 def test_what_is_compiled_meanwhile_is_not_counted(monkeypatch):
     """The first ten updates that are timed compile for half a second."""
     lab, made, second = trainer(plan_of(SETTINGS["narrow"], ["base"])), [], 0.5
-    monkeypatch.setattr(loops, "compiling", lambda: contextlib.nullcontext(lambda: second * (len(made) > 1)))
+    monkeypatch.setattr(kernels, "compiling", lambda: contextlib.nullcontext(lambda: second * (len(made) > 1)))
 
     def run_updates(count):
         made.append(count)

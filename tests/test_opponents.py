@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from regrow.lab.problems.data import Images, load_digits_images
+from regrow.lab.data.mnist import Images, load_digits_images
 
 BATCH, UPDATES, STEP_SIZE, HIDDEN = 30, 50, 0.05, 20
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # float32, fifty updates, sums in another order

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.lab.grids import grid
-from regrow.lab.packing import STACK_SIZE, count, describe, pack, restore
 from regrow.lab.problems.permuted import DIGITS
 from regrow.lab.studies import ALIASES, SETTINGS, STUDIES, SYSTEMS, VIT_SETTINGS, Member, StackPlan
-from regrow.lab.values import chosen, scaled
+from regrow.lab.studies.packing import STACK_SIZE, count, describe, pack, restore
+from regrow.lab.studies.permuted_grids import grid
+from regrow.lab.studies.permuted_values import chosen, scaled
 
 examples = settings(deadline=None, max_examples=60)
 

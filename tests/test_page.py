@@ -14,11 +14,12 @@ import polars as pl
 import pytest
 from results_frames import run
 
-from regrow.report import markup
-from regrow.report.command import Report, Watch
-from regrow.report.folders import Folder, combine, read
-from regrow.report.page import write_page
-from regrow.report.sections import missing, runs_table, table
+from regrow.commands.report import Report, Watch
+from regrow.report.page import html
+from regrow.report.page.page import write_page
+from regrow.report.page.sections import missing, table
+from regrow.report.results import Folder, combine, read
+from regrow.report.tables.permuted import runs_table
 
 STORED = Path(__file__).parent / "stored"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -165,9 +166,9 @@ def test_every_text_is_escaped(small: Path, tmp_path: Path) -> None:
 
 
 def test_elements_escape_what_is_no_element() -> None:
-    made = markup.element("p", HOSTILE, markup.element("b", "<"), None, title=HOSTILE)
+    made = html.element("p", HOSTILE, html.element("b", "<"), None, title=HOSTILE)
     assert made.count("<") == 4 and made.count('"') == 2 and "&lt;script&gt;" in made and "<b>&lt;</b>" in made
-    assert markup.element("p", data_x=None) == "<p></p>"
+    assert html.element("p", data_x=None) == "<p></p>"
 
 
 def test_nothing_missing_is_said() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from regrow.core import _eager, draw, noise, random, renew
+from regrow.core import draw, eager, noise, random, renew
 
 KEY = random.key("test_renew")
 
@@ -27,7 +27,7 @@ def some(shape: tuple[int, ...], share: float = 0.3) -> Tensor:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 8 entries, so that small tensors span many of them and end within one."""
-    monkeypatch.setattr(_eager, "CHUNK", 8)
+    monkeypatch.setattr(eager, "CHUNK", 8)
     monkeypatch.setattr(renew, "CHUNK", 8)
 
 

@@ -18,10 +18,11 @@ from test_store import says
 
 import regrow
 from regrow.cli import main
-from regrow.lab import calibrate, manifest, packing, selection
-from regrow.lab.run_command import Maker, Run, prepare, words
-from regrow.lab.store import Store
-from regrow.lab.worker import train_stack, use_one_thread
+from regrow.commands.run import Maker, Run, prepare, words
+from regrow.lab.runs import best_of_sweep, manifest, timing
+from regrow.lab.runs.store import Store
+from regrow.lab.runs.worker import train_stack, use_one_thread
+from regrow.lab.studies import packing
 
 STUDY = "weights-vs-units"
 SMALL = ("run", STUDY, "--settings", "small", "--systems", "base", "cbp", "swr")
@@ -117,8 +118,8 @@ def test_stopped_and_on(told: signal.Signals, tmp_path: Path, capfd: pytest.Capt
 
 KILLED = """
 import sys; from pathlib import Path
-from regrow.lab import engine, lock, manifest; from regrow.lab.run_command import Run, prepare
-from regrow.lab.store import Store
+from regrow.lab.runs import engine, lock, manifest; from regrow.commands.run import Run, prepare
+from regrow.lab.runs.store import Store
 if __name__ == "__main__":
     job = prepare(Run("weights-vs-units", ("small", "small-ln"), tasks=150, out=Path(sys.argv[1])))
     manifest.open_folder(job.folder)
@@ -229,12 +230,12 @@ def test_winners_are_only_those_of_a_finished_sweep(tmp_path: Path) -> None:
     for sweep, message in ((False, "must name the folder of a sweep"), (True, "is missing: the sweep is not finished")):
         (tmp_path / "manifest.json").write_text(json.dumps({"study": STUDY, "config": {"sweep": sweep}}))
         with pytest.raises((ValueError, FileNotFoundError)) as caught:
-            selection.read_winners(tmp_path)
+            best_of_sweep.read_winners(tmp_path)
         assert message in says(caught)
     for content in ("{", "{}", '{"ranking": {"small": {"l2": [{"config": {"decay": 1}, "config_id": "00000000"}]}}}'):
         (tmp_path / "selected.json").write_text(content)
         with pytest.raises(ValueError, match="is damaged"):
-            selection.read_winners(tmp_path)
+            best_of_sweep.read_winners(tmp_path)
 
 
 def test_what_diverged_comes_last() -> None:
@@ -246,7 +247,7 @@ def test_what_diverged_comes_last() -> None:
             for name, values in seeds.items() for seed, accuracy in enumerate(values) for task in range(3)
         ]
     )  # fmt: skip
-    ranked = selection.rank(rows)["small"]["cbp"]
+    ranked = best_of_sweep.rank(rows)["small"]["cbp"]
     assert [(r["config_id"], r["n"], r["diverged"]) for r in ranked] == [("c", 2, 0), ("a", 2, 0), ("b", 2, 1)]
     assert ranked[0]["mean"] == pytest.approx(0.7) and ranked[0]["standard_error"] == pytest.approx(0.1)
     assert ranked[2]["mean"] is None and ranked[2]["standard_error"] is None
@@ -257,9 +258,9 @@ def test_what_diverged_comes_last() -> None:
 
 def test_calibration_tells_structures_apart() -> None:
     plans = packing.pack(STUDY, ["small", "large"], ["base", "swr"], seeds=3)
-    speeds = calibrate.calibrate(plans, Maker(None), seconds=0.2)
+    speeds = timing.calibrate(plans, Maker(None), seconds=0.2)
     assert set(speeds) == {(name, "after", ("base", "swr")) for name in ("small", "large")}
-    assert {calibrate.estimate(plan, speeds) for plan in plans} == set(speeds.values())
+    assert {timing.estimate(plan, speeds) for plan in plans} == set(speeds.values())
     assert min(speeds.values()) > 0
 
 
@@ -268,6 +269,6 @@ def test_what_was_not_measured_is_derived() -> None:
         (packed,) = packing.pack(STUDY, ["small"], systems)
         return packed
 
-    speeds = {calibrate.structure(plan("base", "swr")): 2.0, calibrate.structure(plan("swr")): 5.0}
-    assert calibrate.estimate(plan("base"), speeds) == 1.0  # as one of the two
-    assert calibrate.estimate(plan("swr", "cbp"), speeds) == 3.0 + 3.0  # both as the mean of 1 and 5
+    speeds = {timing.structure(plan("base", "swr")): 2.0, timing.structure(plan("swr")): 5.0}
+    assert timing.estimate(plan("base"), speeds) == 1.0  # as one of the two
+    assert timing.estimate(plan("swr", "cbp"), speeds) == 3.0 + 3.0  # both as the mean of 1 and 5

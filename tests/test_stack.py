@@ -9,16 +9,17 @@ from test_lab_twins import SEED, SETTINGS, SYSTEMS, config_of, plan_of, trainer
 from torch.nn import functional as F
 
 from regrow.diagnose.ranks import rank99, stable_rank
-from regrow.lab import loops, measures
-from regrow.lab.loss import CrossEntropy
+from regrow.lab import kernels
+from regrow.lab.data.mnist import load_digits_images
+from regrow.lab.mlp import measures
+from regrow.lab.mlp.loss import CrossEntropy
+from regrow.lab.mlp.network import StackedMLP
+from regrow.lab.mlp.online_metrics import Online
+from regrow.lab.mlp.trainer import Trainer, course_for
 from regrow.lab.nets import MLP
-from regrow.lab.online import Online
-from regrow.lab.problems.data import load_digits_images
 from regrow.lab.problems.permuted import Course, PermutedImages
 from regrow.lab.renewal import StackedCBP
-from regrow.lab.stack import StackedMLP
 from regrow.lab.studies import Member, StackPlan
-from regrow.lab.train import Trainer, course_for
 
 SHORT = Course(images=480, batch=16)  # 30 updates a task
 
@@ -68,7 +69,7 @@ def test_a_member_does_not_know_its_neighbours(name):
 @pytest.mark.parametrize("wide", [False, True])
 def test_forward_and_backward_are_autograds(wide, by_loops, monkeypatch):
     if not by_loops:
-        monkeypatch.setattr(loops, "fit", lambda x: False)
+        monkeypatch.setattr(kernels, "fit", lambda x: False)
     for layer_norm, position in ((False, "after"), (True, "after"), (True, "before")):
         make = {"hidden": 36 if wide else 7, "layer_norm": layer_norm, "ln_position": position, "inputs": 50}
         nets = [MLP(**make, generator=torch.Generator().manual_seed(s)).double() for s in range(3)]
@@ -230,7 +231,7 @@ def test_an_update_of_fixed_shapes_is_the_update(name, monkeypatch):
     task = usual._begin_task()
     for u in range(20):
         usual._update(task, u)
-    monkeypatch.setattr(loops, "fit", lambda x: False)
+    monkeypatch.setattr(kernels, "fit", lambda x: False)
     fixed = short(plan, dtype=torch.float64)
     other, told = fixed._begin_task(), []
     for u in range(20):

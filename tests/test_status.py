@@ -13,9 +13,9 @@ from test_store import begin
 from walks import UPDATES, MakeWalk, plans, train_here
 
 from regrow.cli import main
-from regrow.lab import lock, progress
-from regrow.lab.progress import Board, showing
-from regrow.lab.worker import Report, train_stack
+from regrow.lab.runs import lock, progress
+from regrow.lab.runs.progress import Board, showing
+from regrow.lab.runs.worker import Report, train_stack
 
 Capture = pytest.CaptureFixture[str]
 

@@ -14,8 +14,9 @@ from polars.testing import assert_frame_equal
 from walks import MakeWalk, plans, train_here
 
 import regrow
-from regrow.lab import engine, lock, manifest
-from regrow.lab.store import RESULTS, Store
+from regrow.lab.runs import engine, lock, manifest
+from regrow.lab.runs.columns import RESULTS
+from regrow.lab.runs.store import Store
 
 CONFIG = {"settings": ["small"], "systems": ["base", "swr"], "tasks": 3, "seeds": 2, "measure_every": 20}
 DESIGN = (
@@ -330,7 +331,7 @@ def test_a_second_run_is_refused(folder: Path) -> None:
 def test_a_run_waits_for_workers_of_a_killed_one(folder: Path) -> None:
     """Workers hold the folder too: while one that lost its run is still writing, the next does not begin."""
     code = (
-        "import sys, time; from pathlib import Path; from regrow.lab import lock\n"
+        "import sys, time; from pathlib import Path; from regrow.lab.runs import lock\n"
         "with lock.one_writer(Path(sys.argv[1])):\n"
         "    print('held', flush=True); time.sleep(1); print('gone', flush=True)"
     )

@@ -5,20 +5,10 @@ import re
 
 import pytest
 
-from regrow.lab.grids import grid
 from regrow.lab.problems.permuted import DIGITS
-from regrow.lab.studies import (
-    SETTINGS,
-    SIX,
-    STUDIES,
-    SYSTEMS,
-    VARIANTS,
-    VIT_SETTINGS,
-    Member,
-    choose,
-    system_name,
-)
-from regrow.lab.values import chosen
+from regrow.lab.studies import SETTINGS, SIX, STUDIES, SYSTEMS, VARIANTS, VIT_SETTINGS, Member, choose, system_name
+from regrow.lab.studies.permuted_grids import grid
+from regrow.lab.studies.permuted_values import chosen
 
 
 def test_defaults() -> None:

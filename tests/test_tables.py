@@ -12,12 +12,13 @@ from scipy import stats as scipy_stats
 
 from regrow.lab.nets import MLP
 from regrow.lab.studies import SETTINGS
-from regrow.lab.values import CHOSEN, chosen
+from regrow.lab.studies.permuted_values import CHOSEN, chosen
 from regrow.report.claims import STATEMENTS, evaluate
+from regrow.report.format import chance, number, value
 from regrow.report.published import LEVELS, level
-from regrow.report.table import Table
-from regrow.report.tables import claims, entries, renewals, summary, tables, values
-from regrow.report.wording import chance, number, value
+from regrow.report.runs import entries
+from regrow.report.tables.permuted import claims, renewals, summary, tables, values
+from regrow.report.tables.table import Table
 
 CHOSEN_SWR = chosen("large", "swr")
 HOSTILE = (

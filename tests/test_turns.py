@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import pytest
 from walks import plans
 
-from regrow.lab.calibrate import makespan
-from regrow.lab.turns import TURN, Turn, Turns
+from regrow.lab.runs.scheduler import TURN, Turn, Turns
+from regrow.lab.runs.timing import makespan
 
 TASKS = 100
 

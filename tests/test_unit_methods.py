@@ -9,7 +9,7 @@ from torch import nn
 
 import regrow
 from regrow.core import random
-from regrow.maintain.schedule import Schedule
+from regrow.maintain.cbp_schedule import Schedule
 
 
 class LoopUnits:

@@ -7,18 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from regrow.lab.grids import GRIDS, grid
 from regrow.lab.problems.permuted import DIGITS, MNIST
-from regrow.lab.studies import (
-    PROBE,
-    SETTINGS,
-    SIX,
-    SYSTEMS,
-    TASKS,
-    VARIANTS,
-    Member,
-)
-from regrow.lab.values import CHOSEN, chosen, scaled
+from regrow.lab.studies import PROBE, SETTINGS, SIX, SYSTEMS, TASKS, VARIANTS, Member
+from regrow.lab.studies.permuted_grids import GRIDS, grid
+from regrow.lab.studies.permuted_values import CHOSEN, chosen, scaled
 
 _PAPER = Path(__file__).resolve().parents[2] / "shared" / "hyperparameters.md"
 SGD, OPTIMIZERS = ["large", "large-ln", "small", "small-ln"], ["large-sgdw", "large-adamw"]

@@ -11,14 +11,14 @@ from scipy import stats as scipy_stats
 from vit_frames import AS_IN_THE_PAPER, SHRINKING, Kind, run, runs
 
 from regrow.lab.studies import choose
-from regrow.lab.vit.values import chosen, scaled
+from regrow.lab.studies.vit_values import chosen, scaled
 from regrow.report.claims import FAILS, HOLDS, UNDECIDED, Verdict, evaluate, to_json
+from regrow.report.claims.vit import STATEMENTS
+from regrow.report.claims.vit_quantities import class_order, last_gap, rate
+from regrow.report.margins import NEVER, VIT_MARGINS
+from regrow.report.results_vit import problem
 from regrow.report.runs import Runs
-from regrow.report.vit.margins import MARGINS, NEVER
-from regrow.report.vit.quantities import class_order, last_gap, rate
-from regrow.report.vit.results import problem
-from regrow.report.vit.statements import STATEMENTS
-from regrow.report.vit.tables import permutation_p
+from regrow.report.tables.vit import permutation_p
 
 BY_ID = {statement.id: statement for statement in STATEMENTS}
 COUNTED = ("14c", "14d")
@@ -211,6 +211,6 @@ def test_the_other_optimizer_is_another_problem() -> None:
 
 def test_json_holds_every_claim_in_finite_numbers() -> None:
     frame = pl.concat([diverging("base", 1, 5), diverging("scratch", 0, 5)])
-    content = json.loads(to_json(judged(frame), MARGINS), parse_constant=lambda name: pytest.fail(name))
+    content = json.loads(to_json(judged(frame), VIT_MARGINS), parse_constant=lambda name: pytest.fail(name))
     assert [claim["id"] for claim in content["claims"]] == list(BY_ID)
     assert content["claims"][0]["claim"] == 13 and content["margins"]["never"]["value"] == NEVER

@@ -22,16 +22,16 @@ from test_page import Page, check_refused
 from test_tables import as_rows
 from vit_frames import AS_IN_THE_PAPER, Kind, run, runs
 
+from regrow.commands.report import Watch
 from regrow.lab.studies import choose
-from regrow.report.command import Watch
-from regrow.report.figures import fresh
-from regrow.report.figures.drawing import Drawing, Missing
-from regrow.report.folders import Folder, read
-from regrow.report.page import gather, write_page
+from regrow.report.figures import permuted, vit, vit_optimizers
+from regrow.report.figures.sheet import Drawing, Missing
+from regrow.report.page.page import gather, write_page
+from regrow.report.page.part_vit import FIGURES, judge
+from regrow.report.results import Folder, read
+from regrow.report.results_vit import ViTResults, combine
 from regrow.report.style import SYSTEMS, Look
-from regrow.report.vit import figures, optimizers, tables
-from regrow.report.vit.part import FIGURES, judge
-from regrow.report.vit.results import ViTResults, combine
+from regrow.report.tables import vit as tables
 
 STORED, MNIST = Path(__file__).parent / "stored_vit", Path(__file__).parent / "stored"
 
@@ -88,10 +88,8 @@ def test_no_texts_overlap_and_none_leave_the_figure(drawn: list[Drawing | Missin
 
 
 def test_figure_3_is_the_stored_numbers(results: ViTResults) -> None:
-    scale, accuracy, gap = drawing(figures.figure_3(results)).figure.axes
-    np.testing.assert_allclose(
-        bold(scale, figures.BASE_STANDARD.look), stored("base", "vit", "base", "ln_scale").mean(0)
-    )
+    scale, accuracy, gap = drawing(vit.figure_3(results)).figure.axes
+    np.testing.assert_allclose(bold(scale, vit.BASE_STANDARD.look), stored("base", "vit", "base", "ln_scale").mean(0))
     base, fresh = (100 * stored("base", "vit-reparam", system).mean(0) for system in ("base", "scratch"))
     np.testing.assert_allclose(bold(accuracy, SYSTEMS["base"]), base)
     np.testing.assert_allclose(bold(accuracy, SYSTEMS["scratch"]), fresh)
@@ -101,8 +99,8 @@ def test_figure_3_is_the_stored_numbers(results: ViTResults) -> None:
 
 
 def test_figure_15_has_all_six_settings(results: ViTResults) -> None:
-    accuracy, scale = drawing(figures.figure_15(results)).figure.axes
-    looks = {line.setting: line.look for line in figures.FIGURE_15.views[0].lines if line.system == "base"}
+    accuracy, scale = drawing(vit.figure_15(results)).figure.axes
+    looks = {line.setting: line.look for line in vit.FIGURE_15.views[0].lines if line.system == "base"}
     assert len(set(looks.values())) == 6
     for setting, look in looks.items():
         np.testing.assert_allclose(bold(accuracy, look), 100 * stored("base", setting, "base").mean(0))
@@ -110,18 +108,18 @@ def test_figure_15_has_all_six_settings(results: ViTResults) -> None:
 
 
 def test_figure_16_is_logarithmic(results: ViTResults) -> None:
-    axes = drawing(figures.figure_16(results)).figure.axes
+    axes = drawing(vit.figure_16(results)).figure.axes
     for panel, column in zip(axes, ("qkv_median_last", "mlp_median_last", "qkv_mean", "mlp_mean"), strict=True):
         assert panel.get_yscale() == "log"
         np.testing.assert_allclose(bold(panel, SYSTEMS["swr"]), stored("methods", "vit-reparam", "swr", column).mean(0))
 
 
 def test_figure_17_leaves_out_what_diverged(results: ViTResults) -> None:
-    assert "No run diverged, so these are the lines of figure 3." in drawing(figures.figure_17(results)).caption
+    assert "No run diverged, so these are the lines of figure 3." in drawing(vit.figure_17(results)).caption
     kinds = {key: kind for key, kind in AS_IN_THE_PAPER.items() if key[0] == "vit-reparam" and key[1] != "base"}
     lost = [run("vit-reparam", "base", Kind(4), seed=seed, diverged_at=19 if seed == 2 else None) for seed in range(3)]
     found = made(pl.concat([runs(kinds, range(3)), *lost]))
-    with_, without = (drawing(draw(found)) for draw in (figures.figure_3, figures.figure_17))
+    with_, without = (drawing(draw(found)) for draw in (vit.figure_3, vit.figure_17))
     one, other = (bold(each.figure.axes[i], SYSTEMS["base"]) for each, i in ((with_, 2), (without, 1)))
     assert one[-1] < -20 and other[-1] == pytest.approx(-4, abs=0.5)
     assert "1 run diverged, counted at chance from there on." in with_.caption
@@ -131,7 +129,7 @@ def test_figure_17_leaves_out_what_diverged(results: ViTResults) -> None:
 
 
 def test_figure_18_is_of_the_standard_norm(results: ViTResults) -> None:
-    accuracy, gap = drawing(figures.figure_18(results)).figure.axes
+    accuracy, gap = drawing(vit.figure_18(results)).figure.axes
     fresh = 100 * stored("base", "vit", "scratch").mean(0)
     for system, folder in (("base", "base"), ("cbp", "methods")):
         mine = 100 * stored(folder, "vit", system).mean(0)
@@ -140,17 +138,17 @@ def test_figure_18_is_of_the_standard_norm(results: ViTResults) -> None:
 
 
 def test_both_optimizers_stand_side_by_side(results: ViTResults) -> None:
-    found = drawing(optimizers.boundaries(results))
+    found = drawing(vit_optimizers.boundaries(results))
     standard, reparam, below, _ = found.figure.axes
     for axes, setting in ((standard, "vit"), (reparam, "vit-reparam")):
         for way, folder in (("authors", "base"), ("clean", "clean")):
             for system in ("base", "scratch"):
                 expected = 100 * stored(folder, setting, system).mean(0)
-                np.testing.assert_allclose(bold(axes, optimizers.LOOKS[way, system]), expected)
+                np.testing.assert_allclose(bold(axes, vit_optimizers.LOOKS[way, system]), expected)
     epochs = pl.read_parquet(STORED / "clean" / "epochs" / "all.parquet").sort("seed", "task", "epoch")
     epochs = epochs.filter((pl.col("setting") == "vit") & (pl.col("system") == "base"))
     expected = epochs["weight_magnitude"].to_numpy().reshape(2, 8).mean(0)
-    np.testing.assert_allclose(bold(below, optimizers.LOOKS["clean", "base"]), expected)
+    np.testing.assert_allclose(bold(below, vit_optimizers.LOOKS["clean", "base"]), expected)
     assert "its decay is a seventh to a twentieth as strong" in found.caption and "Short tasks" in found.caption
 
 
@@ -167,26 +165,26 @@ def test_what_is_missing_comes_with_a_command_that_works() -> None:
 
 def test_a_part_that_is_missing_is_named(results: ViTResults) -> None:
     part = combine([read(STORED / "base")])
-    found = drawing(figures.figure_3(part))
+    found = drawing(vit.figure_3(part))
     assert [gap.reason for gap in found.gaps] == ["no run of S&P; CBP; ReDo; SWR in vit-reparam"]
     assert found.gaps[0].command.endswith(
         "--tasks 4 --seeds 5 --width 12 --depth 1 --epochs-per-task 2 --images-per-class 18"
     )
-    assert isinstance(optimizers.boundaries(part), Missing)
+    assert isinstance(vit_optimizers.boundaries(part), Missing)
     assert not results.scale.options.startswith("--optimizer")
 
 
 def test_the_clean_optimizer_alone_is_drawn_and_said_to_be() -> None:
     found = combine([read(STORED / "clean")])
     assert found.optimizer == "clean" and found.options.startswith("--optimizer clean --width 12")
-    assert "With the clean optimizer, not the authors'." in drawing(figures.figure_3(found)).caption
+    assert "With the clean optimizer, not the authors'." in drawing(vit.figure_3(found)).caption
     assert all("of the clean optimizer; the paper's are of the authors'" in verdict.notes for verdict in judge(found))
 
 
 def test_systems_are_those_whose_colours_can_be_told_apart() -> None:
     """As the tests of the style see to for those of this other figure."""
-    shown = {line.system for sheet in figures.SHEETS for view in sheet.views for line in view.lines}
-    assert shown <= {*fresh.SYSTEMS, "scratch"}
+    shown = {line.system for sheet in vit.SHEETS for view in sheet.views for line in view.lines}
+    assert shown <= {*permuted.AGAINST_FRESH, "scratch"}
 
 
 # Tables.

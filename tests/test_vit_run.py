@@ -13,13 +13,13 @@ from vit_cases import plan, trainer
 
 import regrow
 from regrow.cli import main
-from regrow.lab import manifest, selection
-from regrow.lab.problems.cifar import find_cifar100
-from regrow.lab.run_command import Run, prepare
-from regrow.lab.store import Store
-from regrow.lab.vit.maker import ViTMaker
-from regrow.lab.vit.tables import VIT_SCHEMAS
-from regrow.lab.worker import Brake, Stopped, train_stack
+from regrow.commands.run import Run, prepare
+from regrow.lab.data.cifar import find_cifar100
+from regrow.lab.runs import best_of_sweep, manifest
+from regrow.lab.runs.columns import VIT_SCHEMAS
+from regrow.lab.runs.store import Store
+from regrow.lab.runs.worker import Brake, Stopped, train_stack
+from regrow.lab.vit.job import ViTMaker
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 _SIZE = ["--epochs-per-task", "1", "--images-per-class", "18", "--width", "24", "--depth", "2"]
@@ -179,7 +179,7 @@ def test_vision_transformers_are_ranked_by_validation() -> None:
     ]  # fmt: skip
     table = pl.DataFrame(rows, schema=columns, orient="row")
     table = table.with_columns(pl.lit("swr").alias("system"), pl.lit("{}").alias("config"), pl.lit(0).alias("seed"))
-    ranked = selection.rank(table)
+    ranked = best_of_sweep.rank(table)
     assert list(ranked) == ["vit", "vit-reparam"]
     best = ranked["vit-reparam"]["swr"]
     assert [config["config_id"] for config in best] == ["b", "a", "c"]
@@ -187,7 +187,7 @@ def test_vision_transformers_are_ranked_by_validation() -> None:
 
 
 def test_studies_tells_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    monkeypatch.setattr("regrow.lab.studies_command._SECONDS", 0.1)
+    monkeypatch.setattr("regrow.commands.studies._SECONDS", 0.1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert main(["studies"]) == 0
     said = " ".join(capsys.readouterr().out.split())

@@ -11,15 +11,15 @@ import pytest
 import torch
 from vit_cases import problem
 
+from regrow.lab.data.cifar import find_cifar100
 from regrow.lab.nets import ViT
-from regrow.lab.packing import count, describe, pack, restore
-from regrow.lab.problems.cifar import find_cifar100
 from regrow.lab.problems.incremental import BATCH, CLASSES
+from regrow.lab.runs.columns import with_scratch_difference
 from regrow.lab.studies import STUDIES, VIT_SETTINGS, VIT_SYSTEMS, Member, choose
-from regrow.lab.vit.maker import CLASSES_A_TASK, ViTMaker, check_run, updates
+from regrow.lab.studies.packing import count, describe, pack, restore
+from regrow.lab.studies.vit_values import CHOSEN, GRIDS, chosen, grid, scaled
+from regrow.lab.vit.job import CLASSES_A_TASK, ViTMaker, check_run, updates
 from regrow.lab.vit.options import PAPERS_EPOCHS, PAPERS_IMAGES, Options
-from regrow.lab.vit.tables import with_scratch_difference
-from regrow.lab.vit.values import CHOSEN, GRIDS, chosen, grid, scaled
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 _PAPER = _SHARED / "hyperparameters.md"

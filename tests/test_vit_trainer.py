@@ -14,18 +14,18 @@ from torch.nn import functional as F
 from vit_cases import SMALL, Twin, plan, problem, trainer
 
 from regrow.core import random
-from regrow.lab import manifest
+from regrow.lab.data.cifar import find_cifar100, load_cifar100
 from regrow.lab.nets import ViT
-from regrow.lab.problems.cifar import find_cifar100, load_cifar100
 from regrow.lab.problems.incremental import ClassIncremental
-from regrow.lab.store import Store, load
+from regrow.lab.runs import manifest
+from regrow.lab.runs.columns import VIT_SCHEMAS
+from regrow.lab.runs.store import Store, load
+from regrow.lab.runs.worker import train_stack
 from regrow.lab.studies import StackPlan
 from regrow.lab.vit import measures
 from regrow.lab.vit.forward import HostDropout, logits
 from regrow.lab.vit.options import Options
-from regrow.lab.vit.tables import VIT_SCHEMAS
 from regrow.lab.vit.trainer import ViTTrainer
-from regrow.lab.worker import train_stack
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 METHODS = ("shrink-perturb", "cbp", "redo", "swr", "cbp-authors", "redo-authors")

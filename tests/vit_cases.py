@@ -10,13 +10,13 @@ from torch.nn import functional as F
 
 import regrow
 from regrow.core import random
+from regrow.lab.data.cifar import LabelledImages
 from regrow.lab.nets import ViT
-from regrow.lab.problems.cifar import LabelledImages
 from regrow.lab.problems.incremental import ClassIncremental
 from regrow.lab.studies import VIT_SETTINGS, Member, StackPlan
+from regrow.lab.studies.vit_values import chosen
 from regrow.lab.vit.options import Options
 from regrow.lab.vit.trainer import ViTTrainer
-from regrow.lab.vit.values import chosen
 from regrow.laws import Constant, Uniform
 
 SMALL: dict[str, Any] = {"epochs_per_task": 2, "images_per_class": 90, "width": 16, "depth": 2}

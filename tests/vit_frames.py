@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from regrow.lab.runs.columns import VIT_RESULTS
 from regrow.lab.studies import Member
-from regrow.lab.vit.tables import VIT_RESULTS
-from regrow.lab.vit.values import chosen
+from regrow.lab.studies.vit_values import chosen
 
 
 @dataclass(frozen=True)

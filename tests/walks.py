@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from regrow.lab.store import Store
+from regrow.lab.runs.store import Store
+from regrow.lab.runs.worker import train_stack
 from regrow.lab.studies import Member, Setting, StackPlan
-from regrow.lab.worker import train_stack
 
 SMALL = Setting("small", 10, False, "sgd")
 UPDATES = 10

@@ -35,5 +35,5 @@ def __getattr__(name: str) -> Any:
     if name == "lab":
         return importlib.import_module(".lab", __name__)
     if name == "load":
-        return importlib.import_module(".lab.store", __name__).load
+        return importlib.import_module(".lab.runs.store", __name__).load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

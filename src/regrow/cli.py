@@ -12,13 +12,13 @@ from . import __version__
 _DESCRIPTION = "Keeps neural networks able to learn. `regrow --version` prints the version."
 _COMMANDS = {
     "demo": ("demo", "Demo"),
-    "studies": ("lab.studies_command", "Studies"),
-    "run": ("lab.run_command", "Run"),
-    "status": ("lab.status", "Status"),
-    "report": ("report.command", "Report"),
-    "watch": ("report.command", "Watch"),
-    "data": ("lab.data_command", "Data"),
-    "bench": ("lab.bench", "Bench"),
+    "studies": ("studies", "Studies"),
+    "run": ("run", "Run"),
+    "status": ("status", "Status"),
+    "report": ("report", "Report"),
+    "watch": ("report", "Watch"),
+    "data": ("data", "Data"),
+    "bench": ("bench", "Bench"),
 }
 """{command: (module, its typed configuration)}"""
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _load(wanted: str) -> dict[str, Any]:
     """The typed configurations of all commands, or of the one that is wanted: loading them takes seconds."""
     return {
-        name: getattr(importlib.import_module(f".{module}", __package__), kind)
+        name: getattr(importlib.import_module(f".commands.{module}", __package__), kind)
         for name, (module, kind) in _COMMANDS.items()
         if wanted not in _COMMANDS or name == wanted
     }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import random
-from ._eager import CHUNK
+from .eager import CHUNK
 
 _WORDS = 1 << 16  # values of 16 random bits
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._eager import CHUNK, looking_is_free
+from .eager import CHUNK, looking_is_free
 
 _MASK = (1 << 64) - 1
 GAMMA, MUL1, MUL2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB

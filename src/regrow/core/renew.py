@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ._eager import CHUNK, looking_is_free, selected
+from .eager import CHUNK, looking_is_free, selected
 
 Draw = Callable[[Tensor], Tensor]
 """Maps int64 entry indices (row-major, over the whole tensor) to new values."""

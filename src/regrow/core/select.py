@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import random
-from ._eager import compare, count, looking_is_free
+from .eager import compare, count, looking_is_free
 from .utility import _wide
 
 Order = Tensor | Callable[[], Tensor]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .. import check
 from ..names import Entry, walk
-from ..wiring.place import find_module
+from ..wiring.entries import find_module
 from .probe import Layer, Probe
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..wiring import Reading, find_units, ops
-from ..wiring.catalog import Catalog
+from ..wiring.modules import Catalog
 from .ranks import effective_rank, rank99, stable_rank
 
 _BLOCK = 1 << 22  # entries of an activation matrix that are factorised at a time

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ..core import draw, random
-from ..core._eager import CHUNK
+from ..core.eager import CHUNK
 from ..core.noise import Normals, parts, stretches
-from . import loops
+from . import kernels
 
 _ENTRIES = 1 << 25  # drawn at once on a device
 
@@ -39,7 +39,7 @@ class CompiledNormals(Normals):
 
     def fill(self, out: Tensor) -> Tensor:
         for part in out.split(CHUNK):
-            loops.fill_normals(self._state, stretches(out.dtype).numpy(), part.numpy())
+            kernels.fill_normals(self._state, stretches(out.dtype).numpy(), part.numpy())
         return out
 
 
@@ -76,7 +76,7 @@ class ShrinkAndPerturb:
         self._paired = {seed: [i for i in self._noisy if seeds[i] == seed] for seed in alike}
         self._sizes = [w[0].numel() for w in self._parameters]
         self._host = like.device.type == "cpu"
-        self._normals = CompiledNormals() if all(loops.fit(w) for w in self._parameters) else Normals()
+        self._normals = CompiledNormals() if all(kernels.fit(w) for w in self._parameters) else Normals()
         self._noise = list(self._pieces()) if self._noisy and self._host else []
         if not self._host:
             self._keep = 1 - torch.tensor(self._decays, dtype=like.dtype, device=like.device)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from ..names import Entry, walk
 from . import fit
 from .distributions import Law
-from .modules import module_law
 from .tabulated import bind
+from .torch_defaults import module_law
 
 SOURCES = ("auto", "modules", "values")
 _SHOWN = 8  # names listed in a message

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .distributions import Constant, Law, Normal, Uniform
-from .modules import fans, symmetric
 from .tabulated import Orthogonal, TruncatedNormal, bind
+from .torch_defaults import fans, symmetric
 
 _SAMPLE = 1 << 17  # values looked at: enough to tell scales apart by half a percent
 _REFUSED = 1e-6

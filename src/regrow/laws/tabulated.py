@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core import draw
-from ..core.tables import table
+from ..core.draw import table
 from .distributions import Law, finite, phi, require, scaled
 
 

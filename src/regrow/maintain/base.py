@@ -15,12 +15,12 @@ from torch.optim import Optimizer
 
 from .. import check
 from ..names import Entry
-from . import hooks, ranks
-from .clock import Clock
-from .cover import Cover
-from .eager import outside_graphs
-from .stored import VERSION, read
-from .tally import Tally
+from . import distributed, hooks
+from .counters import Tally
+from .coverage import Cover
+from .hooks import outside_graphs
+from .state_checks import VERSION, read
+from .step_counter import Clock
 
 
 class Maintainer(abc.ABC):
@@ -284,4 +284,4 @@ def _resolve_seed(seed: int | None) -> int:
     """A given seed, or torch's initial one, which all ranks take from rank 0."""
     if seed is not None:
         return check.whole("seed", seed, 0, "random numbers are keyed by it")
-    return ranks.agreed_seed(torch.initial_seed())
+    return distributed.agreed_seed(torch.initial_seed())

@@ -11,8 +11,8 @@ from .. import check
 from ..core import random, select
 from ..laws import Law
 from ..wiring import Units
-from .schedule import Schedule
-from .stored import field
+from .cbp_schedule import Schedule
+from .state_checks import field
 from .unit_renewer import Layer, UnitRenewer
 
 

@@ -4,12 +4,31 @@ One pair of hooks serves all maintainers of an optimizer, so that they run in a 
 each in the order of attaching.
 """
 
-from typing import Any, ClassVar, Protocol
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .eager import outside_graphs
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def outside_graphs(function: Callable[P, R]) -> Callable[P, R]:
+    """`torch.compiler.disable`, applied at the first call: at import it would load the whole compiler."""
+
+    disabled: Any = None
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        nonlocal disabled
+        if disabled is None:
+            disabled = torch.compiler.disable(function)
+        return disabled(*args, **kwargs)
+
+    return call
 
 
 class Attached(Protocol):

@@ -12,7 +12,7 @@ from ..laws import Law, law_from_dict, resolve_laws
 from ..names import Entry
 from . import moments
 from .base import Maintainer
-from .stored import field
+from .state_checks import field
 
 
 class Renewer(Maintainer):

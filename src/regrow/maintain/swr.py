@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from .. import check
 from ..core import random, select, utility
-from ..core._eager import compare, count
+from ..core.eager import compare, count
 from ..laws import Constant, Law
 from ..names import Entry
 from .renewer import Renewer

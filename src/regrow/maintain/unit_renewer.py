@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from .. import check
 from ..core import random, renew, utility
-from ..core._eager import looking_is_free
+from ..core.eager import looking_is_free
 from ..names import Entry
 from ..wiring import Place, Units, find_units, locate
-from . import ranks
+from . import distributed
+from .activation_sums import Watch
 from .renewer import Renewer
-from .watch import Watch
 
 UTILITIES = ("contribution", "activation", "gradient", "magnitude")
 
@@ -186,7 +186,7 @@ class UnitRenewer(Renewer):
         unseen = ", ".join(repr(layer.name) for layer, seen in zip(layers, sums, strict=True) if seen is None)
         if unseen:
             raise RuntimeError((_NO_PREVIEW if stale else _NO_FORWARD).format(name=type(self).__name__, layers=unseen))
-        return ranks.sum_over_ranks([seen for seen in sums if seen is not None])
+        return distributed.sum_over_ranks([seen for seen in sums if seen is not None])
 
     # Making units new.
 

@@ -13,11 +13,12 @@ import numpy as np
 import polars as pl
 
 from ..lab.studies import SETTINGS, SYSTEMS, Member
-from ..lab.values import chosen
+from ..lab.studies.permuted_values import chosen
 
 CHANCE = 0.1  # accuracy of a diverged network: ten classes, and NaN tells none from another
 ACCURACIES = ("online_accuracy", "best_test_accuracy", "best_validation_accuracy", "test_accuracy")
 NEAR = 0.75  # runs of at least this share of the longest run's tasks count as equally long
+FRESH = "scratch"
 KEYS = ("study", "setting", "system", "config_id", "seed")
 _COPY = "_copy"
 NEEDED = (*KEYS, "task", "online_accuracy")
@@ -246,3 +247,14 @@ def _unbroken(rows: pl.DataFrame, accuracy: str) -> pl.DataFrame:
         bad = bad & pl.col("diverged").fill_null(False).cast(pl.Int8).cum_max().over(run).cast(pl.Boolean).not_()
     broken = (task != pl.int_range(pl.len()).over(run)) | bad
     return rows.filter(broken.cast(pl.Int8).cum_max().over(run) == 0)
+
+
+def entries(setting: str, pixels: int = 784) -> int:
+    """Parameters of a setting's network.
+
+    Example:
+        >>> entries("large"), entries("small-ln")
+        (99710, 8240)
+    """
+    h, norms = SETTINGS[setting].hidden, 6 if SETTINGS[setting].layer_norm else 0
+    return (pixels + 1) * h + 2 * (h + 1) * h + (h + 1) * 10 + norms * h

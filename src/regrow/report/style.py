@@ -56,6 +56,11 @@ SETTING_LABELS = {
     "large-adamw": "large, AdamW",
 }
 
+STANDARD, REPARAM = "vit", "vit-reparam"
+METHODS = ("shrink-perturb", "cbp", "redo", "swr")
+NORMS = {STANDARD: "standard norm", REPARAM: "reparametrized norm", "vit-nodecay": "no decay on vectors"}
+VIT_SETTING_LABELS = NORMS | {f"{name}-scaled": f"{label}, scaled decay" for name, label in NORMS.items()}
+
 SERIES = (
     ("#440154", "o"),
     ("#463480", "s"),

@@ -1,8 +1,7 @@
 """Units: hidden units as values, and how they are found in a model."""
 
+from .entries import Place, locate
 from .find import Found, find_units
-from .place import Place, locate
-from .reading import Reading
-from .units import Units
+from .units import Reading, Units
 
 __all__ = ["Found", "Place", "Reading", "Units", "find_units", "locate"]

@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from .. import check
-from . import blocks, example, grouping
-from .catalog import Catalog
+from . import example_run, grouping, known_blocks
 from .flow import Flow, Shapes
+from .modules import Catalog
 from .trace import Regions
 from .units import Units
 
@@ -96,7 +96,7 @@ def find_units(model: nn.Module, example_input: Any = None, kinds: str | Sequenc
         check.choice("kinds", kind, _KINDS)
     catalog = Catalog(model)
     regions = Regions(catalog)
-    shapes = {} if example_input is None else example.shapes(catalog.root, example_input)
+    shapes = {} if example_input is None else example_run.shapes(catalog.root, example_input)
     found: list[Units] = []
     reasons: dict[str, str] = {}
     for kind, units_of in _KINDS.items():
@@ -107,7 +107,7 @@ def find_units(model: nn.Module, example_input: Any = None, kinds: str | Sequenc
         else:
             reasons |= dict.fromkeys(map(_maker, units), f"its units are found with kinds={kind!r}")
     if example_input is not None:
-        wrong = example.unseen(catalog.root, found, example_input)
+        wrong = example_run.unseen(catalog.root, found, example_input)
         found = [units for units in found if units not in wrong]
         reasons |= {_maker(units): reason for units, reason in wrong.items()}
     left_out = _left_out(catalog, regions, found, reasons)
@@ -139,19 +139,19 @@ def _hidden(catalog: Catalog, regions: Regions, shapes: Shapes) -> tuple[list[Un
         flow = Flow(region, catalog, shapes)
         reasons |= flow.stopped
         found += grouping.units_of(flow, catalog, reasons)
-    return _with_blocks(found, reasons, blocks.hidden(catalog))
+    return _with_blocks(found, reasons, known_blocks.hidden(catalog))
 
 
 def _attention(catalog: Catalog, regions: Regions, shapes: Shapes) -> tuple[list[Units], dict[str, str]]:
     """Value channels of attention, and why other attention has none."""
-    return _with_blocks([], {}, blocks.attention(catalog))
+    return _with_blocks([], {}, known_blocks.attention(catalog))
 
 
 _KINDS = {"hidden": _hidden, "attention": _attention}
 
 
 def _with_blocks(
-    found: list[Units], reasons: dict[str, str], known: Iterable[blocks.Known]
+    found: list[Units], reasons: dict[str, str], known: Iterable[known_blocks.Known]
 ) -> tuple[list[Units], dict[str, str]]:
     for block in known:
         if block.units is not None:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
-from . import carrier, ops
-from .carrier import Carrier, Part, Run, Stop
-from .catalog import Catalog, Dense
-from .place import Place
-from .steps import Given, Pieces, through_function, through_module
+from . import ops, unit_tensor
+from .entries import Place
+from .modules import Catalog, Dense
 from .trace import Region
+from .transfer import Given, Pieces, through_function, through_module
+from .unit_tensor import Carrier, Part, Run, Stop
 
 Shapes = Mapping[int, tuple[tuple[int, ...], tuple[int, ...]]]
 """Shapes of a module's first input and of its output, by the module's id, where an example was run."""
@@ -141,7 +141,7 @@ class Flow:
         carriers = [v for v in values if isinstance(v, Carrier)]
         if not carriers or len(carriers) != len(values):
             raise Stop("concatenated with another tensor")
-        return carrier.concatenate(carriers, given(1, "dim", 0), node)
+        return unit_tensor.concatenate(carriers, given(1, "dim", 0), node)
 
     def _combined(self, node: fx.Node, name: str, tensors: Sequence[fx.Node]) -> Carrier:
         """A product of units that gate each other, or a sum of functions of the very same units (x + x ** 3)."""
@@ -152,7 +152,7 @@ class Flow:
             raise Stop(other)
         if not first.alongside(second) or (total and [r.parts for r in first.runs] != [r.parts for r in second.runs]):
             raise Stop(other)
-        value = carrier.product(first, second, node)
+        value = unit_tensor.product(first, second, node)
         linear = total and all(run.act is None for run in (*first.runs, *second.runs))
         return value.acted(None) if linear else value
 
@@ -162,7 +162,7 @@ class Flow:
         source = node.args[0]
         assert isinstance(source, fx.Node)
         same = isinstance(size, fx.Node) and self._origin(self._sized(size)) is self._origin(source)
-        return carrier.reshape(c, sizes, same)
+        return unit_tensor.reshape(c, sizes, same)
 
     def _sized(self, size: fx.Node) -> fx.Node | None:
         """The tensor whose first dimension has this size: x.size(0), x.shape[0] or x.size()[0]."""

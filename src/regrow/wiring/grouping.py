@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from torch import fx
 
-from .carrier import Carrier, Part
-from .catalog import Catalog
+from .entries import Place
 from .flow import Flow, Use
-from .place import Place
-from .reading import reading_of
-from .units import Units
+from .modules import Catalog
+from .unit_tensor import Carrier, Part
+from .units import Units, reading_of
 
 Parts = frozenset[Part]
 

@@ -12,7 +12,7 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from .catalog import Catalog
+from .modules import Catalog
 from .ops import CHANNEL_NORMS, LAYER_NORMS, is_conv1d
 
 

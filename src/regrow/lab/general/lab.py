@@ -14,7 +14,7 @@ from torch import Tensor, nn, vmap
 from ... import check
 from ...core import random
 from ...maintain.swr import PRUNINGS, REINITS, UTILITIES
-from ..descent import DESCENTS
+from ..optimizers import DESCENTS
 from ..renewal import Renewal, StackedCBP, StackedReDo, StackedSWR
 from ..renewal.units import UnitRenewal
 from ..studies import Member

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ... import check
 from ...core import random
+from ..data.cifar import LabelledImages
 from .augment import SIDE, augment, moves, normalise
-from .cifar import LabelledImages
 
 CLASSES, BATCH, VALIDATION = 100, 90, 50
 _SHAPE = (3, SIDE, SIDE)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ...core import random
-from ...core._eager import looking_is_free
-from .. import loops
-from .data import Images
+from ...core.eager import looking_is_free
+from .. import kernels
+from ..data.mnist import Images
 
 _GRAIN = 16  # images are shown up to a multiple of this many pixels: matrix products like whole vectors
 
@@ -68,7 +68,7 @@ class PermutedImages:
         ValueError: where a pass needs more images than there are.
 
     Example:
-        >>> from regrow.lab.problems.data import load_digits_images
+        >>> from regrow.lab.data.mnist import load_digits_images
         >>> problem = PermutedImages(load_digits_images(), DIGITS)
         >>> task = problem.task(seed=0, number=0)
         >>> problem.inputs(task.order[0], task.reach[0]).shape[0], task.labels.shape
@@ -114,7 +114,7 @@ class PermutedImages:
         reach = min(reach, self.pixels)
         if self._by_loops:
             out = np.empty((len(order), reach), np.float32)
-            loops.take_images(self._pixels.numpy(), order.numpy(), np.float32(self._white), out)
+            kernels.take_images(self._pixels.numpy(), order.numpy(), np.float32(self._white), out)
             return torch.from_numpy(out)
         shown = self._pixels.index_select(0, order)[:, :reach].contiguous()  # bytes still: little to copy
         return shown.float().div_(self._white)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ...core import random, select, utility
-from ...maintain.schedule import Schedule
-from .. import loops
+from ...maintain.cbp_schedule import Schedule
+from .. import kernels
 from .units import Choice, Few, UnitNetwork, UnitRenewal
 
 
@@ -102,7 +102,7 @@ class StackedCBP(UnitRenewal):
             before = step - self.configs[number]["maturity"]
             weights = outgoing[self.members[number]]
             u, chosen = np.empty_like(active), np.empty(count, np.int64)
-            n = loops.lowest_contributions(active, weights.reshape(len(weights), -1), born[number], before, u, chosen)
+            n = kernels.lowest_contributions(active, weights.reshape(len(weights), -1), born[number], before, u, chosen)
             if n < 0:
                 chosen = self._lowest_with_ties(step, units.name, number, u, born[number] < before, count)
             else:

@@ -23,7 +23,7 @@ class StackedSWR(Renewal):
     Example:
         >>> import torch
         >>> from regrow.lab.nets import MLP
-        >>> from regrow.lab.stack import StackedMLP
+        >>> from regrow.lab.mlp.network import StackedMLP
         >>> config = dict(utility="magnitude", prune="proportional", reinit="resample", every=2, factor=0.5)
         >>> stack, swr = StackedMLP(MLP(hidden=4, inputs=6), 2), StackedSWR([1], [config], [0])
         >>> swr.due(1), swr.due(2)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...core import draw, random, renew
 from ...laws import Law, Normal
-from .. import loops
+from .. import kernels
 from .base import Network, Renewal
 
 
@@ -73,7 +73,7 @@ def _fill(values: np.ndarray, units: np.ndarray, law: Law, key: int) -> None:
     """Draw rows `units` of one member's tensor (H, ...) from a law, under a key."""
     rows = values.reshape(len(values), -1)
     if isinstance(law, Normal) and law.mean == 0:
-        loops.draw_rows(rows, units, np.uint64(key % (1 << 64)), np.float32(law.std), *_table())
+        kernels.draw_rows(rows, units, np.uint64(key % (1 << 64)), np.float32(law.std), *_table())
     else:
         entries = torch.from_numpy(np.add.outer(units * rows.shape[1], np.arange(rows.shape[1])))
         rows[units] = law.draw(random.bits(key, entries)).numpy()
@@ -109,7 +109,7 @@ class UnitRenewal(Renewal):
 
     def _looks(self, net: UnitNetwork) -> bool:
         """Does it go member by member?"""
-        return self._host and loops.fit(net.parameters[net.units[0].outgoing])
+        return self._host and kernels.fit(net.parameters[net.units[0].outgoing])
 
     def _fire(self, step: int, net: UnitNetwork, chosen: Sequence[Choice], which: Sequence[int]) -> Tensor:
         """Renew the units of several layers: all that flows in, then all that flows out.

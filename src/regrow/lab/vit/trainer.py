@@ -19,8 +19,8 @@ from .forward import make_dropout
 from .methods import make_method
 from .optimizer import DESCENTS, guard_
 from .options import Options
-from .passes import Passes, Shown
-from .sums import Sums, finite, renewed
+from .step import Passes, Shown
+from .task_metrics import Sums, finite, renewed
 
 PROBE = 1_500  # images on which dead units and ranks are measured, at most
 _SHARE = 10  # of so many images one is tried where all would take long

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from ..margins import FIRST, LAST, LEAST_TASKS, PEAK, SCRATCH_TASKS, SETTLED
 from ..runs import Panel, Run, Runs, panels, papers_id
 from ..stats import SEEDS, Effect, contrast, slope
 from ..style import SYSTEMS
-from .margins import FIRST, LAST, LEAST_TASKS, PEAK, SCRATCH_TASKS, SETTLED
 
 POINTS, UNITS, PERCENT = "points", "points of the units", "%"
 

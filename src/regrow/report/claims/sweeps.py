@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ...lab.grids import grid
+from ...lab.studies.permuted_grids import grid
+from ..margins import SWEEP_TASKS
 from ..runs import Panel, Run, Runs
 from ..stats import Effect, contrast
-from .margins import SWEEP_TASKS
 from .quantities import POINTS, Found, Quantity, label, measured
 
 Knobs = dict[str, tuple[Any, ...]]

@@ -9,7 +9,7 @@ import polars as pl
 from ..runs import Runs
 from ..stats import estimate
 from ..style import SETTING_LABELS, in_order, look
-from .drawing import Drawing, Missing, counts, heading, sheet, styled
+from .sheet import Drawing, Missing, counts, heading, sheet, styled
 
 NAME, TITLE = "cost", "What it costs: accuracy beside the time of an update"
 Cost = Mapping[tuple[str, str], float]

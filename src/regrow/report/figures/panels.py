@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 
 from ..runs import Run, Runs
 from ..style import SETTING_LABELS, Look, in_order, look
-from . import lines
-from .drawing import (
+from . import line as lines
+from .sheet import (
     LETTERS,
     Drawing,
     Missing,

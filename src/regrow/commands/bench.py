@@ -1,0 +1,402 @@
+"""`regrow bench`: how fast the laboratory trains here, beside plain matrix products in the same run.
+
+Everything is measured in rounds, with one thread, each thing once a round and beside what it is compared with, since
+machines drift and are shared: figures are medians over the rounds, spreads their quartiles. Times are of the processor,
+so that what else runs here does not count; only that of two workers has to be, and is, the time that passes.
+"""
+
+import json
+import math
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from tyro.conf import FlagCreatePairsOff, arg
+
+from .. import __version__
+from ..lab.data.mnist import Images, load_images
+from ..lab.mlp.trainer import Trainer
+from ..lab.problems.permuted import MNIST, Course
+from ..lab.runs.manifest import processor
+from ..lab.runs.timing import as_workers_do
+from ..lab.studies import SETTINGS, Member, StackPlan
+from ..lab.studies.permuted_values import chosen
+
+PIXELS, CLASSES = 784, 10
+_MOMENT = 0.04  # seconds
+
+
+def nominal_flop(hidden: int) -> int:
+    """Floating-point operations of one update of one network, as if no pixel were dark.
+
+    2 B (3 sum_l I_l O_l - I_1 O_1): forward, slopes of the weights and, but for the first layer, of the inputs
+
+    Args:
+        hidden: units a layer, H.
+
+    Example:
+        >>> nominal_flop(100), nominal_flop(10)
+        (13188000, 994800)
+    """
+    sizes = [(PIXELS, hidden), (hidden, hidden), (hidden, hidden), (hidden, CLASSES)]
+    return 2 * MNIST.batch * (3 * sum(i * o for i, o in sizes) - PIXELS * hidden)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Processor time that it takes: what it takes on a free core, since it waits for nothing but the processor."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+class Sgemm:
+    """The speed of matrix products in float32: of a large one, and of those that an update of a stack is made of.
+
+    Args:
+        members: C, of the stack.
+        hidden: H.
+
+    Example:
+        >>> sgemm = Sgemm(members=2, hidden=10)
+        >>> sgemm.measure()
+        >>> len(sgemm.peak), 1 < sgemm.peak[0] < 10_000
+        (1, True)
+    """
+
+    def __init__(self, members: int = 8, hidden: int = 100) -> None:
+        def random(*shape: int) -> torch.Tensor:
+            return torch.rand(shape, generator=generator)
+
+        generator = torch.Generator().manual_seed(0)
+        c, b, p, h, wide = members, MNIST.batch, PIXELS, hidden, members * hidden
+        square, x, w, d = random(1024, 1024), random(b, p), random(p, wide), random(wide, b)
+        a, v, u = random(c, b, h), random(c, h, h), random(c, h, b)
+        into, each = random(wide, p), random(c, h, h)
+        self._products: dict[str, tuple[float, Callable[[], object]]] = {
+            "1024³": (2 * 1024**3, lambda: square @ square),
+            f"({b}, {p}) x ({p}, {wide})": (2 * b * p * wide, lambda: x @ w),
+            f"({wide}, {b}) x ({b}, {p})": (2 * b * p * wide, lambda: into.addmm_(d, x)),
+            f"{c} x ({b}, {h}) x ({h}, {h})": (2 * c * b * h * h, lambda: torch.bmm(a, v)),
+            f"{c} x ({h}, {b}) x ({b}, {h})": (2 * c * b * h * h, lambda: each.baddbmm_(u, a)),
+        }
+        self.rates: dict[str, list[float]] = {name: [] for name in self._products}
+        """GFLOP/s of each product, in each round"""
+
+    def measure(self) -> None:
+        """One round: each product over and over for some 40 ms."""
+        for name, (flop, product) in self._products.items():
+            times, spent = 0, 0.0
+            some = 1 if flop > 1e9 else 10
+            while spent < _MOMENT:
+                spent += seconds(lambda p=product, n=some: [p() for _ in range(n)])
+                times += some
+            self.rates[name].append(flop * times / 1e9 / spent)
+
+    @property
+    def medians(self) -> dict[str, float]:
+        """GFLOP/s of each product."""
+        return {name: statistics.median(rates) for name, rates in self.rates.items()}
+
+    @property
+    def best(self) -> str:
+        """The product with the highest median."""
+        return max(self.medians, key=self.medians.__getitem__)
+
+    @property
+    def peak(self) -> list[float]:
+        """GFLOP/s of the best product, in each round."""
+        return self.rates[self.best]
+
+
+Timed = Callable[[], float]
+"""Trains a little, and returns the processor's milliseconds per update of one network."""
+Row = dict[str, Any]
+
+STACK = 8
+"""Members of the stacks that systems are compared in."""
+SIZES = {"large": (8, 16, 32), "small": (64, 128, 256)}
+"""Stacks that are tried for each setting, by its first word."""
+WINDOWS = {"cbp": 400, "redo": 400, "swr": 2048, "shrink-perturb": 100, "l2": 100}
+"""Updates timed at once, whole periods: with the paper's values CBP renews every 100th, ReDo 16th, SWR 2048th."""
+BARS = {
+    "large": ("fraction_of_sgemm_peak", "≥", 0.75),
+    "large-ln": ("fraction_of_sgemm_peak", "≥", 0.55),
+    "large-adamw": ("fraction_of_sgemm_peak", "≥", 0.35),
+    "small": ("fraction_of_sgemm_peak", "≥", 0.45),
+    "large-cbp": ("ratio", "≤", 1.15),
+    "large-redo": ("ratio", "≤", 1.15),
+    "large-swr": ("ratio", "≤", 1.02),
+    "large-shrink-perturb": ("ratio", "≤", 1.0),
+    "large-measured": ("ratio", "≤", 1.05),
+    "large-two-workers": ("speedup", "≥", 1.85),
+}
+"""{key: (figure, "≥" or "≤", limit)}: what a machine with fast caches should reach."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure how fast the laboratory trains on one core, beside plain matrix products: about six minutes."""
+
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    """write the figures there"""
+    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    """folder that holds MNIST's four files under mnist/; where there is none, embedded digits are enlarged"""
+    quick: Annotated[bool, FlagCreatePairsOff] = False
+    """a few seconds, to see that it runs: the figures mean little"""
+
+    def run(self) -> None:
+        """Measure, print the table, and write the file."""
+        if self.json and not self.json.parent.is_dir():
+            raise ValueError(f"`--json` must name a file in a folder that exists; got {self.json}: make the folder")
+        console = Console()
+        machine = about_machine()
+        console.print(", ".join(f"{name} {value}" for name, value in machine.items()), highlight=False)
+        images = like_mnist(self.data, self.quick)
+        console.print("It takes some seconds." if self.quick else "It takes about six minutes.")
+        with as_workers_do():
+            began = time.perf_counter(), time.process_time()
+            sgemm, rows = measure(images, self.quick, console)
+            machine["elapsed_over_processor_time"] = round(
+                (time.perf_counter() - began[0]) / (time.process_time() - began[1]), 3
+            )
+        rows |= two_workers(self.data, self.quick, sgemm)
+        console.print(table(rows))
+        console.print(footnote(sgemm), highlight=False)
+        if self.json:
+            content = {"machine": machine | {"sgemm_gflops_by_shape": sgemm.medians}} | rows
+            self.json.write_text(json.dumps(content, indent=1) + "\n")
+            console.print(f"Figures: {self.json}", soft_wrap=True)
+
+
+def like_mnist(data: Path | None, quick: bool) -> Images:
+    """MNIST, or as many images of its size made from the embedded digits; the first few where it must be quick."""
+    name, images = load_images(data)
+    if name != "mnist":
+        side = images.pixels.view(-1, 8, 8).repeat_interleave(3, 1).repeat_interleave(3, 2)
+        pixels = torch.nn.functional.pad(side, (2, 2, 2, 2)).flatten(1)
+        order = torch.arange(MNIST.images) % len(pixels)
+        images = Images(pixels[order], images.labels[order], images.white)
+    return Images(images.pixels[:1800], images.labels[:1800], images.white) if quick else images
+
+
+class Stack:
+    """Equal members of one system, trained on and on."""
+
+    def __init__(self, images: Images, setting: str, system: str = "base", members: int = STACK) -> None:
+        member = Member(system, chosen(setting, system), 0)
+        plan = StackPlan("bench", SETTINGS[setting], 0, (member,) * members)
+        self.trainer = Trainer(plan, images, course=Course(len(images.labels), MNIST.batch))
+        self.members = members
+
+    def ms(self, updates: int) -> float:
+        """Of the next updates, measuring nothing but what is measured at each."""
+        return self._time(lambda: self.trainer.run_updates(updates), updates)
+
+    def task_ms(self) -> float:
+        """Of a whole task as a run has it, with all measures."""
+        return self._time(self.trainer.run_task, self.trainer.problem.course.updates_a_task)
+
+    def _time(self, work: Callable[[], object], updates: int) -> float:
+        return 1e3 * seconds(work) / (updates * self.members)
+
+
+@dataclass
+class Line:
+    """One key: what is timed, beside what, in how many of the rounds, and the times of each round."""
+
+    setting: str
+    members: int
+    own: Timed
+    beside: Timed | None = None
+    every: int = 1
+    tried: Mapping[str, float] = field(default_factory=dict)
+    ms: dict[int, float] = field(default_factory=dict)
+    ratios: list[float] = field(default_factory=list)
+
+    def measure(self, turn: int) -> None:
+        if turn % self.every:
+            return
+        swapped = turn // self.every % 2 == 1
+        other = self.beside() if self.beside and swapped else math.nan
+        self.ms[turn] = self.own()
+        if self.beside:
+            self.ratios.append(self.ms[turn] / (other if swapped else self.beside()))
+
+    def row(self, peak: Sequence[float]) -> Row:
+        """The figures, with the peak of each round in GFLOP/s."""
+        flop = nominal_flop(SETTINGS[self.setting].hidden)
+        shares = [flop / 1e6 / ms / peak[turn] for turn, ms in self.ms.items()]
+        row = _spread("ms_per_network_update", list(self.ms.values())) | _spread("fraction_of_sgemm_peak", shares)
+        row |= {"sgemm_gflops": statistics.median(peak), "members": self.members, "rounds": len(self.ms)}
+        row |= _spread("ratio", self.ratios) if self.ratios else {}
+        return row | ({"ms_by_members": dict(self.tried)} if self.tried else {})
+
+
+def _spread(name: str, values: Sequence[float]) -> Row:
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+    return {name: middle, f"{name}_low": low, f"{name}_high": high}
+
+
+def measure(images: Images, quick: bool, console: Console) -> tuple[Sgemm, dict[str, Row]]:
+    """All that one process measures."""
+    rounds, part = (2, 0.02) if quick else (11, 1.0)
+    sgemm = Sgemm()
+    lines = {name: best_size(images, name, quick) for name in SETTINGS} | systems(images, part)
+    for turn in track(range(rounds), "measuring", console=console, transient=True, disable=not console.is_terminal):
+        sgemm.measure()
+        for line in lines.values():
+            line.measure(turn)
+    return sgemm, {key: line.row(sgemm.peak) for key, line in lines.items()}
+
+
+def best_size(images: Images, setting: str, quick: bool) -> Line:
+    """The setting's base system in stacks of the size at which a network costs least."""
+    sizes = SIZES[setting.split("-")[0]]
+    stacks = {members: Stack(images, setting, members=members) for members in (sizes[:1] if quick else sizes)}
+    updates = 2 if quick else 50
+    times = [{members: stack.ms(updates) for members, stack in stacks.items()} for _ in range(2 if quick else 6)]
+    tried = {members: min(each[members] for each in times[1:]) for members in stacks}  # a busy machine only adds
+    best = min(tried, key=tried.__getitem__)
+    chosen_one = stacks[best]  # the others go
+    return Line(setting, best, lambda: chosen_one.ms(2 * updates), tried={str(n): ms for n, ms in tried.items()})
+
+
+def systems(images: Images, part: float) -> dict[str, Line]:
+    """The systems of the large network, each in a stack of its own beside one of base; and measuring, beside none."""
+    base = Stack(images, "large")
+    base.ms(round(512 * part))
+    lines = {}
+    for system, window in WINDOWS.items():
+        stack, updates = Stack(images, "large", system), max(1, round(window * part))
+        stack.ms(round(512 * part))  # past CBP's maturity threshold
+        extra = normals(base) if system == "shrink-perturb" else lambda: 0.0
+        lines[f"large-{system}"] = Line(
+            "large", STACK, lambda s=stack, n=updates: s.ms(n), lambda n=updates, e=extra: base.ms(n) + e()
+        )
+    measured = Stack(images, "large")
+    lines["large-measured"] = Line(
+        "large", STACK, measured.task_ms, lambda: base.ms(base.trainer.problem.course.updates_a_task), every=3
+    )
+    return lines
+
+
+def normals(stack: Stack) -> Timed:
+    """Milliseconds in which torch draws as many normals as one update of one network takes."""
+    entries = sum(w[0].numel() for w in stack.trainer.net.parameters.values())
+    drawn, generator, times = torch.empty(entries), torch.Generator().manual_seed(0), 100
+    return lambda: 1e3 / times * seconds(lambda: [drawn.normal_(generator=generator) for _ in range(times)])
+
+
+def two_workers(data: Path | None, quick: bool, sgemm: Sgemm) -> dict[str, Row]:
+    """Two processes on a core each, alone and together; nothing where there is one core."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    if len(cores) < 2:
+        return {}
+    updates, rounds = (2, 2) if quick else (400, 5)
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(2)]
+    processes = [
+        context.Process(target=_work, args=(theirs, core, data, quick), daemon=True)
+        for (_, theirs), core in zip(pipes, cores, strict=False)
+    ]
+    for process in processes:
+        process.start()
+    ours = [pipe for pipe, _ in pipes]
+
+    def together(workers: Sequence[Connection]) -> list[float]:
+        for worker in workers:
+            worker.send(updates)
+        return [worker.recv() for worker in workers]
+
+    together(ours)  # both are there and warm
+    times = [(together(ours[:1]) + together(ours[1:]), together(ours)) for _ in range(rounds)]
+    for worker in ours:
+        worker.send(0)
+    for process in processes:
+        process.join()
+    peak, flop = statistics.median(sgemm.peak), nominal_flop(100)
+    wall = [1 / sum(1 / ms for ms in both) for _, both in times]
+    row = _spread("ms_per_network_update", wall)
+    row["fraction_of_sgemm_peak"] = flop / 1e6 / row["ms_per_network_update"] / peak / 2
+    row |= {"sgemm_gflops": peak, "members": STACK, "rounds": rounds}
+    speedups = [sum(a / b for a, b in zip(alone, both, strict=True)) for alone, both in times]
+    return {"large-two-workers": row | _spread("speedup", speedups)}
+
+
+def _work(pipe: Connection, core: int, data: Path | None, quick: bool) -> None:
+    """A worker: asked for a number of updates, it makes them and answers how long each took here; 0 ends it."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
+    with as_workers_do():
+        stack = Stack(like_mnist(data, quick), "large")
+        while updates := pipe.recv():
+            start = time.perf_counter()
+            stack.trainer.run_updates(updates)
+            pipe.send(1e3 * (time.perf_counter() - start) / (updates * stack.members))
+
+
+def about_machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "machine": processor(),
+        "threads": 1,
+        "load": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "regrow": __version__,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def table(rows: Mapping[str, Row]) -> Table:
+    """The figures, beside what they are measured against."""
+    shown = Table("", "nets", "ms", "peak", "ratio", "bar", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in shown.columns:
+        column.no_wrap = True
+    for key, row in rows.items():
+        ratio = next((_cell(row, name, 3) for name in ("ratio", "speedup") if name in row), "")
+        share = f"{row['fraction_of_sgemm_peak']:.1%}"
+        shown.add_row(
+            key, str(row["members"]), _cell(row, "ms_per_network_update", 4), share, ratio, _verdict(key, row)
+        )
+    return shown
+
+
+def _cell(row: Row, name: str, digits: int) -> str:
+    """Median ± half the distance of the quartiles."""
+    return f"{row[name]:.{digits}f} ±{(row[f'{name}_high'] - row[f'{name}_low']) / 2:.{digits}f}"
+
+
+def _verdict(key: str, row: Row) -> str:
+    if key not in BARS:
+        return ""
+    name, sense, bar = BARS[key]
+    met = row[name] >= bar if sense == "≥" else row[name] <= bar
+    limit = f"{bar:.0%}" if name.startswith("fraction") else f"{bar:g}"
+    return f"{sense} {limit}: {'yes' if met else 'no'}"
+
+
+def footnote(sgemm: Sgemm) -> str:
+    """What the columns mean."""
+    rates = "; ".join(f"{name}: {rate:.1f}" for name, rate in sgemm.medians.items())
+    return (
+        "nets: trained at once. ms: processor time per update of a network, median ± half the quartiles' distance. "
+        f"peak: share of the speed of the fastest matrix product, {sgemm.best} ({rates} GFLOP/s); an update counts "
+        f"{nominal_flop(100) / 1e6:.2f} MFLOP large, {nominal_flop(10) / 1e6:.3f} small, dark pixels included, though "
+        "those that are dark in a whole batch are skipped. ratio: to base, side by side; shrink-perturb: to base and "
+        "the drawing of as many normals by torch; measured: a task to one without measures; two workers: their speed "
+        "to that of one."
+    )

@@ -1,0 +1,62 @@
+"""`regrow data`: which data sets are here and whole, and downloading them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from tyro.conf import Positional, arg
+
+from ..lab.data import fetch
+from ..lab.data.mnist import data_folder, default_folder
+
+
+@dataclass(frozen=True)
+class Data:
+    """Check which data sets are here and whole, or download them."""
+
+    action: Positional[Literal["fetch", "check"]] = "check"
+    """download MNIST and CIFAR-100, 180 MB, where they are not; or say what there is"""
+    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    """folder of the data sets; else REGROW_DATA, else one in the user's cache folder"""
+    only: fetch.Name | None = None
+    """this data set alone"""
+
+    def run(self) -> None:
+        """Print a line for each data set; raises ValueError at the end where one is damaged."""
+        console = Console(highlight=False, markup=False, soft_wrap=True)
+        folder = data_folder(self.data) or default_folder()
+        if folder is None:
+            raise ValueError("there is no home folder to keep data in: name a folder with --data or REGROW_DATA")
+        console.print(f"Data folder: {folder}")
+        damaged = []
+        which = (self.only,) if self.only else tuple(fetch.BASES)
+        for found in fetch.check(folder, which) if self.action == "check" else _fetched(folder, which, console):
+            console.print(f"{found.name:9} {found.state:8} {found.says}")
+            if found.state == "whole":
+                console.print(f"{'':18} in {found.place}")
+            damaged += [found.name] if found.state == "damaged" else []
+        if damaged:
+            raise ValueError(f"damaged: {', '.join(damaged)}; the lines above say what to do")
+
+
+def _fetched(folder: Path, which: Sequence[fetch.Name], console: Console) -> Iterator[fetch.Found]:
+    """Download one data set after the other, behind a moving bar on a terminal."""
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        for name in which:
+            yield from fetch.fetch(folder, [name], follow=_bars(progress))
+
+
+def _bars(progress: Progress) -> Callable[[str, int, int], None]:
+    """A bar for each file."""
+    bars: dict[str, TaskID] = {}
+
+    def follow(name: str, done: int, total: int) -> None:
+        if name not in bars:
+            bars[name] = progress.add_task(name, total=total)
+        progress.update(bars[name], completed=done)
+
+    return follow

@@ -1,0 +1,296 @@
+"""One stack of networks, trained task by task.
+
+Shapes: C members, U updates a task, B images a batch.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core import random
+from .. import kernels
+from ..cuda_graph import CapturedUpdate
+from ..data.mnist import Images
+from ..nets import MLP
+from ..optimizers import DESCENTS
+from ..problems.permuted import DIGITS, MNIST, Course, PermutedImages, Task
+from ..renewal import Renewal, StackedCBP, StackedReDo, StackedSWR
+from ..studies import StackPlan
+from . import measures
+from .loss import CrossEntropy
+from .network import StackedMLP
+from .online_metrics import Online
+
+
+class Trainer:
+    """Trains the members of one stack on permuted images.
+
+    Args:
+        plan: setting, seed and members.
+        images: what they learn from; or the problem made of them, to share it among stacks.
+        device: where, if not where the problem is.
+        measure_every: the gradient's magnitude is measured at every so many updates.
+        progress: called now and then with the number of network-updates just made.
+        course: how a task shows the images; None: the paper's, scaled where there are few images.
+        dtype: of parameters and all arithmetic.
+
+    Example:
+        >>> from regrow.lab.data.mnist import load_digits_images
+        >>> from regrow.lab.studies import Member, Setting, StackPlan
+        >>> config = {"step_size": 0.05, "decay": 0.0, "noise_variance": 0.0, "source": "paper"}
+        >>> plan = StackPlan("one", Setting("small", 10, False, "sgd"), 0, (Member("base", config, 0),))
+        >>> row, = Trainer(plan, load_digits_images()).run_task()
+        >>> row["task"], 0.2 < row["online_accuracy"] < 0.9
+        (0, True)
+
+    Reference:
+        Hernandez-Garcia et al. 2025, sections 3 and 4.
+    """
+
+    def __init__(
+        self,
+        plan: StackPlan,
+        images: Images | PermutedImages,
+        *,
+        device: torch.device | str = "cpu",
+        measure_every: int = 20,
+        progress: Callable[[int], None] | None = None,
+        course: Course | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.plan, self.measure_every = plan, measure_every
+        if not isinstance(images, PermutedImages):
+            images = PermutedImages(images, course or course_for(images), device)
+        self.problem, device = images, images.device
+        self._progress = progress or (lambda count: None)
+        self.task = self.step = 0
+        self._task: tuple[int, Task] | None = None  # that `run_updates` trains on
+        members, configs = len(plan.members), [dict(m.config) for m in plan.members]
+        seeds = [plan.seed] * members
+        self.net = StackedMLP(self._fresh(random.key(plan.seed, "initial")), members, device=device, dtype=dtype)
+        self._scratch = [i for i, member in enumerate(plan.members) if member.system == "scratch"]
+        self.descent = DESCENTS[plan.setting.optimizer](self.net, configs, seeds, self._scratch)
+        self.renewals = self._renewals(configs, seeds, device)
+        self._loss = CrossEntropy(self.descent.scale().to(device, dtype))
+        self._online = Online(members, self.problem.course.updates_a_task, self.problem.course.batch, device)
+        self._captured = CapturedUpdate(self) if device.type == "cuda" else None
+
+    def _fresh(self, key: int | Tensor) -> MLP:
+        setting = self.plan.setting
+        generator = torch.Generator().manual_seed(int(key))
+        return MLP(
+            setting.hidden, setting.layer_norm, self.plan.ln_position, self.problem.pixels, self.problem.classes,
+            generator=generator,
+        )  # fmt: skip
+
+    def _renewals(self, configs: list[dict[str, Any]], seeds: list[int], device: Any) -> list[tuple[Renewal, bool]]:
+        """Each method with all of its members; and whether it acts inside the backward pass, as the authors' does."""
+        widths, read = [self.plan.setting.hidden] * 3, self.plan.units_read
+        makers: dict[str, Callable[..., Renewal]] = {
+            "swr": StackedSWR,
+            "cbp": functools.partial(StackedCBP, widths=widths, read=read),
+            "redo": functools.partial(StackedReDo, read=read),
+        }
+        found = []
+        for method, make in makers.items():
+            for inside in (False, True):
+                places = [
+                    i for i, m in enumerate(self.plan.members)
+                    if m.system.split("-")[0] == method and m.system.endswith("-authors") == inside
+                ]  # fmt: skip
+                if places:
+                    own = [configs[i] for i in places], [seeds[i] for i in places]
+                    found.append((make(places, *own, device), inside))
+        return found
+
+    # One task.
+
+    @torch.no_grad()
+    def run_task(self) -> list[dict[str, Any]]:
+        """Train one task; returns a row of the result table for every member."""
+        task = self._begin_task()
+        before = measures.activations(self.net, self.problem.probe(self.plan.seed, self.task))
+        self._online.begin()
+        for renewal, _ in self.renewals:
+            renewal.begin_task()
+        for u in range(len(task.reach)):
+            self._update(task, u, measure=u % self.measure_every == 0)
+            if (u + 1) % 100 == 0 or u + 1 == len(task.reach):
+                self._progress(self.net.members * (u % 100 + 1))
+        rows = self._rows(before)
+        self.task += 1
+        return rows
+
+    def _begin_task(self) -> Task:
+        """Permute the pixels anew: all that belongs to the first layer's weights follows."""
+        task = self.problem.task(self.plan.seed, self.task)
+        self.net.permute(task.shuffle)
+        first = next(iter(self.net.parameters))
+        self.descent.permute(first, task.shuffle)
+        for renewal, _ in self.renewals:
+            renewal.permute(first, task.shuffle)
+        if self.task > 0 and self._scratch:
+            fresh = self._fresh(random.key(self.plan.seed, "scratch", self.task))
+            for member in self._scratch:
+                self.net.fill(member, fresh)
+                self.descent.forget(member)
+        self._take(task)
+        return task
+
+    def _take(self, task: Task) -> None:
+        """Make ready for the batches of a task."""
+        if self._captured:
+            self._captured.begin(task.order, task.labels)
+
+    def _update(self, task: Task, u: int, measure: bool = False) -> None:
+        """One update of all members; every number that is reported is of before it."""
+        self.step += 1
+        due = [(renewal, inside, which) for renewal, inside in self.renewals if (which := renewal.due(self.step))]
+        if self._captured and not due and not measure:
+            self._online.add(u, self._captured(u, self.step))
+            return
+        told, slope = self._look(task.order[u], task.reach[u], task.labels[u])
+        self._online.add(u, told)
+        inside = [(renewal, which) for renewal, acts_inside, which in due if acts_inside]
+        self.net.backward(slope, (lambda i, place: self._renew_inside(u, inside, i, place)) if inside else None)
+        gradients = None
+        if measure or self.descent.needs_gradient or any(renewal.needs_gradient for renewal, _, _ in due):
+            gradients = self.net.gradients()
+        if measure:
+            assert gradients is not None
+            self._online.add_gradient(measures.mean_magnitude(gradients))
+        self.descent.shrink_and_perturb(self.step)
+        self.descent.step(gradients)
+        for renewal, acts_inside, which in due:
+            if not acts_inside:
+                self._renew(u, renewal, which, gradients)
+
+    def _look(self, order: Tensor, reach: int, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What is told of a batch, and the slope to pass back."""
+        return self._loss(self.net.forward(self.problem.inputs(order, reach)), labels)
+
+    def plain_update(self, order: Tensor, labels: Tensor, step: int | Tensor) -> Tensor:
+        """An update at which nothing is due and nothing is measured, of fixed shapes, without looking at a value."""
+        told, slope = self._look(order, self.problem.pixels, labels)
+        self.net.backward(slope)
+        gradients = self.net.gradients() if self.descent.needs_gradient else None
+        self.descent.shrink_and_perturb(step)
+        self.descent.step(gradients)
+        return told
+
+    def _renew(self, u: int, renewal: Renewal, which: list[int], gradients: Mapping[str, Tensor] | None) -> None:
+        fired = renewal.renew(self.step, self.net, gradients, which)
+        self._online.fire(u, [renewal.members[i] for i in which], fired)
+
+    def _renew_inside(self, u: int, due: list[tuple[Renewal, list[int]]], layer: int, place: str) -> None:
+        """The authors' way: renew one layer's units while the slopes are still on their way down."""
+        if place != self.plan.units_read:
+            return
+        for renewal, which in due:
+            assert isinstance(renewal, (StackedCBP, StackedReDo))
+            fired = renewal.renew(self.step, self.net, None, which, [layer])
+            self._online.fire(u, [renewal.members[i] for i in which], fired)
+
+    # What comes out.
+
+    def _rows(self, before: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+        columns: dict[str, list[Any]] = {name: values.tolist() for name, values in before.items()}
+        columns |= {name: values.tolist() for name, values in self._online.results(self._unit()).items()}
+        columns["loss_jump"] = [jump if jump == jump else None for jump in columns["loss_jump"]]  # NaN: none to tell
+        magnitude = measures.mean_magnitude(self.net.parameters)
+        columns["weight_magnitude"] = magnitude.tolist()
+        lost = ~magnitude.isfinite() | ~torch.tensor(columns["loss"], device=magnitude.device).isfinite()
+        columns["diverged"] = lost.tolist()
+        columns |= self._renewed()
+        scales = [layer.activation.parameters[1] for layer in self.net.hidden if self.net.normed]
+        columns["ln_scale"] = [None] * self.net.members
+        if scales:
+            columns["ln_scale"] = torch.cat(scales, 1).abs().double().mean(1).tolist()
+        rows = []
+        for i, member in enumerate(self.plan.members):
+            row = {
+                "study": "", "setting": self.plan.setting.name, "system": member.system,
+                "config_id": member.config_id, "config": json.dumps(dict(member.config), sort_keys=True),
+                "seed": member.seed, "task": self.task,
+            }  # fmt: skip
+            rows.append(row | {name: values[i] for name, values in columns.items()})
+        return rows
+
+    def _unit(self) -> Tensor:
+        """What a slope must be multiplied with to be a gradient, (C)."""
+        return 1 / self._loss.scale.double()
+
+    def _renewed(self) -> dict[str, list[Any]]:
+        n = self.net.members
+        columns: dict[str, list[Any]] = {name: [0] * n for name in ("renewed", "renewed_units", "renewed_zero")}
+        columns |= {"overlap": [None] * n, "mature": [None] * n}
+        for renewal, _ in self.renewals:
+            mature = renewal.mature(self.step)
+            counts = {name: count.tolist() for name, count in renewal.counts.items()}
+            for j, i in enumerate(renewal.members):
+                for name in ("renewed", "renewed_units", "renewed_zero"):
+                    columns[name][i] = counts[name][j]
+                if isinstance(renewal, StackedSWR) and counts["renewed"][j]:
+                    columns["overlap"][i] = counts["again"][j] / counts["renewed"][j]
+                if mature is not None:
+                    columns["mature"][i] = int(mature[j])
+        return columns
+
+    # How it is stored.
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next task needs: tensors, numbers, strings."""
+        return {
+            "task": self.task,
+            "step": self.step,
+            "parameters": {name: w.cpu().clone() for name, w in self.net.parameters.items()},
+            "descent": self.descent.state_dict(),
+            "renewals": [renewal.state_dict() for renewal, _ in self.renewals],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state, bit for bit."""
+        self.task, self.step = state["task"], state["step"]
+        for name, w in self.net.parameters.items():
+            w.copy_(state["parameters"][name])
+        self.descent.load_state_dict(state["descent"])
+        for (renewal, _), stored in zip(self.renewals, state["renewals"], strict=True):
+            renewal.load_state_dict(stored)
+        if self._captured:
+            self._captured.forget()
+
+    # How fast it is.
+
+    @torch.no_grad()
+    def run_updates(self, count: int) -> None:
+        """Train so many updates of the present task, measuring nothing, and over again from its start."""
+        task = self._current_task()
+        for _ in range(count):
+            self._update(task, self.step % len(task.reach))
+
+    def _current_task(self) -> Task:
+        if self._task is None or self._task[0] != self.task:
+            self._task = self.task, self.problem.task(self.plan.seed, self.task)
+            self._take(self._task[1])
+        return self._task[1]
+
+    def sample(self, seconds: float) -> float:
+        """Seconds that one update of the whole stack takes, tried for about so long, beside what must be compiled."""
+        self.run_updates(10)
+        done = 0
+        with kernels.compiling() as compiled:
+            start = time.perf_counter()
+            while (spent := time.perf_counter() - start - compiled()) < seconds:
+                self.run_updates(10)
+                done += 10
+        return spent / max(done, 1)
+
+
+def course_for(images: Images) -> Course:
+    """The paper's course where there are enough images for it, else the one scaled to the embedded digits."""
+    return MNIST if len(images.labels) >= MNIST.images else DIGITS

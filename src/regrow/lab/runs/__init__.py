@@ -1,0 +1,1 @@
+"""Runs: what is trained where and when, and what is stored of it."""

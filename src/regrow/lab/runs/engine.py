@@ -1,0 +1,59 @@
+"""Trains the stacks of a run, by processes of this machine or by ray."""
+
+from collections.abc import Mapping, Sequence
+
+from ... import check
+from ..studies import StackPlan
+from .local_engine import default_workers, run_here
+from .ray_engine import run_on_ray
+from .scheduler import Turns
+from .store import Store
+from .worker import Maker, Unwatched, Watch
+
+ENGINES = ("local", "ray")
+
+
+def run(
+    plans: Sequence[StackPlan],
+    make: Maker,
+    store: Store,
+    *,
+    tasks: int,
+    workers: int | None = None,
+    expected: Mapping[str, float] | None = None,
+    watch: Watch | None = None,
+    engine: str = "local",
+    device: str = "cpu",
+) -> None:
+    """Train every stack up to a number of tasks, each from where it was stored.
+
+    Which worker trains which stack, and when, changes no result. For the run that holds the folder's lock.
+
+    Args:
+        plans: the stacks.
+        make: makes what trains one, in a worker; can be pickled.
+        store: where they are kept.
+        tasks: to finish in all, of each stack.
+        workers: processes; None: one per core, or per device of CUDA. Never more than there are stacks to train.
+        expected: seconds a task of each stack, {id: seconds}, by which workers share them, see `scheduler.py`.
+        watch: is told how far they are.
+        engine: "local", or "ray" for the machines of a ray cluster, which must share the folder.
+        device: "cpu" or "cuda".
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when every worker has stored what it has finished.
+        StackFailed: where a worker failed or died; the others have stored what they have finished.
+        ValueError: where a checkpoint is damaged, for an unknown engine, or one that is not installed.
+    """
+    check.choice("engine", engine, ENGINES)
+    if workers is not None:
+        check.whole("workers", workers, 1, "processes that train")
+    done = {plan.id: store.done(plan.id, tasks) for plan in plans}
+    unfinished = sum(number < tasks for number in done.values())
+    if not unfinished:
+        return
+    at_once = workers or (unfinished if engine == "ray" else default_workers(device))
+    count = min(at_once, unfinished)
+    turns = Turns(plans, done, tasks, count, expected)
+    train = run_on_ray if engine == "ray" else run_here
+    train(turns, make, store, count, watch or Unwatched(), device)

@@ -1,0 +1,227 @@
+"""What the studies train on: permuted images, or classes of CIFAR-100; all that the commands must know of either."""
+
+import dataclasses
+import functools
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+
+from ... import check
+from ..data.cifar import load_cifar100
+from ..data.mnist import Images, data_folder, default_folder, load_images
+from ..mlp.trainer import Course, Trainer, course_for
+from ..problems.incremental import BATCH, CLASSES
+from ..problems.permuted import PermutedImages
+from ..studies import VIT_SETTINGS, StackPlan, packing
+from ..studies.permuted_grids import Winners
+from ..vit.job import CLASSES_A_TASK, ViTMaker, check_run, classes_a_task, updates
+from ..vit.options import PAPERS_IMAGES, Options
+from .columns import RESULTS, VIT_SCHEMAS, Schema
+
+OWN = {
+    "permuted": ("ln_position", "units_read"),
+    "vit": ("optimizer", *(field.name for field in dataclasses.fields(Options))),
+}
+"""Options of a run that are of one kind of study alone."""
+
+
+def is_vit(settings: Sequence[str]) -> bool:
+    """Whether settings, which are of one study, are of vision transformers."""
+    return settings[0] in VIT_SETTINGS
+
+
+def device(asked: str) -> str:
+    """The device that "auto", "cpu" or "cuda" asks for.
+
+    Raises:
+        ValueError: for "cuda" where there is none.
+    """
+    found = torch.cuda.is_available()
+    if asked == "cuda" and not found:
+        raise ValueError("`--device cuda` needs a CUDA device and a build of torch for it; found none: use cpu")
+    return "cuda" if found and asked != "cpu" else "cpu"
+
+
+class Problem(Protocol):
+    """What the networks of a run learn, and how."""
+
+    schemas: ClassVar[Mapping[str, Schema]]
+    """Of the tables that are stored."""
+
+    @property
+    def device(self) -> str:
+        """ "cpu" or "cuda"."""
+        ...
+
+    @property
+    def make(self) -> "Maker | ViTMaker":
+        """Makes the trainers."""
+        ...
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What decides the results and is of this kind of study, as JSON can hold it."""
+        ...
+
+    def pack(self, *run: Any, sweep: bool = False, winners: Winners | None = None) -> list[StackPlan]:
+        """The stacks of a study, settings, systems and seeds, see `regrow.lab.studies.packing.pack`."""
+        ...
+
+    def tasks(self, plans: Sequence[StackPlan], wanted: int) -> int:
+        """So many tasks, or as many as there are."""
+        ...
+
+    def check(self, plans: Sequence[StackPlan], tasks: int) -> None:
+        """Refuse what cannot be trained, before images are read."""
+        ...
+
+    def updates(self, plans: Sequence[StackPlan], tasks: int) -> int:
+        """Of each network in all tasks."""
+        ...
+
+    def data(self) -> dict[str, str]:
+        """Read the images: their name and their checksum."""
+        ...
+
+
+# Permuted images.
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes the trainers of a run on permuted images, in whatever process."""
+
+    data: Path | None
+    device: str = "cpu"
+    measure_every: int = 20
+
+    def __call__(self, plan: StackPlan, progress: Callable[[int], None] | None = None) -> Trainer:
+        problem = _problem(self.data, self.device)
+        return Trainer(plan, problem, measure_every=self.measure_every, progress=progress)
+
+
+@functools.cache
+def _problem(data: Path | None, device: str) -> PermutedImages:
+    images = _images(data)[1]
+    return PermutedImages(images, course_for(images), device)
+
+
+@functools.cache
+def _images(data: Path | None) -> tuple[str, Images]:
+    return load_images(data)
+
+
+@dataclass(frozen=True)
+class PermutedJob:
+    """Studies on permuted images: MNIST where it is found, else the embedded digits.
+
+    folder: what `--data` names. The others are options of `regrow run`.
+    """
+
+    folder: Path | None = None
+    device: str = "cpu"
+    measure_every: int = 20
+    ln_position: str = "after"
+    units_read: str = "before"
+    schemas: ClassVar[Mapping[str, Schema]] = {"results": RESULTS}
+
+    @property
+    def make(self) -> Maker:
+        return Maker(self.folder, self.device, self.measure_every)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"ln_position": self.ln_position, "units_read": self.units_read}
+
+    @property
+    def course(self) -> Course:
+        return course_for(_images(self.folder)[1])
+
+    def pack(self, *run: Any, sweep: bool = False, winners: Winners | None = None) -> list[StackPlan]:
+        return packing.pack(*run, sweep=sweep, winners=winners, ratio=self.course.ratio, **self.config)
+
+    def tasks(self, plans: Sequence[StackPlan], wanted: int) -> int:
+        del plans
+        return wanted
+
+    def check(self, plans: Sequence[StackPlan], tasks: int) -> None:
+        del plans
+        check.whole("tasks", tasks, 1, "of each network")
+
+    def updates(self, plans: Sequence[StackPlan], tasks: int) -> int:
+        del plans
+        return tasks * self.course.updates_a_task
+
+    def data(self) -> dict[str, str]:
+        name, images = _images(self.folder)
+        return {"data": name, "data_checksum": _checksum(images.pixels)}
+
+
+# Classes of CIFAR-100.
+
+
+@dataclass(frozen=True)
+class ViTJob:
+    """The study of vision transformers on CIFAR-100.
+
+    folder: what `--data` names. optimizer: "authors" or "clean". options: size, length, precision.
+
+    Raises:
+        TypeError, ValueError: for options that the device or the images cannot meet.
+    """
+
+    folder: Path | None = None
+    device: str = "cpu"
+    measure_every: int = 20
+    optimizer: str = "authors"
+    options: Options = Options()
+    schemas: ClassVar[Mapping[str, Schema]] = VIT_SCHEMAS
+
+    def __post_init__(self) -> None:
+        self.options.check_device(torch.device(self.device))
+        images, least = self.options.images_per_class, -(-BATCH // CLASSES_A_TASK)
+        why = f"the first {CLASSES_A_TASK} classes must fill a batch of {BATCH}"
+        if images is not None and check.whole("images_per_class", images, least, why) > PAPERS_IMAGES:
+            raise ValueError(f"`images_per_class` must be at most {PAPERS_IMAGES}; got {images}: leave it out for all")
+
+    @property
+    def make(self) -> ViTMaker:
+        return ViTMaker(self._folder(), self.options, self.device, self.measure_every)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        clip_at = self.options.clip_at
+        finite = {"clip_at": clip_at if math.isfinite(clip_at) else None}  # JSON knows no infinity
+        return {"optimizer": self.optimizer} | dataclasses.asdict(self.options) | finite
+
+    def pack(self, *run: Any, sweep: bool = False, winners: Winners | None = None) -> list[StackPlan]:
+        more = {"ratio": self.options.ratio(), "optimizer": self.optimizer}
+        return packing.pack(*run, sweep=sweep, winners=winners, **more)
+
+    def tasks(self, plans: Sequence[StackPlan], wanted: int) -> int:
+        return min(wanted, *(CLASSES // classes_a_task(plan) for plan in plans))
+
+    def check(self, plans: Sequence[StackPlan], tasks: int) -> None:
+        check_run(plans, tasks, self.options, self.device)
+
+    def updates(self, plans: Sequence[StackPlan], tasks: int) -> int:
+        return sum(updates(plans[0], self.options, k) for k in range(tasks))  # a run has one number of new classes
+
+    def data(self) -> dict[str, str]:
+        train, _ = load_cifar100(self._folder())
+        return {"data": "cifar100", "data_checksum": _checksum(train.pixels)}
+
+    def _folder(self) -> Path:
+        folder = data_folder(self.folder) or default_folder()
+        if folder is None:
+            raise FileNotFoundError("CIFAR-100 is missing, with no home folder to look in: name a folder with --data")
+        return folder
+
+
+def _checksum(pixels: torch.Tensor) -> str:
+    return f"{zlib.crc32(pixels.numpy().data):08x}"

@@ -1,0 +1,212 @@
+"""How the members of a run are packed into stacks: a pure function of what is run, never of where or by how many."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ... import check
+from . import permuted_grids, permuted_values, vit_values
+from .catalog import ALL_SETTINGS, SETTINGS, VIT_SETTINGS, Config, Member, Setting, StackPlan, ViTSetting, choose
+from .permuted_grids import Winners
+
+STACK_SIZE = {"large": 8, "large-ln": 8, "large-sgdw": 8, "large-adamw": 8, "small": 128, "small-ln": 128}
+"""Members of a stack at most: as many as stay in a core's cache. A vision transformer fills it alone."""
+
+Run = tuple[str, Config]  # of a system, by any seed
+
+
+class Size(NamedTuple):
+    """How much there is to train; `updates` counts one for every network that makes one."""
+
+    stacks: int
+    members: int
+    updates: int
+
+
+def pack(
+    study: str,
+    settings: Sequence[str] | None = None,
+    systems: Sequence[str] | None = None,
+    seeds: int = 1,
+    *,
+    sweep: bool = False,
+    ln_position: str = "after",
+    units_read: str = "before",
+    winners: Winners | None = None,
+    ratio: float = 1.0,
+    optimizer: str | None = None,
+) -> list[StackPlan]:
+    """All stacks of a run, seed by seed: those of n seeds are the first of those of more seeds.
+
+    Members of a stack have one structure and one seed. They are shared out evenly over as few stacks as `STACK_SIZE`
+    allows.
+
+    Args:
+        study, settings, systems: as for `choose`.
+        seeds: how many, >= 1; they are 0, 1, …
+        sweep: run each system's grid in place of the chosen values.
+        ln_position: where layer norm is, "after" or "before" the activation; in a sweep, where the grid (of `base`
+            under layer norm) or a winner does not say.
+        units_read: where unit methods read activations, "before" or "after" a layer norm that follows them.
+        winners: as for `grid`; for a sweep only.
+        ratio: updates a task divided by the paper's, MNIST's 2,000.
+        optimizer: of vision transformers, "authors" (None) or "clean".
+
+    Returns:
+        Plans with unique ids.
+
+    Raises:
+        ValueError: for an argument that is out of its range, and one that would have no effect.
+        TypeError: where `seeds` is no whole number.
+
+    Example:
+        >>> for plan in pack("weights-vs-units", ["large-ln"], ["base", "swr"], seeds=2):
+        ...     print(plan.id, [member.system for member in plan.members])
+        large-ln.seed0.0 ['base', 'swr']
+        large-ln.seed1.0 ['base', 'swr']
+    """
+    settings, systems = choose(study, settings, systems)
+    check.whole("seeds", seeds, 1, "runs of each system, by seeds 0, 1, …")
+    _check_place("ln_position", ln_position, "after", settings)
+    _check_place("units_read", units_read, "before", settings)
+    if winners and not sweep:
+        raise ValueError("`winners` of an earlier sweep count in a sweep only; got them without: ask for a sweep")
+    if settings[0] in VIT_SETTINGS:
+        way = "authors" if optimizer is None else optimizer
+        if sweep:
+            _check_protocol(systems)
+    elif optimizer is not None:
+        raise ValueError(f"`optimizer` is of vision transformers, of study vit-cifar; got {optimizer!r}: leave it out")
+
+    def configs(setting: str, system: str) -> list[Config]:
+        if setting in VIT_SETTINGS:
+            one = vit_values.scaled(vit_values.chosen(setting, system, way), ratio)
+            return vit_values.grid(setting, system, winners, ratio, way) if sweep else [one]
+        one = permuted_values.scaled(permuted_values.chosen(setting, system), ratio)
+        return permuted_grids.grid(setting, system, winners, ratio) if sweep else [one]
+
+    stacks = []
+    for name in settings:
+        runs = [(system, config) for system in systems for config in configs(name, system)]
+        parts = _by_structure(runs, ln_position, STACK_SIZE.get(name, 1))
+        stacks += [(ALL_SETTINGS[name], number, *part) for number, part in enumerate(parts)]
+    return [
+        StackPlan(
+            id=f"{setting.name}.seed{seed}.{number}",
+            setting=setting,
+            seed=seed,
+            members=tuple(Member(system, config, seed) for system, config in part),
+            ln_position=position,
+            units_read=units_read,
+        )
+        for seed in range(seeds)
+        for setting, number, position, part in stacks
+    ]
+
+
+def _check_place(name: str, value: str, default: str, settings: Sequence[str]) -> None:
+    """Refuse a place relative to layer norm that is none, or where there is no layer norm."""
+    check.choice(name, value, ("after", "before"))
+    if value != default and not any(setting in SETTINGS and SETTINGS[setting].layer_norm for setting in settings):
+        listed = ", ".join(settings)
+        raise ValueError(f"`{name}` {value!r} needs a setting with layer norm; got {listed}: leave it out, or add one")
+
+
+def _check_protocol(systems: Sequence[str]) -> None:
+    """Refuse a sweep of base, which is a single task of all classes, together with one of the methods."""
+    if "base" in systems and len(systems) > 1:
+        raise ValueError(
+            "`systems` of a sweep of vision transformers must be 'base' alone, which is tuned on all classes at once "
+            f"(1 task), or methods, on classes as they come; got {', '.join(systems)}: sweep 'base' first"
+        )
+
+
+def _by_structure(runs: Sequence[Run], ln_position: str, limit: int) -> list[tuple[str, Sequence[Run]]]:
+    """Parts of equal structure, each with the place of its layer norm."""
+    groups: dict[str, list[Run]] = {}
+    for system, config in runs:
+        groups.setdefault(str(config.get("ln_position", ln_position)), []).append((system, config))
+    return [(position, part) for position, group in groups.items() for part in _split(group, limit)]
+
+
+def _split(group: Sequence[Run], limit: int) -> list[Sequence[Run]]:
+    """Even parts, in order, as few as the limit allows."""
+    parts = -(-len(group) // limit)
+    return [group[len(group) * i // parts : len(group) * (i + 1) // parts] for i in range(parts)]
+
+
+def count(plans: Iterable[StackPlan], tasks: int, updates_per_task: int) -> Size:
+    """How much there is to train.
+
+    Args:
+        plans: of `pack`.
+        tasks: of the run.
+        updates_per_task: of each member.
+
+    Returns:
+        Stacks, members, and the updates of all members together.
+
+    Example:
+        >>> count(pack("initial-assessment", seeds=2), tasks=1000, updates_per_task=2000)
+        Size(stacks=4, members=30, updates=60000000)
+    """
+    sizes = [len(plan.members) for plan in plans]
+    return Size(len(sizes), sum(sizes), sum(sizes) * tasks * updates_per_task)
+
+
+def describe(plans: Iterable[StackPlan]) -> dict[str, Any]:
+    """Plans as JSON can hold them, each setting and each config once.
+
+    Example:
+        >>> packing = describe(pack("weights-vs-units", ["small"], ["base"]))
+        >>> packing["stacks"][0]["id"], restore(packing) == pack("weights-vs-units", ["small"], ["base"])
+        ('small.seed0.0', True)
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    configs: dict[str, dict[str, Any]] = {}
+    stacks = []
+    for plan in plans:
+        settings[plan.setting.name] = vars(plan.setting) | {}
+        ids = [member.config_id for member in plan.members]
+        for config_id, member in zip(ids, plan.members, strict=True):
+            content = {"system": member.system, "config": dict(member.config)}
+            assert configs.setdefault(config_id, content) == content, f"two configs share the id {config_id}"
+        stacks.append(
+            {"id": plan.id, "setting": plan.setting.name, "seed": plan.seed, "ln_position": plan.ln_position}
+            | {"units_read": plan.units_read, "members": ids}
+        )
+    return {"settings": settings, "configs": configs, "stacks": stacks}
+
+
+def restore(packing: Mapping[str, Any]) -> list[StackPlan]:
+    """The plans that `describe` described.
+
+    Args:
+        packing: as `describe` returns it, also through JSON.
+
+    Returns:
+        Equal plans in the same order.
+
+    Raises:
+        ValueError: where a config is not the one that its id names.
+    """
+    for config_id, content in packing["configs"].items():
+        found = Member(**content, seed=0).config_id
+        if found != config_id:
+            raise ValueError(f"packing: config {config_id} was changed, it is now {found}: restore it from a copy")
+    return [
+        StackPlan(
+            id=stack["id"],
+            setting=_setting(packing["settings"][stack["setting"]]),
+            seed=stack["seed"],
+            members=tuple(
+                Member(**packing["configs"][config_id], seed=stack["seed"]) for config_id in stack["members"]
+            ),
+            ln_position=stack["ln_position"],
+            units_read=stack["units_read"],
+        )
+        for stack in packing["stacks"]
+    ]
+
+
+def _setting(content: Mapping[str, Any]) -> Setting:
+    return (ViTSetting if "norm" in content else Setting)(**content)

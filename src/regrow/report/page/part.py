@@ -1,0 +1,73 @@
+"""One problem's part of a report: all that a page shows of it, drawn and judged."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .. import notes
+from ..claims import Verdict, evaluate
+from ..figures.all import figures
+from ..figures.sheet import Drawing, Missing
+from ..format import many
+from ..margins import MARGINS, Margin
+from ..results import Results
+from ..tables.permuted import runs_table, tables
+from ..tables.table import Table
+
+PAPERS = "The paper has 1,000 tasks and, as far as is known, 30 seeds of each system."
+IMAGES = {"mnist": "MNIST"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a page shows of one problem.
+
+    key: for the ids of its sections, where a page has several parts.
+    title: the problem's name.
+    told: what there is, one paragraph.
+    warning: what a reader must not overlook; may be empty.
+    runs, summary: the tables that come first; tables: the others.
+    claims: that of the verdicts.
+    margins: the constants behind the verdicts.
+    method: how its numbers come about, (head, text).
+    """
+
+    key: str
+    title: str
+    told: str
+    warning: str
+    runs: Table
+    summary: Table
+    tables: Sequence[Table]
+    claims: Table
+    verdicts: Sequence[Verdict]
+    drawn: Sequence[Drawing | Missing]
+    margins: Mapping[str, Margin]
+    method: Sequence[tuple[str, str]]
+
+
+def permuted(results: Results) -> Part:
+    """The part on permuted images."""
+    runs, verdicts = results.runs, evaluate(results.runs)
+    summary, *rest, claims = tables(runs, verdicts, results.cost or None)
+    found = [runs.main(setting, system) for setting in runs.settings for system in runs.systems(setting)]
+    systems = {system for setting in runs.settings for system in runs.systems(setting)}
+    title = f"Permuted {IMAGES.get(results.data, results.data)}"
+    longest = max((run.tasks for each in found for run in each), default=0)
+    told = (
+        f"{title}: {many(len(systems), 'system')} in {many(len(runs.settings), 'setting')}, at most "
+        f"{many(longest, 'task')} and {many(max(map(len, found), default=0), 'seed')}. {PAPERS}"
+    )
+    return Part(
+        key="permuted",
+        title=title,
+        told=told,
+        warning=notes.DIGITS if results.data == "digits" else "",
+        runs=runs_table(results.folders),
+        summary=summary,
+        tables=rest,
+        claims=claims,
+        verdicts=verdicts,
+        drawn=figures(runs, results.others, results.cost, results.pixels),
+        margins=MARGINS,
+        method=notes.METHOD,
+    )

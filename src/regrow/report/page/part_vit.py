@@ -1,0 +1,61 @@
+"""The part of a report that is on CIFAR-100, drawn and judged."""
+
+from dataclasses import replace
+
+from ..claims import Verdict, evaluate
+from ..claims.vit import STATEMENTS
+from ..figures.vit import figure_3, figure_15, figure_16, figure_17, figure_18
+from ..figures.vit_optimizers import boundaries
+from ..format import many
+from ..margins import VIT_MARGINS
+from ..notes import SHRUNK, VIT_METHOD
+from ..results_vit import TASKS, ViTResults, every, folder_options
+from ..tables.permuted import runs_table
+from ..tables.vit import tables
+from .part import Part
+
+FIGURES = (figure_3, figure_15, figure_16, figure_17, figure_18, boundaries)
+"""Each a function from results to a drawing or what is missing: the paper's, then one beyond it."""
+PAPERS = f"The paper has {TASKS} tasks of 100 epochs, and 20 seeds of each system (5 in appendix D)."
+
+
+def judge(results: ViTResults) -> list[Verdict]:
+    """A verdict on every statement on CIFAR-100; each says where its networks are not at the paper's scale."""
+    remarks = tuple(
+        text
+        for text in (
+            f"not at the paper's scale: {'; '.join(results.shrunk)}" if results.shrunk else "",
+            "of the clean optimizer; the paper's are of the authors'" if results.optimizer != "authors" else "",
+        )
+        if text
+    )
+    verdicts = evaluate(results.main, STATEMENTS, results.options)
+    return [replace(verdict, notes=(*verdict.notes, *remarks)) for verdict in verdicts]
+
+
+def part(results: ViTResults) -> Part:
+    """All that a page shows of CIFAR-100."""
+    verdicts = judge(results)
+    summary, *rest, claims = tables(results, verdicts)
+    runs = [run for each in results.runs.values() for run in every(each)]
+    systems, settings = ({getattr(run, name) for run in runs} for name in ("system", "setting"))
+    seeds, ways = {run.seed for run in runs}, [way for way, each in results.runs.items() if each.settings]
+    both = ", with the authors' and with the clean optimizer" if len(ways) > 1 else ""
+    told = (
+        f"Class-incremental CIFAR-100: {many(len(systems), 'system')} in {many(len(settings), 'setting')}, at most "
+        f"{many(results.tasks, 'task')} and {many(len(seeds), 'seed')}{both}. {PAPERS}"
+    )
+    return Part(
+        key="cifar100",
+        title="CIFAR-100",
+        told=told,
+        warning=SHRUNK.format(what="; ".join(results.shrunk)) if results.shrunk else "",
+        runs=replace(runs_table(results.folders, folder_options), name="runs-cifar100"),
+        summary=summary,
+        tables=rest,
+        claims=claims,
+        verdicts=verdicts,
+        drawn=[draw(results) for draw in FIGURES],
+        margins=VIT_MARGINS,
+        method=VIT_METHOD,
+    )

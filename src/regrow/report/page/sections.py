@@ -1,0 +1,143 @@
+"""The sections of the page."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from ..claims import FAILS, HOLDS, UNDECIDED, Verdict
+from ..figures.sheet import Drawing, Missing
+from ..format import chance
+from ..tables.table import Table
+from .html import Html, element, join
+from .part import Part
+from .svg import inline
+
+CLASSES = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "open"}
+TOLD = {HOLDS: "hold", FAILS: "fail", UNDECIDED: "lack data"}
+
+
+def section(name: str, title: str, *content: object) -> Html:
+    """A section under its heading."""
+    return element("section", element("h2", title, id=name), *content, aria_labelledby=name)
+
+
+def scroll(label: str, content: Html) -> Html:
+    """A box that scrolls by itself where its content is wider than the page."""
+    return element("div", content, class_="scroll", role="region", aria_label=label, tabindex=0)
+
+
+def header(parts: Sequence[Part], links: Mapping[str, str], note: str = "") -> Html:
+    """The title, what there is of each problem in two sentences, and where to find what.
+
+    Args:
+        parts: of the page.
+        links: {id of a section: its title}
+        note: a line at the top; may be empty.
+    """
+    listed = (element("li", element("a", title, href=f"#{name}")) for name, title in links.items())
+    return element(
+        "header",
+        element("h1", "Reinitializing weights or units: our runs beside the paper"),
+        *map(_told, parts),
+        element("p", note, class_="faint") if note else None,
+        element("nav", element("ul", *listed), aria_label="Sections"),
+    )
+
+
+def _told(part: Part) -> Html:
+    """What there is of a problem, and how many statements hold."""
+    of = Counter(verdict.verdict for verdict in part.verdicts)
+    counts = (element("li", element("strong", of[name]), told, class_=CLASSES[name]) for name, told in TOLD.items())
+    return join(
+        element("p", f"{part.told} Of {len(part.verdicts)} statements in the paper:"),
+        element("ul", *counts, class_="verdicts"),
+        element("p", part.warning, class_="warning") if part.warning else None,
+    )
+
+
+def table(found: Table, heading: bool = True) -> Html:
+    """A table in a box of its own, its caption and notes around it, and where its files are."""
+    only = replace(found, caption="", notes=())
+    return join(
+        element("h3", found.title, id=f"table-{found.name}") if heading else None,
+        element("p", found.caption, class_="faint") if found.caption else None,
+        scroll(found.title, Html(only.to_html())),
+        *(element("p", note, class_="faint") for note in found.notes),
+        beside({f"tables/{found.name}.md": "Markdown", f"tables/{found.name}.tex": "LaTeX"}),
+    )
+
+
+def beside(files: Mapping[str, str]) -> Html:
+    """Links to the files beside the page."""
+    return element("p", *(element("a", text, href=path) for path, text in files.items()), class_="beside")
+
+
+def figure(drawing: Drawing, svg: str) -> Html:
+    """A figure with its caption, and where its files are."""
+    gaps = f" Not covered: {'; '.join(gap.reason for gap in drawing.gaps)}." if drawing.gaps else ""
+    files = {f"figures/{drawing.name}.{kind}": kind.upper() for kind in ("png", "svg")}
+    return join(
+        element("h3", drawing.title, id=drawing.name),
+        element(
+            "figure",
+            scroll(drawing.title, inline(drawing.name, drawing.alt, svg)),
+            element("figcaption", drawing.caption + gaps),
+        ),
+        beside(files),
+    )
+
+
+def claims(verdicts: Sequence[Verdict]) -> Html:
+    """Every statement with its verdict, the number on which it hangs, and what else there is to say."""
+    return element("ul", *map(_claim, verdicts), class_="claims")
+
+
+def _claim(verdict: Verdict) -> Html:
+    lines = [
+        f"Statistic: {verdict.statistic}",
+        f"p = {chance(verdict.p)}, after Holm's correction {chance(verdict.holm)}" if verdict.p is not None else "",
+        *(part.told() for part in verdict.parts),
+        f"The other choice of runs: {verdict.second}" if verdict.second else "",
+        *verdict.beside,
+        *verdict.notes,
+    ]
+    return element(
+        "li",
+        element(
+            "p",
+            element("span", verdict.verdict, class_=f"badge {CLASSES.get(verdict.verdict, 'open')}"),
+            element("strong", f"{verdict.id} "),
+            verdict.text,
+            element("span", f" ({verdict.place})", class_="faint"),
+        ),
+        element("p", verdict.reason, class_="faint"),
+        element(
+            "details",
+            element("summary", "The numbers"),
+            element("ul", *(element("li", line) for line in lines if line)),
+            element("code", verdict.command, class_="command") if verdict.command else None,
+        ),
+        id=f"claim-{verdict.id}",
+    )
+
+
+def missing(gaps: Sequence[Missing]) -> Html:
+    """What no result covers, with the command that makes it."""
+    if not gaps:
+        return element("p", "Nothing: every figure has all its runs.")
+    items = (
+        element(
+            "li",
+            element("strong", gap.title),
+            f": {gap.reason}.",
+            element("code", gap.command, class_="command") if gap.command else None,
+        )
+        for gap in gaps
+    )
+    hint = "Add --data DIR for the images, and --out DIR where a folder of results should grow."
+    return join(element("p", hint, class_="faint"), element("ul", *items, class_="missing"))
+
+
+def method(said: Iterable[tuple[str, str]]) -> Html:
+    """How the numbers come about, (head, text)."""
+    return element("dl", *(element(tag, text) for pair in said for tag, text in zip(("dt", "dd"), pair, strict=True)))

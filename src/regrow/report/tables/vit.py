@@ -1,0 +1,258 @@
+"""Tables on CIFAR-100: how well every system learns, both optimizers, tables D and 6.
+
+Shapes: S seeds, K classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from ...lab.studies.vit_values import CHOSEN, GRIDS, OPTIMIZERS, chosen, scaled
+from ..claims import Verdict
+from ..claims.quantities import label
+from ..claims.vit_quantities import accuracies, by_seed, rank_correlation
+from ..figures.vit_optimizers import Boundary, compare
+from ..format import DASH, chance, count, interval, number, value
+from ..notes import SHORT
+from ..results_vit import ACCURACY, ViTResults
+from ..runs import FRESH, Panel, Run, Runs, panels
+from ..style import NORMS, REPARAM, STANDARD, VIT_SETTING_LABELS
+from .hyperparameters import COLUMNS, KNOBS
+from .permuted import claims
+from .table import Table
+
+TUNED = "best_validation_accuracy"
+DRAWS = 9_999  # of a permutation test
+PUBLISHED = {("vit-reparam", "base"): "≈ 58.5", ("vit", "base"): "≈ 51"}
+"""{(setting, system): accuracy on all 100 classes}, read off a chart of the first author's later thesis."""
+TABLE_6 = {
+    "vit-reparam": (0.0428, 0.3396),
+    "vit-nodecay": (0.0679, 0.1394),
+    "vit": (0.0636, 0.1500),
+    "vit-reparam-scaled": (0.1163, 0.0120),
+    "vit-nodecay-scaled": (0.1080, 0.0154),
+    "vit-scaled": (0.1269, 0.0032),
+}
+"""{setting: the paper's correlation and p-value}"""
+FEW = "No interval where there are fewer than 3 seeds."
+
+
+def tables(results: ViTResults, verdicts: Sequence[Verdict] = ()) -> list[Table]:
+    """Every table of this part: summary, optimizers, D, 6, and the claims where there are verdicts.
+
+    Args:
+        results: from `combine`.
+        verdicts: as `regrow.report.claims.evaluate` returns them.
+    """
+    found = [summary(results), optimizers(results), table_d(results), table_6(results)]
+    return [*found, replace(claims(verdicts), name="claims-cifar100")] if verdicts else found
+
+
+def scale_note(results: ViTResults) -> tuple[str, ...]:
+    """One line where the networks are smaller than the paper's."""
+    return (f"Not at the paper's scale: {'; '.join(results.shrunk)}.",) if results.shrunk else ()
+
+
+def summary(results: ViTResults) -> Table:
+    """How well each system learns in each setting, beside a network trained from scratch."""
+    rows = []
+    for way in OPTIMIZERS:
+        runs = results.runs[way]
+        for setting in runs.settings:
+            for system in runs.systems(setting):
+                rows += [_summed(runs, way, panel, setting, system) for panel in _own(runs, setting, system)]
+    columns = ("Optimizer", "Setting", "System", "Mean", "Last task", "Against fresh", "Scale of norms")
+    columns += ("Published", "Seeds × tasks", "Diverged")
+    caption = (
+        "The best test accuracy of each task's epochs, in percent with 95 % intervals over seeds: mean over tasks, "
+        "last task, and the last task against a network trained from scratch, of the same seed, setting and optimizer; "
+        "mean |scale| of the norms after the last task."
+    )
+    published = (
+        "Published: at the paper's scale, on all 100 classes; ≈ read off a chart of the first author's later thesis."
+    )
+    diverged = "A diverged run stays in the means, at chance (one in the classes seen) from there on."
+    notes = (FEW, published, diverged, *scale_note(results))
+    return Table("summary-cifar100", "How well each system learns", caption, columns, tuple(rows), notes, 3)
+
+
+def _own(runs: Runs, setting: str, system: str) -> list[Panel]:
+    return panels({system: runs.main(setting, system)})
+
+
+def _summed(runs: Runs, way: str, panel: Panel, setting: str, system: str) -> tuple[str, ...]:
+    accuracy, scale = panel.series(system, ACCURACY), panel.series(system, "ln_scale")[:, -1]
+    papers = panel.groups[system][0].config.get("source") == "paper"
+    return (
+        way,
+        VIT_SETTING_LABELS[setting],
+        label(system),
+        interval(by_seed(accuracy.mean(1), panel.tasks)),
+        interval(by_seed(accuracy[:, -1], panel.tasks)),
+        _behind(runs, panel, setting, system),
+        number(float(np.nanmean(scale)), 3) if np.isfinite(scale).any() else DASH,
+        PUBLISHED.get((setting, system), DASH) if papers else DASH,
+        count(panel),
+        f"{panel.diverged.get(system, 0)} of {len(panel.seeds)}",
+    )
+
+
+def _behind(runs: Runs, panel: Panel, setting: str, system: str) -> str:
+    """The last task against a fresh network, over the seeds that have one with as many tasks."""
+    fresh = {run.seed: run for run in runs.main(setting, FRESH) if run.tasks >= panel.tasks}
+    mine = [run for run in panel.groups[system] if run.seed in fresh]
+    if system == FRESH or not mine:
+        return DASH
+    last = panel.tasks - 1
+    gaps = [run.measure(ACCURACY)[last] - fresh[run.seed].measure(ACCURACY)[last] for run in mine]
+    return interval(by_seed(np.array(gaps), panel.tasks), sign=True)
+
+
+def optimizers(results: ViTResults) -> Table:
+    """What both optimizers do to the base: its gap to a fresh network, and its weights at the boundaries of tasks."""
+    found = {setting: compare(results, setting) for setting in (STANDARD, REPARAM)}
+    rows = [row for setting, each in found.items() if each for row in _compared(setting, each)]
+    if (one := found[STANDARD]) and (two := found[REPARAM]) and (one.seeds, one.tasks) == (two.seeds, two.tasks):
+        name = "base, reparametrized minus standard norm, last task (points)"
+        rows.append(_row(name, {way: two.end[way] - one.end[way] for way in OPTIMIZERS}, one))
+    caption = (
+        "The base system with the authors' optimizer and with a clean one, the same seeds: accuracy on the last task "
+        "minus that of a network trained from scratch with the same optimizer; and mean |w| after the first epoch of a "
+        "task, in percent of what it was before the task. The last column is how much of the loss goes with the "
+        "momentum buffer and the decay in it."
+    )
+    notes = (
+        "Clean is also weaker in its decay (by 7 to 20 times) and does not cycle its momentum: the difference is at "
+        "most the boundary's.",
+        *((SHORT,) if results.scale.ratio < 1 else ()),
+        FEW,
+        *scale_note(results),
+    )
+    columns = ("What", "Authors'", "Clean", "Clean minus authors'", "Seeds × tasks")
+    return Table("optimizers-cifar100", "The authors' optimizer and a clean one", caption, columns, tuple(rows), notes)
+
+
+def _compared(setting: str, each: Boundary) -> list[tuple[str, ...]]:
+    name = NORMS[setting]
+    return [
+        _row(f"{name}: base minus fresh network, last task (points)", each.gap, each),
+        _row(f"{name}: |w| of the base over a boundary (%)", each.kept, each),
+    ]
+
+
+def _row(name: str, numbers: Mapping[str, np.ndarray], each: Boundary) -> tuple[str, ...]:
+    authors, clean = (numbers[way] for way in OPTIMIZERS)
+    of = (interval(by_seed(part, each.tasks)) for part in (authors, clean))
+    return name, *of, interval(by_seed(clean - authors, each.tasks), sign=True), f"{each.seeds} × {each.tasks}"
+
+
+def table_d(results: ViTResults) -> Table:
+    """Table D: the values tested, those that the paper chose, and the best of our sweeps."""
+    rows = [row for setting in CHOSEN for system in CHOSEN[setting] if _grid(setting, system)
+            for row in _knobs(results, setting, system)]  # fmt: skip
+    caption = (
+        "Values tested and chosen by the paper, and the best of our sweep. The base is tuned on all 100 classes at "
+        "once, the methods on classes as they come. Ours selects by the best validation accuracy, mean over tasks; the "
+        "authors selected by test accuracy, the measure they report."
+    )
+    notes = ("Ours minus paper's: in validation accuracy.", FEW, *scale_note(results))
+    return Table("table-D", "Table D: values of the vision transformer", caption, COLUMNS, tuple(rows), notes, 3)
+
+
+def _grid(setting: str, system: str) -> Mapping[str, Sequence[Any]]:
+    return GRIDS.get(setting, {}).get(system, {})
+
+
+def _knobs(results: ViTResults, setting: str, system: str) -> list[tuple[str, ...]]:
+    """A row for each knob that was tried; what is of the whole config stands in the first."""
+    picked, tested = CHOSEN[setting][system], _grid(setting, system)
+    best, gain, how = _winner(results, setting, system)
+    rows = []
+    for i, (knob, values) in enumerate(tested.items()):
+        papers, ours = picked.get(knob, ()), value(best[knob]) if knob in best else DASH
+        ends = (gain, how) if i == 0 else ("", "")
+        named = VIT_SETTING_LABELS[setting], label(system), KNOBS.get(knob, knob), ", ".join(map(value, values))
+        rows.append((*named, value(papers[0]) if papers else DASH, ours, *ends))
+    return rows
+
+
+def _winner(results: ViTResults, setting: str, system: str) -> tuple[Mapping[str, Any], str, str]:
+    """The best config of our sweep, how far it is ahead of the paper's values, and of what sweep."""
+    runs = (results.tuning if system == "base" else results.runs)[results.optimizer]
+    configs = runs.configs(setting, system)
+    found = panels(configs) if len(configs) > 1 else []
+    if not found:
+        return {}, DASH, f"{len(configs)} configs, no shared seed" if len(configs) > 1 else DASH
+    panel = found[-1]
+    means = {name: float(np.nan_to_num(panel.series(name, TUNED)).mean()) for name in configs}
+    papers = next((name for name in configs if _is_papers(panel.groups[name][0], setting, system, results)), None)
+    best = max(means, key=lambda name: (means[name], name == papers))
+    gain = DASH
+    if papers:
+        ahead = panel.series(best, TUNED).mean(1) - panel.series(papers, TUNED).mean(1)
+        gain = "the same" if best == papers else interval(by_seed(ahead, panel.tasks), sign=True)
+    return panel.groups[best][0].config, gain, f"{len(configs)} configs, {count(panel)}"
+
+
+def _is_papers(run: Run, setting: str, system: str, results: ViTResults) -> bool:
+    """Whether a config has the paper's values of all knobs that were tried, scaled to the length of the tasks."""
+    papers = scaled(chosen(setting, system, results.optimizer), results.scale.ratio)
+    return all(run.config.get(knob) == papers[knob] for knob in _grid(setting, system))
+
+
+def table_6(results: ViTResults) -> Table:
+    """Table 6: does the order of the classes tell their accuracy in the end?"""
+    rows = []
+    for setting, (rho, p) in TABLE_6.items():
+        runs = [run for run in results.main.main(setting, "base") if len(accuracies(run, run.tasks)) > 1]
+        tasks = max((run.tasks for run in runs), default=0)
+        final = np.array([accuracies(run, tasks) for run in runs if run.tasks == tasks])
+        cells = (DASH, DASH, DASH)
+        if len(final):
+            mean = float(np.mean([rank_correlation(accuracy) for accuracy in final]))
+            cells = (number(mean, 4), chance(permutation_p(final)), f"{len(final)} × {final.shape[1]}")
+        rows.append((VIT_SETTING_LABELS[setting], number(rho, 4), chance(p), *cells))
+    caption = (
+        "Spearman's correlation of the order in which classes came and their accuracy after the last task, mean over "
+        f"seeds, and the p-value of a two-sided permutation test ({DRAWS:,} draws, within each seed). Above 0: later "
+        "classes do better."
+    )
+    notes = (
+        "Classes of equal accuracy share their mean rank; the authors break ties by place. Their p-values are not "
+        "corrected, and neither are ours.",
+        *scale_note(results),
+    )
+    columns = ("Setting", "Paper: correlation", "Paper: p", "Ours: correlation", "Ours: p", "Seeds × classes")
+    right = frozenset(range(1, 5))
+    return Table("table-6", "Table 6: class order and accuracy", caption, columns, tuple(rows), notes, 1, right)
+
+
+def permutation_p(accuracy: np.ndarray, draws: int = DRAWS) -> float:
+    """Two-sided p-value of the mean Spearman correlation of place and accuracy, places exchanged within each seed.
+
+    p = (1 + number of draws as far from 0 as the data) / (1 + draws)
+
+    Args:
+        accuracy: of each class in the order they came, (S, K).
+        draws: of the test; the same numbers every time.
+
+    Example:
+        >>> permutation_p(np.arange(20.0)[None] / 20, draws=99), permutation_p(np.ones((2, 20)), draws=99)
+        (0.01, 1.0)
+    """
+    seeds, classes = accuracy.shape
+    ranks = rankdata(accuracy, axis=1)
+    ranks -= ranks.mean(1, keepdims=True)
+    norms = np.linalg.norm(ranks, axis=1, keepdims=True)
+    ranks = np.divide(ranks, norms, out=np.zeros_like(ranks), where=norms > 0)
+    place = np.arange(classes) - (classes - 1) / 2
+    place /= np.linalg.norm(place)
+    generator = np.random.default_rng(0)
+    drawn = np.zeros(draws)
+    for row in ranks:
+        drawn += generator.permuted(np.tile(place, (draws, 1)), axis=1) @ row
+    found = (ranks @ place).sum()
+    return float((1 + np.count_nonzero(np.abs(drawn) >= abs(found) - 1e-12)) / (1 + draws))
