@@ -1,6 +1,6 @@
 """What makes outputs of a layer's matrix product, of all members of a stack: bias, layer norm, ReLU.
 
-Here by torch's operations; `looped.py` has the same for a CPU.
+Here by torch's operations; `activations_cpu.py` has the same for a CPU.
 
 Shapes: C members, B images, H units.
 """

@@ -1,4 +1,4 @@
-"""What `activation.py` does, on a CPU by the compiled loops of `loops`.
+"""What `activations.py` does, on a CPU by the compiled loops of `kernels`.
 
 A layer keeps rooms for its batch, since making them takes as long as filling them, in the order in which its products
 are fastest:

@@ -41,7 +41,7 @@ PAPERS: tuple[Callable[[Runs], Drawing | Missing], ...] = (
     figure_13,
     figure_14,
 )
-"""The paper's figures on permuted images; 3 and 15 to 18 are in `report/vit`."""
+"""The paper's figures on permuted images; 3 and 15 to 18 are in `vit.py`."""
 
 
 def figures(

@@ -20,7 +20,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # float32, fifty updates, sums in another 
 
 @pytest.fixture
 def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Path(__file__).parents[1] / "benchmarks"
+    folder = Path(__file__).parents[2] / "benchmarks"
     if not folder.is_dir():
         pytest.skip("the benchmarks are part of the repository only")
     monkeypatch.syspath_prepend(str(folder))

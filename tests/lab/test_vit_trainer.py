@@ -27,7 +27,7 @@ from regrow.lab.vit.forward import HostDropout, logits
 from regrow.lab.vit.options import Options
 from regrow.lab.vit.trainer import ViTTrainer
 
-_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 METHODS = ("shrink-perturb", "cbp", "redo", "swr", "cbp-authors", "redo-authors")
 Parameters = dict[str, Tensor]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from test_store import begin
+from run_folders import begin
 from walks import UPDATES, MakeWalk, plans, train_here
 
 from regrow.cli import main

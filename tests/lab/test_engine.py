@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from polars.testing import assert_frame_equal
-from test_store import begin, says
+from run_folders import begin, says
 from walks import UPDATES, MakeWalk, plans, train_here
 
 import regrow
@@ -146,7 +146,7 @@ if __name__ == "__main__":
 def start(folder: Path, script: Path, tasks: int) -> subprocess.Popen[bytes]:
     """A run in a process group of its own."""
     script.write_text(RUN)
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1] / "support"), *sys.path])}
     return subprocess.Popen([sys.executable, script, folder, str(tasks)], env=env, start_new_session=True)
 
 

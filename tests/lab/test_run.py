@@ -14,14 +14,13 @@ import polars as pl
 import pytest
 import torch
 from polars.testing import assert_frame_equal
-from test_store import says
+from run_folders import says, trained_here
 
 import regrow
 from regrow.cli import main
 from regrow.commands.run import Maker, Run, prepare, words
-from regrow.lab.runs import best_of_sweep, manifest, timing
+from regrow.lab.runs import best_of_sweep, timing
 from regrow.lab.runs.store import Store
-from regrow.lab.runs.worker import train_stack, use_one_thread
 from regrow.lab.studies import packing
 
 STUDY = "weights-vs-units"
@@ -33,23 +32,6 @@ def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """All of this on scikit-learn's digits."""
     monkeypatch.delenv("REGROW_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def trained_here(options: Run) -> pl.DataFrame:
-    """What the command should store, trained stack by stack in this process."""
-    job = prepare(options)
-    manifest.open_folder(job.folder)
-    manifest.begin(job.folder, job.manifest)
-    job.store.prepare()
-    threads = torch.get_num_threads()
-    use_one_thread()
-    try:
-        for plan in job.plans:
-            train_stack(plan, job.make, job.store, job.tasks)
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_flush_denormal(False)
-    return regrow.load(job.folder)
 
 
 def small(out: Path, tasks: int, seeds: int = 1) -> Run:
@@ -95,7 +77,7 @@ def wait_for_task(folder: Path, run: subprocess.Popen[str]) -> None:
 def test_stopped_and_on(told: signal.Signals, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     asked = [*SMALL, "--tasks", "400", "--out", str(out)]
-    code = "import sys; from regrow.lab import progress; progress.LINE_EVERY = 0.5; from regrow.cli import main\n"
+    code = "import sys; from regrow.lab.runs import progress; progress.LINE_EVERY = 0.5; from regrow.cli import main\n"
     code += "if __name__ == '__main__': sys.exit(main())"
     (tmp_path / "run.py").write_text(code)
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -2,17 +2,15 @@
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-import matplotlib
 import numpy as np
 import polars as pl
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
+from report_checks import check_texts, drawing
 from results_frames import SIX, Kind, run, runs, sweep
 
 from regrow.lab.studies import choose
@@ -25,7 +23,7 @@ from regrow.report.figures.sheet import Drawing, Missing, Topic, counts
 from regrow.report.page import svg
 from regrow.report.results import Results, combine, read
 from regrow.report.runs import Runs
-from regrow.report.style import SHEET, SYSTEMS
+from regrow.report.style import SYSTEMS
 
 STORED = Path(__file__).parent / "stored"
 FOUR = ("large", "large-ln", "small", "small-ln")
@@ -40,11 +38,6 @@ def results() -> Results:
 @pytest.fixture(scope="module")
 def drawn(results: Results) -> list[Drawing | Missing]:
     return figures(results.runs, results.others, results.cost, results.pixels)
-
-
-def drawing(found: Drawing | Missing) -> Drawing:
-    assert isinstance(found, Drawing), found
-    return found
 
 
 def bold(axes: Axes, system: str) -> np.ndarray:
@@ -91,38 +84,6 @@ def test_numbers_on_axes_are_whole_in_the_file(results: Results) -> None:
     found = drawing(permuted.figure_11(results.runs))
     texts = re.findall(r">([^<>]*)</text>", svg.svg(found))
     assert {"0.025", "0.050", "0.075"} <= set(texts) and {"0.002", "0.004", "0.006"} <= set(texts)
-
-
-def boxes(found: Drawing) -> Iterator[tuple[str, matplotlib.transforms.Bbox]]:
-    """The boxes of texts and legends of a drawn figure, in pixels."""
-    with matplotlib.rc_context(SHEET):
-        canvas = FigureCanvasAgg(found.figure)
-        canvas.draw()
-        for i, axes in enumerate(found.figure.axes):
-            texts = [axes._left_title, axes.xaxis.label, axes.yaxis.label, *axes.texts]  # type: ignore[attr-defined]
-            for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-                ticks = [tick for tick in axis.get_major_ticks() if min(low, high) <= tick.get_loc() <= max(low, high)]
-                texts += [tick.label1 for tick in ticks]
-            for text in texts:
-                if text.get_visible() and text.get_text().strip():
-                    yield f"{i}: {text.get_text()}", text.get_window_extent()
-            if axes.get_legend():
-                yield f"{i}: legend", axes.get_legend().get_window_extent()
-        for legend in found.figure.legends:
-            yield "legend", legend.get_window_extent()
-
-
-def check_texts(drawn: list[Drawing | Missing]) -> None:
-    """None overlap, and none leave the figure."""
-    for each in map(drawing, drawn):
-        placed = list(boxes(each))
-        width, height = each.figure.get_size_inches() * each.figure.dpi
-        for k, (name, box) in enumerate(placed):
-            inside = box.x0 > -1 and box.y0 > -1 and box.x1 < width + 1 and box.y1 < height + 1
-            assert inside, f"{each.name}: {name} leaves the figure"
-            for other, its in placed[k + 1 :]:
-                meet = min(box.x1, its.x1) - max(box.x0, its.x0), min(box.y1, its.y1) - max(box.y0, its.y0)
-                assert min(meet) < 1.5, f"{each.name}: {name!r} and {other!r} overlap"
 
 
 def test_no_texts_overlap_and_none_leave_the_figure(drawn: list[Drawing | Missing]) -> None:

@@ -220,7 +220,7 @@ def test_the_same_pixels_on_cuda_and_in_a_graph() -> None:
 
 @pytest.fixture
 def opponent(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    folder = Path(__file__).parents[1] / "benchmarks"
+    folder = Path(__file__).parents[2] / "benchmarks"
     if not folder.is_dir():
         pytest.skip("the benchmarks are part of the repository only")
     monkeypatch.syspath_prepend(str(folder))

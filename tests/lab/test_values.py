@@ -12,7 +12,7 @@ from regrow.lab.studies import PROBE, SETTINGS, SIX, SYSTEMS, TASKS, VARIANTS, M
 from regrow.lab.studies.permuted_grids import GRIDS, grid
 from regrow.lab.studies.permuted_values import CHOSEN, chosen, scaled
 
-_PAPER = Path(__file__).resolve().parents[2] / "shared" / "hyperparameters.md"
+_PAPER = Path(__file__).resolve().parents[3] / "shared" / "hyperparameters.md"
 SGD, OPTIMIZERS = ["large", "large-ln", "small", "small-ln"], ["large-sgdw", "large-adamw"]
 FIRST = {  # rows of section 1: system and its knobs, in the order of the cells
     "Base": ("base", ["step_size"]),

@@ -1,5 +1,6 @@
 """A slow twin of the laboratory: one network trained alone, in a plain loop with the library's own maintainers."""
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -8,8 +9,10 @@ from torch.nn import functional as F
 
 import regrow
 from regrow.core import random, select, utility
+from regrow.lab.data.mnist import load_digits_images
+from regrow.lab.mlp.trainer import Trainer
 from regrow.lab.nets import MLP
-from regrow.lab.problems.permuted import PermutedImages
+from regrow.lab.problems.permuted import Course, PermutedImages
 from regrow.lab.studies import Member, Setting, StackPlan
 
 SHARED = {"step_size", "decay", "noise_variance", "momentum", "beta1", "beta2", "source"}
@@ -163,3 +166,60 @@ def plain_loop(
             optimizer.step()
         weights = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
         yield Told(right / task.order.numel(), sum(losses) / len(losses), weights)
+
+
+COURSE = Course(images=1600, batch=16)  # three tasks of it are 300 updates
+
+
+TASKS, SEED = 3, 5
+
+
+SETTINGS = {
+    "wide": Setting("wide", 40, False, "sgd"),
+    "wide-ln": Setting("wide-ln", 40, True, "sgd"),
+    "narrow": Setting("narrow", 10, False, "sgd"),
+    "narrow-ln": Setting("narrow-ln", 10, True, "sgd"),
+    "wide-sgdw": Setting("wide-sgdw", 40, False, "sgdw"),
+    "wide-adamw": Setting("wide-adamw", 40, False, "adamw"),
+}
+
+
+UNITS = {
+    "cbp": {"replacement_rate": 0.002, "maturity": 20, "utility": "contribution"},
+    "redo": {"every": 16, "threshold": 0.3, "utility": "activation"},
+}
+
+
+SYSTEMS = {
+    "base": {},
+    "l2": {"decay": 1e-3},
+    "shrink-perturb": {"decay": 1e-3, "noise_variance": 1e-6},
+    "scratch": {},
+    **UNITS,
+    **{f"{name}-authors": config for name, config in UNITS.items()},
+    **{
+        f"swr-{'-'.join(kind)}": dict(zip(("utility", "prune", "reinit"), kind)) | {"every": 70, "factor": 0.3}
+        for kind in itertools.product(
+            ("gradient", "magnitude", "random"), ("threshold", "proportional"), ("resample", "mean")
+        )
+    },
+}
+
+
+def config_of(setting, system):
+    optimizer = {
+        # Ten normalised units and longer steps are chaotic: rounding grows from 1e-16 to 1 in 300 updates.
+        "sgd": {"step_size": 0.01 if setting.name == "narrow-ln" else 0.05},
+        "sgdw": {"step_size": 0.01, "momentum": 0.9},
+        "adamw": {"step_size": 1e-3, "beta1": 0.9, "beta2": 0.999},
+    }[setting.optimizer]
+    return {"decay": 0.0, "noise_variance": 0.0, "source": "ours"} | optimizer | SYSTEMS[system]
+
+
+def plan_of(setting, systems, **options):
+    members = tuple(Member(system, config_of(setting, system), SEED) for system in systems)
+    return StackPlan("stack", setting, SEED, members, **options)
+
+
+def trainer(plan, dtype=torch.float64):
+    return Trainer(plan, load_digits_images(), course=COURSE, dtype=dtype)

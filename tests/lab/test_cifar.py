@@ -118,7 +118,7 @@ def test_real_cifar100(real_cifar100: Path) -> None:
 
 @pytest.fixture
 def real_cifar100() -> Path:
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(__file__).resolve().parents[3] / "shared" / "data"
     if not (folder / f"{NAME}.tar.xz").exists():
         pytest.skip(f"needs {NAME}.tar.xz in {folder}")
     return folder

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_lab_twins import SETTINGS, SYSTEMS, plan_of, trainer
+from lab_twins import SETTINGS, SYSTEMS, plan_of, trainer
 
 from regrow.core import draw, random, select, utility
 from regrow.core.noise import Normals

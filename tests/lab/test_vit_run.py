@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
-from test_run import trained_here
+from run_folders import trained_here
 from vit_cases import plan, trainer
 
 import regrow
@@ -21,7 +21,7 @@ from regrow.lab.runs.store import Store
 from regrow.lab.runs.worker import Brake, Stopped, train_stack
 from regrow.lab.vit.job import ViTMaker
 
-_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 _SIZE = ["--epochs-per-task", "1", "--images-per-class", "18", "--width", "24", "--depth", "2"]
 _ASKED = ["run", "vit-cifar", "--settings", "vit", "vit-reparam", "--systems", "base", "swr", "scratch", *_SIZE]
 

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import torch
 from polars.testing import assert_frame_equal
+from run_folders import CONFIG, begin, says
 from walks import MakeWalk, plans, train_here
 
 import regrow
@@ -18,7 +19,6 @@ from regrow.lab.runs import engine, lock, manifest
 from regrow.lab.runs.columns import RESULTS
 from regrow.lab.runs.store import Store
 
-CONFIG = {"settings": ["small"], "systems": ["base", "swr"], "tasks": 3, "seeds": 2, "measure_every": 20}
 DESIGN = (
     "study setting system config_id config seed task online_accuracy loss dead_units stable_rank rank99 "
     "weight_magnitude gradient_magnitude ln_scale renewals renewed renewed_units renewed_zero overlap mature loss_jump "
@@ -26,28 +26,11 @@ DESIGN = (
 ).split()
 
 
-def begin(folder: Path, seeds: int = 2, **changes: Any) -> Store:
-    """A run's folder, begun or gone on with."""
-    manifest.open_folder(folder)
-    config = CONFIG | {"seeds": seeds} | changes.pop("config", {})
-    new = manifest.describe("weights-vs-units", config, plans(seeds), "cpu", ["run", "weights-vs-units"])
-    manifest.begin(folder, new | changes)
-    store = Store(folder, "weights-vs-units", every=0.0)
-    store.prepare()
-    return store
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A run of two stacks and three tasks."""
     train_here(begin(tmp_path / "run"), plans(2), 3)
     return tmp_path / "run"
-
-
-def says(what: Any) -> str:
-    """The one line of an error."""
-    assert "\n" not in str(what.value)
-    return str(what.value)
 
 
 # What comes back.
@@ -258,7 +241,7 @@ def test_the_manifest_says_what_was_run(folder: Path) -> None:
     stored = manifest.read(folder)
     assert set(stored) == set("study config version device commit torch machine cpu started command packing".split())
     assert stored["command"] == ["run", "weights-vs-units"] and stored["version"] == regrow.__version__
-    if (Path(regrow.__file__).parents[2] / ".git").exists():
+    if (Path(regrow.__file__).parents[3] / ".git").exists():
         assert len(stored["commit"].removesuffix("-dirty")) == 40
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 from markdown_it import MarkdownIt
+from report_checks import as_rows
 from results_frames import AS_IN_THE_PAPER, LOST, Kind, run, runs, sweep
 from scipy import stats as scipy_stats
 
@@ -121,13 +122,6 @@ def test_line_ends_and_hidden_characters_are_spaces_or_nothing() -> None:
 def test_a_row_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="table 't': a row must have 2 cells; got 1"):
         Table("t", "", "", ("a", "b"), (("1",),))
-
-
-def as_rows(table: Table) -> dict[tuple[str, ...], dict[str, str]]:
-    """{the cells that name the row: {column: cell}}"""
-    found = {row[: table.heads]: dict(zip(table.columns, row)) for row in table.rows}
-    assert len(found) == len(table.rows)
-    return found
 
 
 def test_tables_1_to_4_are_the_papers() -> None:

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from test_lab_twins import SEED, SETTINGS, SYSTEMS, config_of, plan_of, trainer
+from lab_twins import SEED, SETTINGS, SYSTEMS, config_of, plan_of, trainer
 from torch.nn import functional as F
 
 from regrow.diagnose.ranks import rank99, stable_rank

@@ -16,7 +16,7 @@ from regrow.lab.optimizers import DESCENTS
 from regrow.lab.studies import Member
 from regrow.maintain.cbp_schedule import Schedule
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "own_problem.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own_problem.py"
 UPDATES, BATCH, CLASSES = 10, 6, 3
 SYSTEMS = {
     "base": {},

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
-from test_store import begin, says
+from run_folders import begin, says
 from walks import MakeWalk, plans, train_here
 
 import regrow

@@ -303,7 +303,7 @@ def test_a_task_that_does_not_exist_is_refused(problem: ClassIncremental) -> Non
 
 @pytest.fixture(scope="module")
 def real() -> Sets:
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(__file__).resolve().parents[3] / "shared" / "data"
     if not (folder / "cifar-100-python.tar.xz").exists():
         pytest.skip(f"needs cifar-100-python.tar.xz in {folder}")
     return load_cifar100(folder)

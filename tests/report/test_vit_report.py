@@ -17,9 +17,7 @@ import polars as pl
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
-from test_figures import check_texts, drawing
-from test_page import Page, check_refused
-from test_tables import as_rows
+from report_checks import Page, as_rows, check_refused, check_texts, drawing
 from vit_frames import AS_IN_THE_PAPER, Kind, run, runs
 
 from regrow.commands.report import Watch

@@ -21,7 +21,7 @@ from regrow.lab.studies.vit_values import CHOSEN, GRIDS, chosen, grid, scaled
 from regrow.lab.vit.job import CLASSES_A_TASK, ViTMaker, check_run, updates
 from regrow.lab.vit.options import PAPERS_EPOCHS, PAPERS_IMAGES, Options
 
-_SHARED = Path(__file__).resolve().parents[2] / "shared"
+_SHARED = Path(__file__).resolve().parents[3] / "shared"
 _PAPER = _SHARED / "hyperparameters.md"
 VARIANTS = {  # rows of section 3.1, as they begin
     "Regular LN (base)": "vit",

@@ -7,11 +7,11 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import polars as pl
 import pytest
+from report_checks import Page, check_refused
 from results_frames import run
 
 from regrow.commands.report import Report, Watch
@@ -24,36 +24,8 @@ from regrow.report.tables.permuted import runs_table
 STORED = Path(__file__).parent / "stored"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 HOSTILE = '</script><script>alert("1")</script><img src=x onerror=alert(2)>&amp;\'"'
-VOID = {"meta", "link", "img", "br", "hr"}
 
 Capture = pytest.CaptureFixture[str]
-
-
-class Page(HTMLParser):
-    """What is in a page: elements with their attributes and parents, and whether every tag is closed."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path, self.text = path, path.read_text()
-        self.elements: list[tuple[str, dict[str, str | None], tuple[str, ...]]] = []
-        self.open: list[str] = []
-        self.feed(self.text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs), tuple(self.open)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs), tuple(self.open)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open.pop() == tag, f"{tag} is closed and was not open"
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes, _ in self.elements if name == tag]
 
 
 @pytest.fixture(scope="module")
@@ -274,15 +246,6 @@ def foreign_manifest(folder: Path) -> Path:
 def bad_bench(folder: Path) -> Path:
     (folder / "bench.json").write_text('{"large": {"seconds": 3}}')
     return folder
-
-
-def check_refused(folder: Path, says: str) -> None:
-    """In one line, and nothing is written."""
-    out = folder.parent / "out"
-    with pytest.raises((OSError, ValueError)) as caught:
-        Report((folder,), out).run()
-    assert says in str(caught.value) and "\n" not in str(caught.value)
-    assert not out.exists()
 
 
 @pytest.mark.parametrize(
