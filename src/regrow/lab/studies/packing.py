@@ -8,8 +8,9 @@ from . import permuted_grids, permuted_values, vit_values
 from .catalog import ALL_SETTINGS, SETTINGS, VIT_SETTINGS, Config, Member, Setting, StackPlan, ViTSetting, choose
 from .permuted_grids import Winners
 
-STACK_SIZE = {"large": 8, "large-ln": 8, "large-sgdw": 8, "large-adamw": 8, "small": 128, "small-ln": 128}
-"""Members of a stack at most: as many as stay in a core's cache. A vision transformer fills it alone."""
+STACK_SIZE = {100: 8, 10: 128}
+"""Members of a stack at most, by the units of their hidden layers: as many as stay in a core's cache. A vision
+transformer fills it alone."""
 
 Run = tuple[str, Config]  # of a system, by any seed
 
@@ -87,7 +88,7 @@ def pack(
     stacks = []
     for name in settings:
         runs = [(system, config) for system in systems for config in configs(name, system)]
-        parts = _by_structure(runs, ln_position, STACK_SIZE.get(name, 1))
+        parts = _by_structure(runs, ln_position, STACK_SIZE.get(ALL_SETTINGS[name].hidden, 1))
         stacks += [(ALL_SETTINGS[name], number, *part) for number, part in enumerate(parts)]
     return [
         StackPlan(

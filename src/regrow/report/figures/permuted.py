@@ -6,18 +6,18 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from ...lab.studies import CONTROLS
+from ...lab.studies import CONTROLS, SIX, System
+from ...lab.studies.systems import Dashes, Variant
 from ...maintain.swr import PRUNINGS, UTILITIES
 from ..format import run_command
 from ..runs import Run, Runs, entries
-from ..style import SETTING_LABELS, SYSTEMS, LineStyle, Look, look
+from ..style import SETTING_LABELS, SYSTEMS, Look, look
 from . import line as lines
 from .panels import Found, Line, Panel, Sheet, accuracy, by_setting, compose
 from .sheet import Drawing, Missing, Topic, axis_of_tasks, counts, heading, legend, logarithmic, sheet, styled
 
 BASELINES = ("base", "l2", "shrink-perturb")
 UNITS, AUTHORS = ("cbp", "redo"), ("cbp-authors", "redo-authors")
-SIX = (*BASELINES, *UNITS, "swr")
 FOUR = ("large", "large-ln", "small", "small-ln")
 
 
@@ -28,8 +28,7 @@ def variants(utility: str, pruning: str) -> tuple[str, str]:
         >>> variants("gradient", "threshold")
         ('swr', 'swr-gradient-threshold-mean')
     """
-    names = [f"swr-{utility}-{pruning}-{reinit}" for reinit in ("resample", "mean")]
-    return ("swr" if names[0] == "swr-gradient-threshold-resample" else names[0]), names[1]
+    return Variant(utility, pruning, "resample").name, Variant(utility, pruning, "mean").name
 
 
 def _by_pruning(utility: str) -> tuple[Panel, ...]:
@@ -53,7 +52,7 @@ def _all_ways() -> tuple[Panel, ...]:
 
 def _optimizers() -> tuple[Panel, ...]:
     """The base system under three optimizers, a dash each, then all systems under two of them."""
-    bases: tuple[tuple[str, str, LineStyle], ...] = (
+    bases: tuple[tuple[str, str, Dashes], ...] = (
         ("large", "SGD", "--"),
         ("large-sgdw", "momentum", "-."),
         ("large-adamw", "AdamW", ":"),
@@ -110,7 +109,7 @@ SHEETS = {
             Topic("variants", "All ways of selective weight reinitialization", ASSESSMENT),
             _all_ways(),
             share="all",
-            own=lambda line: line.system.startswith("swr-random"),
+            own=lambda line: System.of(line.system).utility == "random",
         ),
         Sheet(
             Topic("zero-gradient", "Renewing only what has utility 0, or all but that", "zero-gradient"),
@@ -466,7 +465,7 @@ def _draw_renewals(
             course = lines.course(runs, lambda run: _positive(100 * run.measure("renewed") / size), width)  # noqa: B023
         else:
             # Of units the share is one of units: an entry of a unit has no utility of its own.
-            of = "renewed_units" if system.startswith(("cbp", "redo")) else "renewed"
+            of = "renewed_units" if System.of(system).by_unit else "renewed"
             by = lambda run: np.nan_to_num(run.measure(of))  # noqa: B023, E731
             course = lines.course(runs, lambda run: 100 * run.measure("renewed_zero"), width, by)
         lines.draw(axes, course, look(system))

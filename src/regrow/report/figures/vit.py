@@ -1,9 +1,10 @@
 """Figures 3 and 15 to 18 of the paper: a vision transformer that learns one class after the other."""
 
 from ...lab.studies import VIT_SETTINGS
+from ...lab.studies.systems import Dashes
 from ..results_vit import ViTResults
 from ..runs import FRESH, Runs
-from ..style import METHODS, NORMS, REPARAM, SERIES, STANDARD, SYSTEMS, VIT_SETTING_LABELS, LineStyle, Look
+from ..style import METHODS, NORMS, REPARAM, SERIES, STANDARD, SYSTEMS, VIT_SETTING_LABELS, Look
 from .panels import Line
 from .sheet import Drawing, Missing
 from .vit_panels import Sheet, View, draw, steady
@@ -11,7 +12,7 @@ from .vit_panels import Sheet, View, draw, steady
 ACCURACY, DIFFERENCE = "test accuracy (%)", "points above a fresh network"
 
 
-def _own(system: str, label: str, dashes: LineStyle) -> Look:
+def _own(system: str, label: str, dashes: Dashes) -> Look:
     return Look(label, SYSTEMS[system].colour, dashes)
 
 
@@ -24,9 +25,9 @@ BOTH = (BASE, BASE_STANDARD, FRESH_REPARAM, FRESH_STANDARD)
 def _variants() -> tuple[Line, ...]:
     """The base in six settings: a colour for what decays, dashed where the decay is scaled."""
     found = []
-    for name in VIT_SETTINGS:
-        colour, _ = SERIES[2 * list(NORMS).index(name.removesuffix("-scaled"))]
-        look = Look(f"base, {VIT_SETTING_LABELS[name]}", colour, "--" if name.endswith("-scaled") else "-")
+    for name, setting in VIT_SETTINGS.items():
+        colour, _ = SERIES[2 * list(NORMS).index(setting.unscaled)]
+        look = Look(f"base, {VIT_SETTING_LABELS[name]}", colour, "--" if setting.scaled else "-")
         found.append(Line(name, "base", look))
     return tuple(found)
 

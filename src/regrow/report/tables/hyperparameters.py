@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from ...lab.studies import System
 from ...lab.studies.permuted_grids import GRIDS
 from ...lab.studies.permuted_values import CHOSEN
 from ..claims.quantities import label
@@ -61,7 +62,7 @@ def values(results: pl.DataFrame | Runs, number: str) -> Table:
 def _swept(number: str, setting: str) -> tuple[str, ...]:
     """Systems that the paper tuned: table 1 has those of the initial assessment."""
     systems = tuple(CHOSEN[setting])
-    return tuple(name for name in systems if number != "1" or name not in ("cbp", "redo"))
+    return tuple(name for name in systems if number != "1" or not System.of(name).by_unit)
 
 
 def _knobs(runs: Runs, setting: str, system: str) -> list[tuple[str, ...]]:
@@ -80,9 +81,9 @@ def _knobs(runs: Runs, setting: str, system: str) -> list[tuple[str, ...]]:
 
 
 def _grid_row(setting: str, system: str) -> str:
-    if not system.startswith("swr"):
-        return system
-    return "proportional" if "proportional" in system else "threshold"
+    """What the grids call a system: ways of renewing weights share one by their pruning."""
+    variant = System.of(system).variant
+    return variant.prune if variant else system
 
 
 def _winner(runs: Runs, setting: str, system: str) -> tuple[Mapping[str, Any], str, str]:

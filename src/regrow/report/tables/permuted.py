@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from ...lab.runs.progress import duration
+from ...lab.studies import System
 from ..claims import Verdict
 from ..claims.quantities import against_fresh, label
 from ..format import DASH, chance, count, footnotes, interval, number
@@ -19,7 +20,6 @@ from ..stats import Effect, average, contrast, slope
 from .hyperparameters import VALUE_TABLES, values
 from .table import Table
 
-RENEWERS = ("swr", "cbp", "redo")  # one that never fires must be seen
 DIVERGED = "A diverged run stays in the means, at chance (10 %) where it has no accuracy."
 
 
@@ -119,7 +119,7 @@ def renewals(
                 if cost is not None:
                     spent = cost.get((setting, system))
                     row += (f"{spent:.3g}" if spent is not None else DASH,)
-                if system.startswith(RENEWERS) or cost is not None:
+                if System.of(system).renews or cost is not None:  # one that never fires must be seen
                     rows.append(row)
     columns = (
         ("Setting", "System", "Renewals a task", "Renewed a task (% of all entries)", "Units a task")
@@ -141,8 +141,8 @@ def _renewed(setting: str, system: str, panel: Panel, size: int) -> tuple[str, .
         return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
 
     fired, entries_, units, zero = (total(name) for name in ("renewals", "renewed", "renewed_units", "renewed_zero"))
-    of = units if system.startswith(("cbp", "redo")) else entries_
-    if not system.startswith(RENEWERS):
+    of = units if System.of(system).by_unit else entries_
+    if not System.of(system).renews:
         return setting, label(system), *([DASH] * 6), count(panel)
     return (
         setting,
