@@ -12,7 +12,7 @@ from regrow.lab.general import Lab, StackedModule, train
 from regrow.lab.nets import MLP, ViT
 from regrow.lab.studies import Member
 
-UPDATES, BATCH = 40, 6
+UPDATES, BATCH = 30, 6
 STEPS: dict[str, dict[str, Any]] = {
     "sgd": {"step_size": 0.05},
     "sgdw": {"step_size": 0.02, "momentum": 0.9},
@@ -51,8 +51,8 @@ def told(net: StackedModule, history: dict[str, torch.Tensor], count: int) -> Ta
     return Table(columns | {name: array(torch.stack([state[name] for state in states])) for name in states[0]})
 
 
-def stacked(net: str, optimizer: str, dtype: torch.dtype) -> Table:
-    """A batch of its own for each member."""
+def stacked(net: str, optimizer: str, dtype: torch.dtype = torch.float64) -> Table:
+    """A batch of its own for each member, in double precision."""
     ours = members(optimizer)
     stack = StackedModule([made(net, member.seed).to(dtype) for member in ours])
     right = {"right": lambda prediction, y: (prediction.argmax(1) == y).sum()}
@@ -63,7 +63,7 @@ def stacked(net: str, optimizer: str, dtype: torch.dtype) -> Table:
 
 
 def shared(net: str, optimizer: str) -> Table:
-    """`train`, and one batch for all members: they have one seed."""
+    """`train`, and one batch for all members, which have one seed; in single precision."""
     ours = members(optimizer, seeds=(2,))
     batches = lambda seed: zip(*stream(net, seed, UPDATES, BATCH), strict=True)  # noqa: E731
     stack, history = train(lambda seed: made(net, seed), ours, batches, F.cross_entropy, optimizer=optimizer)
@@ -81,6 +81,4 @@ def initial() -> Table:
 def tables(net: str, optimizer: str) -> dict[str, Table]:
     torch.manual_seed(0)
     found = {"initial weights": initial()} if (net, optimizer) == ("mlp", "sgd") else {}
-    for name, dtype in {"float32": torch.float32, "float64": torch.float64}.items():
-        found[name] = stacked(net, optimizer, dtype)
-    return found | {"shared": shared(net, optimizer)}
+    return found | {"a batch each": stacked(net, optimizer), "one batch": shared(net, optimizer)}

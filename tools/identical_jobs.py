@@ -59,8 +59,8 @@ def jobs(data: Path | None) -> list[Job]:
         missing["mnist"] = f"needs MNIST's four files under {data / 'mnist' if data else 'mnist/ of --data'}"
     if data is None or not any((data / name).exists() for name in CIFAR):
         missing["cifar"] = f"needs CIFAR-100 in {data or '--data'}"
-    found = [*_studies(""), *_studies("mnist"), *_vit(), *_networks(), *_ids()]
-    found += [Job("report", "results", "report"), Job("demo", "digits", "demo"), *_sweeps()]
+    found = [*_ids(), *_networks(), Job("report", "results", "report"), *_studies(""), *_vit()]
+    found += [*_studies("mnist"), Job("demo", "digits", "demo"), *_sweeps()]
     return [Job(*(vars(job) | {"missing": missing[job.needs]}).values()) for job in found]
 
 
@@ -112,14 +112,14 @@ def _vit() -> list[Job]:
 
 
 def _ids() -> list[Job]:
-    """The configs and stacks that a run names when it begins; it is ended then."""
+    """The configs and stacks that a run names when it begins, and is ended; those on digits are in their tables."""
     found = []
     for sweep in ((), ("--sweep",)):
         way = "sweep" if sweep else "chosen"
         for study, (settings, systems) in STUDIES.items():
             systems = tuple(name for name in systems if not (sweep and name == "scratch"))
             words = _run(study, *sweep, "--seeds", "2", settings=settings, systems=systems)
-            found += [Job("ids", f"{where or 'digits'} {study} {way}", "ids", words, where) for where in ("mnist", "")]
+            found.append(Job("ids", f"{study} {way}", "ids", words, "mnist"))
         parts = {"base": ("base",), "methods": VIT_METHODS} if sweep else {"all": VIT}
         for (name, systems), optimizer in product(parts.items(), ("authors", "clean")):
             words = _run("vit-cifar", *sweep, "--optimizer", optimizer, settings=VIT_SETTINGS, systems=systems)

@@ -22,6 +22,8 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "rmsprop": lambda p: torch.optim.RMSprop(p, 1e-3, momentum=0.5),
     "adagrad": lambda p: torch.optim.Adagrad(p, 0.01),
 }
+ENOUGH = {"conv": tuple(OPTIMIZERS), "tokens": ("sgd", "adamw", "adagrad")}
+"""What is cleared of an optimizer does not depend on the network: one of each kind will do for the second."""
 Makers = dict[str, Callable[[nn.Module], list[Any]]]
 """{name: a model -> its maintainers, in the order in which they are attached}"""
 FACTORS = {"gradient-threshold": 0.05, "magnitude-threshold": 0.2, "random-threshold": 0.2}
@@ -61,7 +63,7 @@ def group(name: str) -> Makers:
     if name == "cbp":
         return {f"{u}-{decay}": one(cbp, utility=u, decay=decay) for u in UTILITIES for decay in (0.0, 0.99)}
     if name == "redo":
-        return {u: one(redo, utility=u) for u in UTILITIES}
+        return {u: one(redo, utility=u, threshold=0.9 if u == "magnitude" else 0.4) for u in UTILITIES}
     if name == "noise":
         some = {"shrink": {"shrink": 1e-3}, "perturb": {"noise_variance": 1e-6}}
         return {key: one(noise, **knobs) for key, knobs in (some | {"both": some["shrink"] | some["perturb"]}).items()}
@@ -137,7 +139,7 @@ def tables(net: str, name: str) -> dict[str, Table]:
     x, y = stream(net, 0, STEPS, BATCH)
     batches, half = list(zip(x, y, strict=True)), STEPS // 2
     numbers, told = {}, {}
-    for (kind, make), optimizer in product(group(name).items(), OPTIMIZERS):
+    for (kind, make), optimizer in product(group(name).items(), ENOUGH[net]):
         loop = Loop(net, optimizer, make).steps(batches)
         numbers[f"{kind}, {optimizer}"], told[f"{kind}, {optimizer}"] = loop.numbers(), loop.told()
     if name == "other":
