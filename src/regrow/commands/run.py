@@ -22,7 +22,7 @@ from ..lab.studies import STUDIES, SYSTEMS, VARIANTS, StackPlan, choose
 from ..lab.studies.packing import count
 from ..lab.studies.permuted_grids import Winners
 from ..lab.vit.options import PAPERS_EPOCHS, Options
-from ..maintain.swr import PRUNINGS, REINITS, UTILITIES
+from ..methods.swr import PRUNINGS, REINITS, UTILITIES
 
 Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 Count = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]

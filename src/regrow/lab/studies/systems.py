@@ -6,7 +6,7 @@ from itertools import product
 from typing import Literal, NamedTuple
 
 from ... import check
-from ...maintain.swr import PRUNINGS, REINITS, UTILITIES
+from ...methods.swr import PRUNINGS, REINITS, UTILITIES
 
 Dashes = Literal["-", "--", "-.", ":"]
 Order = Literal["after", "authors"]

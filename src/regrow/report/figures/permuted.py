@@ -8,7 +8,7 @@ import polars as pl
 
 from ...lab.studies import CONTROLS, SIX, System
 from ...lab.studies.systems import Dashes, Variant
-from ...maintain.swr import PRUNINGS, UTILITIES
+from ...methods.swr import PRUNINGS, UTILITIES
 from ..format import run_command
 from ..runs import Run, Runs, entries
 from ..style import SETTING_LABELS, SYSTEMS, Look, look
