@@ -63,9 +63,11 @@ class Counters:
         again = self._compare(which, name, mask) if self.track_overlap else None
         if looking_is_free(mask):
             for row, i in enumerate(which):
-                own, zeros = mask[row].numpy(), 0 if zero is None else np.count_nonzero(zero[row].numpy())
+                own, zeros = mask[row].numpy(), 0 if zero is None else int(np.count_nonzero(zero[row].numpy()))
                 repeated = 0 if again is None else int(again[row])
-                self.add_here(i, np.count_nonzero(own), own.size, zeros, size, repeated, nan is not None and nan[row])
+                self.add_here(
+                    i, int(np.count_nonzero(own)), own.size, zeros, size, repeated, nan is not None and nan[row]
+                )
             return
         none = torch.zeros(len(which), dtype=torch.int64, device=mask.device)
         renewed = mask.flatten(1).sum(1)

@@ -102,7 +102,7 @@ class Lab:
             places = [i for i, member in enumerate(members) if member.system == system]
             of = [configs[i] for i in places], [seeds[i] for i in places]
             _ = net.laws  # one that cannot be told is refused now
-            kind = own.get(system) or _METHODS[system]
+            kind: Any = own.get(system) or _METHODS[system]
             if isinstance(kind, type) and issubclass(kind, Method):
                 _ = net.units if kind.by_unit else None  # none to renew are refused now
                 methods = [from_config(kind, config) for config in of[0]]
@@ -150,8 +150,9 @@ def _checked(i: int, member: Member, optimizer: str, own: Mapping[str, Any]) -> 
     system, where = member.system, f"members[{i}].config"
     check.choice(f"members[{i}].system", system, (*_BY_OPTIMIZER, *_METHODS, *own))
     method = own.get(system) or _METHODS.get(system)
-    is_method = isinstance(method, type) and issubclass(method, Method)
-    knobs = {knob.config or name: knob for name, knob in knobs_of(method).items()} if is_method else {}
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        method = None
+    knobs = {knob.config or name: knob for name, knob in knobs_of(method).items()} if method else {}
     required = (*_OPTIMIZERS[optimizer], *(key for key, knob in knobs.items() if knob.required))
     known = (*required, *(key for key, knob in knobs.items() if not knob.required), *_OPTIONAL)
     if missing := [key for key in required if key not in member.config]:
@@ -161,7 +162,7 @@ def _checked(i: int, member: Member, optimizer: str, own: Mapping[str, Any]) -> 
             check.number(f"{where}[{key!r}]", value, *_NUMBERS[key], "a hyper-parameter of one member")
         elif key not in known and system not in own:
             raise ValueError(f"`{where}` of {system!r} must hold some of {', '.join(known)}; got {key!r}: leave it out")
-    if is_method:
+    if method:
         from_config(method, member.config, where)
     return _OPTIONAL | dict(member.config)
 

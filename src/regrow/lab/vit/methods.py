@@ -231,7 +231,7 @@ def make_method(system: str, net: ViT, config: Config, seed: int, descent: Desce
     """
     of = System.of(system)
     if of.method == "shrink-perturb":  # the optimizer's decay shrinks
-        noise = Maintainer(net, ShrinkPerturb(noise_variance=config["noise_variance"]), seed=seed)
+        noise = Maintainer(net, ShrinkPerturb(noise_variance=float(config["noise_variance"])), seed=seed)
         return Perturbed(noise.attach(descent.optimizer))
     if not of.renews:
         return Nothing()
