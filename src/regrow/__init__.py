@@ -9,6 +9,7 @@ from .laws import init_laws
 from .maintain import SWR, ContinualBackprop, ReDo, ShrinkPerturb
 from .nn import ReparamLayerNorm, reparametrize_layer_norms
 from .optim import SGDW
+from .optimizer_state import reset_optimizer_state
 from .wiring import Units, find_units
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ __all__ = [
     "init_laws",
     "laws",
     "reparametrize_layer_norms",
+    "reset_optimizer_state",
 ]
 
 
