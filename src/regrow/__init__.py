@@ -10,6 +10,7 @@ from .maintain import SWR, ContinualBackprop, ReDo, ShrinkPerturb
 from .nn import ReparamLayerNorm, reparametrize_layer_norms
 from .optim import SGDW
 from .optimizer_state import reset_optimizer_state
+from .reinit import reinitialize
 from .wiring import Units, find_units
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ __all__ = [
     "find_units",
     "init_laws",
     "laws",
+    "reinitialize",
     "reparametrize_layer_norms",
     "reset_optimizer_state",
 ]
