@@ -4,7 +4,7 @@ import importlib
 from typing import Any
 
 from . import core, laws
-from .diagnose import diagnose
+from .diagnose import diagnose, plasticity
 from .laws import init_laws
 from .maintain import SWR, ContinualBackprop, ReDo, ShrinkPerturb
 from .nn import ReparamLayerNorm, reparametrize_layer_norms
@@ -28,6 +28,7 @@ __all__ = [
     "find_units",
     "init_laws",
     "laws",
+    "plasticity",
     "reinitialize",
     "reparametrize_layer_norms",
     "reset_optimizer_state",
