@@ -1,6 +1,7 @@
 """Slow twins of `diagnose`: explicit loops over units and rows, numpy's singular values."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def magnitudes(key: str, tensors: dict[str, Tensor]) -> dict[str, float]:
 
 
 def activity(measures: dict[str, float]) -> dict[str, float]:
-    return {key: value for key, value in measures.items() if "magnitude" not in key}
+    return {key: value for key, value in measures.items() if not key.startswith(("weight", "gradient", "moment"))}
 
 
 def hidden(net: MLP, x: Tensor) -> dict[str, np.ndarray]:
@@ -84,3 +85,23 @@ def hidden(net: MLP, x: Tensor) -> dict[str, np.ndarray]:
 
 def frozen(net: nn.Module) -> nn.Module:
     return net.requires_grad_(False)
+
+
+def dormant(key: str, layers: dict[str, np.ndarray], tau: float = 0.025) -> dict[str, float]:
+    """Share of columns whose mean |x| is at most tau times that of the layer, loop by loop."""
+    counts = {}
+    for name, a in layers.items():
+        means = [sum(abs(a[r, i]) for r in range(a.shape[0])) / a.shape[0] for i in range(a.shape[1])]
+        counts[name] = sum(mean <= tau * sum(means) / len(means) for mean in means)
+    units = sum(a.shape[1] for a in layers.values())
+    return {key: sum(counts.values()) / units} | {f"{key}/{n}": c / layers[n].shape[1] for n, c in counts.items()}
+
+
+def gradients_at(net: MLP, x: Tensor, loss: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
+    """The gradients at what the paper's network gives to its ReLUs."""
+    z, h = {}, x
+    for name, norm in (("fc1", net.norm1), ("fc2", net.norm2), ("fc3", net.norm3)):
+        z[name] = net.get_submodule(name)(h) if net.ln_position == "after" else norm(net.get_submodule(name)(h))
+        h = norm(F.relu(z[name])) if net.ln_position == "after" else F.relu(z[name])
+    found = torch.autograd.grad(loss(net.out(h)), list(z.values()))
+    return {name: rows(g) for name, g in zip(z, found)}
