@@ -115,7 +115,7 @@ def _chosen(optimizer: Optimizer, params: Any) -> set[int]:
             f"`params` takes parameters or a module, for an optimizer knows no names; got {params!r}: "
             "give model.head.parameters()"
         )
-    found: set[int] = set()
+    chosen: set[int] = set()
     item: Any
     for number, item in enumerate(params):
         name, p = item if isinstance(item, tuple) and len(item) == 2 else (f"number {number}", item)
@@ -124,8 +124,8 @@ def _chosen(optimizer: Optimizer, params: Any) -> set[int]:
         if id(p) not in held:
             shape = tuple(p.shape)
             raise ValueError(f"`params`: the {kind} does not hold {name}, of shape {shape}: leave it out")
-        found.add(id(p))
-    return found
+        chosen.add(id(p))
+    return chosen
 
 
 def _reset(optimizer: Optimizer, group: dict[str, Any], p: Tensor, keys: frozenset[str], whole: bool) -> set[str]:
@@ -134,7 +134,7 @@ def _reset(optimizer: Optimizer, group: dict[str, Any], p: Tensor, keys: frozens
     unknown = {key for key in state if key not in _MOMENTS and key not in _STEPS}
     known = isinstance(optimizer, _KNOWN)
     if whole and (unknown or not known):
-        del optimizer.state[p]
+        optimizer.state.pop(p, None)
         return unknown
     for key in keys & state.keys():
         if key == "momentum_buffer" and isinstance(optimizer, (torch.optim.SGD, SGDW)):

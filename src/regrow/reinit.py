@@ -54,7 +54,7 @@ def reinitialize(
 
     Raises:
         ValueError, TypeError: for an argument out of its range, a pattern that matches nothing, no trainable parameter
-            among those named, a complex or quantised one, one whose law cannot be told, or an optimizer that holds
+            among those named, a complex or quantised one, one whose law is unknown, or an optimizer that holds
             none of them. Nothing has changed then.
 
     Example:
@@ -84,13 +84,13 @@ def reinitialize(
     patterns = check.patterns("only", only)
     entries = walk(model)
     chosen = _chosen(model, entries, patterns)
-    found = _laws(chosen, laws, entries)
+    known = _laws(chosen, laws, entries)
     held = _held(optimizer, chosen)
     if share == 0:
         return
     seed = agreed_seed(_fingerprint(chosen)) if seed is None else seed
     for entry in chosen:
-        _mix(entry.parameter, _fresh(entry, found[entry.name], seed), share)
+        _mix(entry.parameter, _fresh(entry, known[entry.name], seed), share)
     for norm in _covered_norms(model, {id(entry.parameter) for entry in chosen}, patterns):
         _mix(norm.running_mean, torch.zeros(()), share)
         _mix(norm.running_var, torch.ones(()), share)
@@ -157,17 +157,18 @@ def _held(optimizer: Optimizer | None, chosen: list[Entry]) -> Sequence[Tensor]:
 def _fresh(entry: Entry, law: Law, seed: int) -> Tensor:
     """A draw for every entry of a parameter, float32, or one number where the law is constant."""
     w = entry.parameter
-    if law.std == 0:
-        return torch.full((), law.mean)
+    homes = (home.module for home in (entry, *entry.aliases))
+    padding = [m.padding_idx for m in homes if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
+    padding = [row for row in padding if row is not None]
     key = random.key(seed, "reinitialize", entry.name)
-    if isinstance(law, Orthogonal) and w.dim() > 1 and law.size == max(len(w), w[0].numel()):
+    if law.std == 0:
+        fresh = torch.full(w.shape if padding else (), law.mean, device=w.device)
+    elif isinstance(law, Orthogonal) and w.dim() > 1 and law.size == max(len(w), w[0].numel()):
         fresh = _orthogonal(w.shape, key, law.gain).to(w.device)
     else:
         fresh = random.field(key, w.shape, law.draw, w.device)
-    for home in (entry, *entry.aliases):
-        padding = getattr(home.module, "padding_idx", None)
-        if isinstance(home.module, (nn.Embedding, nn.EmbeddingBag)) and padding is not None:
-            fresh[padding] = 0
+    for row in padding:
+        fresh[row] = 0
     return fresh
 
 
@@ -192,12 +193,12 @@ def _mix(w: Tensor, fresh: Tensor, share: float) -> None:
 
 def _norms(model: nn.Module) -> list[tuple[str, Any]]:
     """Canonical name and module of each norm with running statistics."""
-    found = []
+    norms = []
     for path, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
             *_, (components, _) = descend(model, path.split(".") if path else [])
-            found.append((".".join(components), module))
-    return found
+            norms.append((".".join(components), module))
+    return norms
 
 
 def _covered_norms(model: nn.Module, changed: set[int], patterns: tuple[str, ...]) -> list[Any]:

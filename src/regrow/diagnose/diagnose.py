@@ -44,7 +44,7 @@ def diagnose(
         moment_dormant_units    share of units with u_i <= dormant * mean_j u_j, u_i the mean of sqrt(v) over the
                                 incoming weights of unit i, v what the optimizer keeps of their squared gradients
 
-    The gradient's two are there with `loss`, the last one with `optimizer`.
+    Measures of gradients need `loss`, the last one needs `optimizer`.
 
     A dead unit passes nothing on (0: ReLU, GELU, SiLU), or sits where tanh and sigmoid are flat in the model's
     precision (1, -1). For ReLU networks this is the paper's measure. A sigmoid close to 0 is dormant, not dead.

@@ -30,16 +30,16 @@ def shares(key: str, sums: Mapping[str, Tensor], threshold: float) -> dict[str, 
     return {key: whole} | {f"{key}/{name}": count / sums[name].numel() for name, count in counts.items()}
 
 
-def moment_sums(model: nn.Module, found: Sequence[Units], optimizer: Optimizer) -> dict[str, Tensor]:
+def moment_sums(model: nn.Module, layers: Sequence[Units], optimizer: Optimizer) -> dict[str, Tensor]:
     """Sum of sqrt(v) over the incoming weights of each unit, v their second moment in the optimizer.
 
     Args:
         model: the model.
-        found: its units.
+        layers: its units.
         optimizer: holds the incoming weights of some layer at least.
 
     Returns:
-        {layer: float64 of shape (n,)}; without layers that the optimizer holds not or has made no step for.
+        {layer: float64 of shape (n,)}; without layers that the optimizer does not hold or has not stepped yet.
 
     Raises:
         ValueError: where it holds none, or keeps no second moments of them.
@@ -47,7 +47,7 @@ def moment_sums(model: nn.Module, found: Sequence[Units], optimizer: Optimizer) 
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     sums: dict[str, Tensor] = {}
     mine = lacking = False
-    for units in found:
+    for units in layers:
         incoming = [getattr(*locate(model, place.name)) for place in units.weight_in]
         if not all(id(w) in held for w in incoming):
             continue
@@ -60,7 +60,7 @@ def moment_sums(model: nn.Module, found: Sequence[Units], optimizer: Optimizer) 
         parts = [p.per_unit(r, n).double().sum(1).cpu() for p, r in zip(units.weight_in, roots, strict=True)]  # type: ignore[arg-type]
         sums[units.layer] = torch.stack(parts).sum(0)
     kind = type(optimizer).__name__
-    if found and not mine:
+    if layers and not mine:
         raise ValueError(f"the {kind} holds the incoming weights of no hidden layer: is it this model's?")
     if lacking and not sums:
         raise ValueError(f"`optimizer` must keep second moments, as Adam does; {kind} has none that are known here")

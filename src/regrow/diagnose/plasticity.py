@@ -63,12 +63,12 @@ def plasticity(
         >>> model = make()
         >>> _ = torch.nn.init.constant_(model[0].bias, -100.0)  # no unit ever fires
         >>> x = torch.randn(40, 16, 4)
-        >>> found = plasticity(
+        >>> result = plasticity(
         ...     model, make(), zip(x, x.sum(2, keepdim=True)),
         ...     lambda net, batch: (net(batch[0]) - batch[1]).square().mean(),
         ...     optimizer=lambda params: torch.optim.SGD(params, lr=0.05),
         ... )
-        >>> found["difference"] > 0.5, len(found["loss"])
+        >>> result["difference"] > 0.5, len(result["loss"])
         (True, 40)
 
     Reference:
@@ -79,7 +79,7 @@ def plasticity(
     try:
         kept = list(batches)
         if not kept:
-            raise ValueError("`batches` must hold at least one batch; got none: a generator serves once only")
+            raise ValueError("`batches` must hold at least one batch; got none: a generator can be read once only")
         losses = []
         with _undisturbed(model, fresh):
             for name, net in (("model", model), ("fresh", fresh)):

@@ -59,14 +59,14 @@ class Preactivations:
             {layer: float64 of shape (n,)}, in the order of the forward pass.
         """
         places = [(name, n, seen) for name, n, parts in self._noted for seen in parts]
-        found: dict[str, Tensor] = {}
+        totals: dict[str, Tensor] = {}
         # Not strict: what activation checkpointing runs again in the backward pass is noted again, behind all others.
         for (name, n, seen), g in zip(places, gradients, strict=False):
             total = torch.zeros(n, dtype=torch.float64)
             if g is not None:
                 total = seen.rows(g.detach()).abs().sum(0, dtype=torch.float64).cpu()
-            found[name] = found[name] + total if name in found else total
-        return found
+            totals[name] = totals[name] + total if name in totals else total
+        return totals
 
     # Layers of units.
 
@@ -81,8 +81,7 @@ class Preactivations:
         for i, place in enumerate(units.weight_in):
             module, _ = locate(self._catalog.root, place.name)
             dense = self._catalog.dense(module)
-            if dense is None:
-                return []
+            assert dense is not None, place
             made = replace(reading, axis=dense.axis, places=() if place.start is None else (place,))
             handles.append(module.register_forward_hook(partial(self._ran, (key, "layer", i), made.matrix)))
         norms = {id(locate(self._catalog.root, place.name)[0]): place for place in units.norm}

@@ -1,8 +1,7 @@
-"""Dormancy of gradients and moments is what its definition gives by hand, wherever the pre-activation is."""
+"""Dormancy of gradients is what its definition gives by hand, wherever the pre-activation is."""
 
 import copy
 import math
-import re
 from collections.abc import Callable
 
 import numpy as np
@@ -11,18 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-from twins_diagnose import CReLU, dormant, energy, rows
+from twins_diagnose import CReLU, Plain, dormant, energy, measured, rows, spread
 from wiring_zoo import ZOO, LeNet
 
 from regrow import diagnose
 from regrow.diagnose.probe import Probe
 from regrow.wiring import find_units, locate
 
-KEY, MOMENT = "gradient_dormant_units", "moment_dormant_units"
-
-
-def measured(key: str, found: dict[str, float]) -> dict[str, float]:
-    return {k: v for k, v in found.items() if k.startswith(key)}
+KEY = "gradient_dormant_units"
 
 
 def at(loss: Tensor, **layers: Tensor) -> dict[str, np.ndarray]:
@@ -30,48 +25,7 @@ def at(loss: Tensor, **layers: Tensor) -> dict[str, np.ndarray]:
     return {name: rows(g) for name, g in zip(layers, torch.autograd.grad(loss, list(layers.values())))}
 
 
-def spread(net: nn.Module) -> None:
-    """Units of very different outgoing weights, so that some are dormant and some are not."""
-    with torch.no_grad():
-        for p in net.parameters():
-            if p.dim() > 1:
-                p *= torch.logspace(-3, 0, p.shape[1])[torch.randperm(p.shape[1])].view(1, -1, *[1] * (p.dim() - 2))
-
-
 # The pre-activation, wherever it is.
-
-
-class Plain(nn.Module):
-    """5-12-10-2, its activations written in one of several ways; `norm` before them or behind them."""
-
-    def __init__(
-        self, how: str, norm: Callable[[int], nn.Module] = lambda n: nn.Identity(), before: bool = True
-    ) -> None:
-        super().__init__()
-        self.how, self.before = how, before
-        self.a, self.b, self.c = nn.Linear(5, 12), nn.Linear(12, 10), nn.Linear(10, 2)
-        self.na, self.nb = norm(12), norm(10)
-        if how in ("module", "inplace"):
-            self.act_a, self.act_b = nn.ReLU(how == "inplace"), nn.ReLU(how == "inplace")
-        if how == "shared":
-            self.act = nn.Tanh()
-
-    def act_of(self, z: Tensor, name: str) -> Tensor:
-        if self.how == "functional":
-            return F.gelu(z)
-        if self.how == "functional inplace":
-            return F.relu_(z)
-        return self.act(z) if self.how == "shared" else self.get_submodule(f"act_{name}")(z)
-
-    def forward(self, x: Tensor, seen: dict[str, Tensor] | None = None) -> Tensor:
-        for name, layer, norm in (("a", self.a, self.na), ("b", self.b, self.nb)):
-            z = norm(layer(x)) if self.before else layer(x)
-            if seen is not None:  # a copy of z in the graph, which what works in place leaves as it is
-                seen[name] = z
-                z = z * 1
-            x = self.act_of(z, name)
-            x = x if self.before else norm(x)
-        return self.c(x)
 
 
 @pytest.mark.parametrize("how", ["module", "inplace", "functional", "functional inplace", "shared"])
@@ -310,116 +264,3 @@ def test_hooks_and_gradients_are_gone() -> None:
             assert raises
         assert not any(tables) and all(p.grad is None for p in net.parameters())
         assert net.training and not opt.state
-
-
-# From the memory of an optimizer.
-
-
-def stepped(net: nn.Module, kind: type, steps: int = 4, **options: object) -> torch.optim.Optimizer:
-    optimizer = kind(net.parameters(), **options)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        energy(net(torch.randn(16, 5)) - 1).backward()
-        optimizer.step()
-    return optimizer
-
-
-def second(optimizer: torch.optim.Optimizer, w: Tensor) -> Tensor:
-    """sqrt(v), entry by entry."""
-    state = optimizer.state[w]
-    if "row_var" in state:
-        rows, columns = state["row_var"].squeeze(1), state["col_var"].squeeze(0)
-        v = [[float(r * c / rows.mean()) for c in columns] for r in rows]
-        return torch.tensor(v).sqrt()
-    if "exp_inf" in state:
-        return state["exp_inf"]
-    return state[next(k for k in ("exp_avg_sq", "square_avg", "sum") if k in state)].sqrt()
-
-
-@pytest.mark.parametrize(
-    "kind", ["Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Adafactor"]
-)
-def test_moments_by_hand(kind: str) -> None:
-    net = Plain("module")
-    spread(net)
-    with torch.no_grad():
-        net.a.bias[:3] = -99
-    optimizer = stepped(net, getattr(torch.optim, kind))
-    before = copy.deepcopy(optimizer.state_dict())
-    found = diagnose(net, torch.randn(30, 5), dormant=0.3, optimizer=optimizer)
-    layers = {name: second(optimizer, net.get_parameter(f"{name}.weight")).T.numpy() for name in ("a", "b")}
-    expected = dormant(MOMENT, layers, 0.3)
-    assert measured(MOMENT, found) == pytest.approx(expected)
-    assert 3 / 22 <= expected[MOMENT] < 1
-    assert str(before) == str(optimizer.state_dict())
-
-
-def test_a_unit_that_died_is_counted_when_the_docstring_says() -> None:
-    net = nn.Sequential(nn.Linear(1, 8, bias=False), nn.ReLU(), nn.Linear(8, 1))
-    optimizer = torch.optim.Adam(net.parameters())
-    net[0].weight.grad = torch.ones(8, 1)
-    shares = []
-    for step in range(15000):
-        if step == 7000:
-            net[0].weight.grad[:2] = 0
-        optimizer.step()
-        if step % 100 == 99:
-            shares.append(diagnose(net, torch.randn(3, 1), optimizer=optimizer)[MOMENT])
-    first = next(i for i, share in enumerate(shares) if share) * 100 - 7000
-    assert shares[-1] == 0.25 and 7000 < first < 8000
-
-
-def test_gated_convolutional_and_layers_that_no_input_reaches() -> None:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.gate, self.up, self.down = nn.Linear(5, 6), nn.Linear(5, 6), nn.Linear(6, 5)
-            self.other = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 5))
-
-        def forward(self, x: Tensor, other: bool = False) -> Tensor:
-            return self.other(x) if other else self.down(F.silu(self.gate(x)) * self.up(x))
-
-    net = Net()
-    optimizer = torch.optim.Adam(net.parameters())
-    for p in net.parameters():
-        p.grad = torch.ones_like(p)
-    net.gate.weight.grad[:2], net.up.weight.grad[1:3] = 0, 0
-    optimizer.step()
-    found = measured(MOMENT, diagnose(net, torch.randn(20, 5), optimizer=optimizer))
-    assert found[f"{MOMENT}/gate"] == 1 / 6  # unit 1 alone has no gradient in either row
-    conv = LeNet()
-    optimizer = torch.optim.Adam(conv.parameters())
-    for p in conv.parameters():
-        p.grad = torch.ones_like(p)
-    conv.conv2.weight.grad[:2] = 0
-    optimizer.step()
-    found = measured(MOMENT, diagnose(conv, torch.randn(2, 1, 14, 14), optimizer=optimizer))
-    assert found[f"{MOMENT}/conv2"] == 2 / 6 and found[f"{MOMENT}/conv1"] == found[f"{MOMENT}/fc1"] == 0
-
-
-def test_before_the_first_step_and_of_a_part() -> None:
-    net, x = Plain("module"), torch.randn(9, 5)
-    assert not measured(MOMENT, diagnose(net, x))
-    found = measured(MOMENT, diagnose(net, x, optimizer=torch.optim.Adam(net.parameters())))
-    assert list(found) == [MOMENT] and math.isnan(found[MOMENT])
-    optimizer = torch.optim.Adam(net.b.parameters())
-    energy(net(x)).backward()
-    optimizer.step()
-    assert set(measured(MOMENT, diagnose(net, x, optimizer=optimizer))) == {MOMENT, f"{MOMENT}/b"}
-
-
-def test_optimizers_that_do_not_serve() -> None:
-    net, x = Plain("module"), torch.randn(9, 5)
-    momentum = stepped(net, torch.optim.SGD, lr=0.1, momentum=0.9)
-    for optimizer, error, text in (
-        ("adam", TypeError, "`optimizer` must be a torch.optim.Optimizer or None; got str"),
-        (momentum, ValueError, "`optimizer` must keep second moments, as Adam does; SGD has none that are known here"),
-        (
-            torch.optim.Adam(net.c.parameters()),
-            ValueError,
-            "the Adam holds the incoming weights of no hidden layer: is it this model's?",
-        ),
-    ):
-        with pytest.raises(error, match=re.escape(text)) as caught:
-            diagnose(net, x, optimizer=optimizer)  # type: ignore[arg-type]
-        assert "\n" not in str(caught.value)
