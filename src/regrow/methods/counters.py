@@ -78,10 +78,10 @@ class Counters:
         self._there.append((list(which), row))
 
     def add_here(
-        self, i: int, renewed: int, looked: int, zero: int, size: int = 1, again: int = 0, nan: bool | Tensor = False
+        self, i: int, renewed: int, looked: int, zero: int, size: int = 1, again: int = 0, nan: bool = False
     ) -> None:
         """Of one member, counted by the caller."""
-        self._here[i] += (renewed, looked, zero, again, bool(nan), renewed * size)
+        self._here[i] += (renewed, looked, zero, again, nan, renewed * size)
 
     def fired(self, which: Sequence[int]) -> Tensor:
         """Which of these members the last renewal renewed anything of, bool (len(which))."""
