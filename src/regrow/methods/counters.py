@@ -65,9 +65,8 @@ class Counters:
             for row, i in enumerate(which):
                 own, zeros = mask[row].numpy(), 0 if zero is None else int(np.count_nonzero(zero[row].numpy()))
                 repeated = 0 if again is None else int(again[row])
-                self.add_here(
-                    i, int(np.count_nonzero(own)), own.size, zeros, size, repeated, nan is not None and nan[row]
-                )
+                spoilt = nan is not None and bool(nan[row])
+                self.add_here(i, int(np.count_nonzero(own)), own.size, zeros, size, repeated, spoilt)
             return
         none = torch.zeros(len(which), dtype=torch.int64, device=mask.device)
         renewed = mask.flatten(1).sum(1)
