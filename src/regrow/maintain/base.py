@@ -194,6 +194,13 @@ class Maintainer:
             self.method.before(self._members(network, self._clock.attempts + 1, found_inf))
             self._gradients_before = network.gradients_before
 
+    @torch.no_grad()
+    def _penalty(self) -> Tensor | None:
+        """What the method adds to the loss, if it does."""
+        if self.off or not self.method.penalizes:
+            return None
+        return self.method.penalty(self._members(self._network(self._entries()), self._clock.attempts + 1))[0]
+
     def _restore_gradients(self, optimizer: Optimizer) -> None:
         """Put the gradients of the loss back where a penalty was added to them."""
         scale, skipped = getattr(optimizer, "grad_scale", None), getattr(optimizer, "found_inf", None)

@@ -38,6 +38,7 @@ class Attached(Protocol):
     @property
     def is_noise(self) -> bool: ...
     def _before_update(self, found_inf: Tensor | None, first: bool) -> None: ...
+    def _penalty(self) -> Tensor | None: ...
     def _restore_gradients(self, optimizer: Optimizer) -> None: ...
     def _after_update(self, found_inf: Tensor | None) -> None: ...
 
@@ -69,6 +70,9 @@ class StepHooks:
         def then_begin() -> Any:
             loss = closure()
             self._begin(optimizer, first=next(calls) == 0)
+            for maintainer in self._maintainers if isinstance(loss, Tensor) else ():
+                penalty = maintainer._penalty()  # a line search compares losses: they must be those of the gradients
+                loss = loss if penalty is None else loss.detach() + penalty.to(loss)
             return loss
 
         return ((args[0], then_begin, *args[2:]), kwargs) if len(args) > 1 else (args, kwargs | {"closure": then_begin})
