@@ -144,6 +144,11 @@ class System:
         return (texts if self.row.method.renews else {}) | dict(self.row.fixed)
 
     @property
+    def utility(self) -> str | None:
+        """By which it chooses what to renew."""
+        return self.fixed.get("utility")
+
+    @property
     def tuned_as(self) -> str:
         """The system whose hyper-parameters it has: the same without a control, in our order."""
         if self.method == "scratch":
