@@ -17,7 +17,7 @@ from ..lab.studies import VIT_SETTINGS, VIT_SYSTEMS, Member
 from ..lab.studies.vit_values import OPTIMIZERS, chosen, scaled
 from ..lab.vit.options import PAPERS_EPOCHS, PAPERS_IMAGES
 from .results import Folder, images, longest
-from .runs import Problem, Run, Runs
+from .runs import Run, Runs, Scope
 
 TASKS = 20  # of the paper
 ACCURACY = "best_test_accuracy"
@@ -143,7 +143,7 @@ def every(runs: Runs) -> list[Run]:
     return [run for s in runs.settings for system in runs.systems(s) for run in runs.main(s, system)]
 
 
-def problem(optimizer: str = "authors", ratio: float = 1.0) -> Problem:
+def scope(optimizer: str = "authors", ratio: float = 1.0) -> Scope:
     """Class-incremental CIFAR-100.
 
     Args:
@@ -154,7 +154,7 @@ def problem(optimizer: str = "authors", ratio: float = 1.0) -> Problem:
     def chosen_id(setting: str, system: str) -> str:
         return Member(system, scaled(chosen(setting, system, optimizer), ratio), 0).config_id
 
-    return Problem(tuple(VIT_SETTINGS), VIT_SYSTEMS, ACCURACY, chosen_id)
+    return Scope(tuple(VIT_SETTINGS), VIT_SYSTEMS, ACCURACY, chosen_id)
 
 
 def is_vit(folder: Folder) -> bool:
@@ -181,7 +181,7 @@ def combine(folders: Sequence[Folder]) -> ViTResults:
     tag = [_config(text) for text in rows["config"]] if "config" in rows.columns else [{}] * len(rows)
     way = pl.Series([str(config.get("optimizer", OPTIMIZERS[0])) for config in tag], dtype=pl.String)
     at_once = pl.Series(["classes_a_task" in config for config in tag], dtype=pl.Boolean)
-    kinds = {each: problem(each, scale.ratio) for each in OPTIMIZERS}
+    kinds = {each: scope(each, scale.ratio) for each in OPTIMIZERS}
     runs = {each: Runs(rows.filter((way == each) & ~at_once), kinds[each]) for each in OPTIMIZERS}
     tuning = {each: Runs(rows.filter((way == each) & at_once), kinds[each]) for each in OPTIMIZERS}
     if not any(each.settings for each in (*runs.values(), *tuning.values())):

@@ -20,6 +20,8 @@ SYSTEMS = {
 }
 """In the order of every legend and table."""
 
+FOUR = ("large", "large-ln", "small", "small-ln")
+"""The settings in which the paper compares all systems."""
 SETTING_LABELS = {
     "large": "large",
     "large-ln": "large, layer norm",

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..margins import DEAD, DIP, LEAST_TASKS, LEVEL, NONE_DEAD, PAPER_TASKS, SLIGHT, STABLE, STEEP
-from .quantities import Quantity, against_fresh, ahead, change, dead_at_end, drop, drop_against, growth
+from ..style import FOUR
+from .quantities import against_fresh, ahead, change, dead_at_end, drop, drop_against, growth
+from .quantity import Quantity
 from .sweeps import peak_against, peak_height, worst_against_best
 
 INITIAL, UNITS, OPTIMIZERS = "initial-assessment", "weights-vs-units", "optimizers"
-FOUR = ("large", "large-ln", "small", "small-ln")
 OTHERS = ("base", "l2", "shrink-perturb", "cbp", "redo")
 
 
@@ -38,7 +39,7 @@ class Statement:
     study: that makes the runs.
     at_least: how many of the tests must be true; None: all.
     prefer: which runs decide: "tasks" (the longest, for what happens in time) or "seeds" (the most, for levels).
-    beside: told to the reader and not judged.
+    beside: shown to the reader and not judged.
     tasks: of the paper's runs; asks: that a command for it asks for.
     """
 
@@ -100,12 +101,12 @@ def all_of(parts: Iterable[Sequence[Test]]) -> tuple[Test, ...]:
 
 
 def fresh(setting: str, *systems: str) -> tuple[Quantity, ...]:
-    """Systems against a fresh network, to be told beside."""
+    """Systems against a fresh network, to be shown beside."""
     return tuple(against_fresh(setting, system) for system in systems)
 
 
 def authors(setting: str, *systems: str) -> tuple[Quantity, ...]:
-    """Drops of unit methods in the authors' order, to be told beside."""
+    """Drops of unit methods in the authors' order, to be shown beside."""
     return tuple(drop(setting, f"{system}-authors") for system in systems)
 
 
@@ -369,7 +370,7 @@ def shrinks(setting: str, system: str, *measures: str) -> tuple[Test, ...]:
 
 
 def avoids(setting: str, system: str) -> tuple[Test, ...]:
-    """Nothing rises that rises where plasticity is lost, and nothing shrinks that shrinks there."""
+    """Nothing rises or shrinks that does where plasticity is lost."""
     return tuple(
         [Test(growth(setting, system, name), "<", DEAD if name == "dead_units" else STABLE) for name in UP]
         + [Test(growth(setting, system, name), ">", -STABLE) for name in DOWN]
@@ -383,7 +384,7 @@ def stable(setting: str, system: str) -> tuple[Test, ...]:
 
 
 def other_order(setting: str, system: str, *measures: str) -> tuple[Quantity, ...]:
-    """Measures of a unit method in the authors' order, to be told beside."""
+    """Measures of a unit method in the authors' order, to be shown beside."""
     return tuple(growth(setting, f"{system}-authors", name) for name in measures)
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ...lab.runs.progress import counted
 from .. import notes
 from ..claims import Verdict, evaluate
 from ..figures.all import figures
 from ..figures.sheet import Drawing, Missing
-from ..format import many
 from ..margins import MARGINS, Margin
 from ..results import Results
 from ..tables.permuted import runs_table, tables
@@ -23,7 +23,7 @@ class Part:
 
     key: for the ids of its sections, where a page has several parts.
     title: the problem's name.
-    told: what there is, one paragraph.
+    about: what there is, one paragraph.
     warning: what a reader must not overlook; may be empty.
     runs, summary: the tables that come first; tables: the others.
     claims: that of the verdicts.
@@ -33,7 +33,7 @@ class Part:
 
     key: str
     title: str
-    told: str
+    about: str
     warning: str
     runs: Table
     summary: Table
@@ -53,14 +53,14 @@ def permuted(results: Results) -> Part:
     systems = {system for setting in runs.settings for system in runs.systems(setting)}
     title = f"Permuted {IMAGES.get(results.data, results.data)}"
     longest = max((run.tasks for each in found for run in each), default=0)
-    told = (
-        f"{title}: {many(len(systems), 'system')} in {many(len(runs.settings), 'setting')}, at most "
-        f"{many(longest, 'task')} and {many(max(map(len, found), default=0), 'seed')}. {PAPERS}"
+    about = (
+        f"{title}: {counted(len(systems), 'system')} in {counted(len(runs.settings), 'setting')}, at most "
+        f"{counted(longest, 'task')} and {counted(max(map(len, found), default=0), 'seed')}. {PAPERS}"
     )
     return Part(
         key="permuted",
         title=title,
-        told=told,
+        about=about,
         warning=notes.DIGITS if results.data == "digits" else "",
         runs=runs_table(results.folders),
         summary=summary,

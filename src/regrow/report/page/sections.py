@@ -13,7 +13,7 @@ from .part import Part
 from .svg import inline
 
 CLASSES = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "open"}
-TOLD = {HOLDS: "hold", FAILS: "fail", UNDECIDED: "lack data"}
+COUNTED = {HOLDS: "hold", FAILS: "fail", UNDECIDED: "lack data"}
 
 
 def section(name: str, title: str, *content: object) -> Html:
@@ -38,18 +38,18 @@ def header(parts: Sequence[Part], links: Mapping[str, str], note: str = "") -> H
     return element(
         "header",
         element("h1", "Reinitializing weights or units: our runs beside the paper"),
-        *map(_told, parts),
+        *map(_about, parts),
         element("p", note, class_="faint") if note else None,
         element("nav", element("ul", *listed), aria_label="Sections"),
     )
 
 
-def _told(part: Part) -> Html:
+def _about(part: Part) -> Html:
     """What there is of a problem, and how many statements hold."""
     of = Counter(verdict.verdict for verdict in part.verdicts)
-    counts = (element("li", element("strong", of[name]), told, class_=CLASSES[name]) for name, told in TOLD.items())
+    counts = (element("li", element("strong", of[name]), text, class_=CLASSES[name]) for name, text in COUNTED.items())
     return join(
-        element("p", f"{part.told} Of {len(part.verdicts)} statements in the paper:"),
+        element("p", f"{part.about} Of {len(part.verdicts)} statements in the paper:"),
         element("ul", *counts, class_="verdicts"),
         element("p", part.warning, class_="warning") if part.warning else None,
     )
@@ -95,8 +95,8 @@ def claims(verdicts: Sequence[Verdict]) -> Html:
 def _claim(verdict: Verdict) -> Html:
     lines = [
         f"Statistic: {verdict.statistic}",
-        f"p = {chance(verdict.p)}, after Holm's correction {chance(verdict.holm)}" if verdict.p is not None else "",
-        *(part.told() for part in verdict.parts),
+        f"p = {chance(verdict.p)}, after Holm's correction {chance(verdict.p_holm)}" if verdict.p is not None else "",
+        *(part.in_words() for part in verdict.parts),
         f"The other choice of runs: {verdict.second}" if verdict.second else "",
         *verdict.beside,
         *verdict.notes,

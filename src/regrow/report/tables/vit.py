@@ -12,14 +12,16 @@ from scipy.stats import rankdata
 
 from ...lab.studies.vit_values import CHOSEN, GRIDS, OPTIMIZERS, chosen, scaled
 from ..claims import Verdict
-from ..claims.quantities import label
+from ..claims.quantity import label
 from ..claims.vit_quantities import accuracies, by_seed, rank_correlation
 from ..figures.vit_optimizers import Boundary, compare
 from ..format import DASH, chance, count, interval, number, value
 from ..notes import SHORT
 from ..results_vit import ACCURACY, ViTResults
-from ..runs import FRESH, Panel, Run, Runs, panels
+from ..runs import FRESH, Comparison, Run, Runs, comparisons
+from ..stats import Effect
 from ..style import NORMS, REPARAM, STANDARD, VIT_SETTING_LABELS
+from ..sweeps import Sweep, winner
 from .hyperparameters import COLUMNS, KNOBS
 from .permuted import claims
 from .table import Table
@@ -63,7 +65,7 @@ def summary(results: ViTResults) -> Table:
         runs = results.runs[way]
         for setting in runs.settings:
             for system in runs.systems(setting):
-                rows += [_summed(runs, way, panel, setting, system) for panel in _own(runs, setting, system)]
+                rows += [_summed(runs, way, over, setting, system) for over in _own(runs, setting, system)]
     columns = ("Optimizer", "Setting", "System", "Mean", "Last task", "Against fresh", "Scale of norms")
     columns += ("Published", "Seeds × tasks", "Diverged")
     caption = (
@@ -79,36 +81,36 @@ def summary(results: ViTResults) -> Table:
     return Table("summary-cifar100", "How well each system learns", caption, columns, tuple(rows), notes, 3)
 
 
-def _own(runs: Runs, setting: str, system: str) -> list[Panel]:
-    return panels({system: runs.main(setting, system)})
+def _own(runs: Runs, setting: str, system: str) -> list[Comparison]:
+    return comparisons({system: runs.main(setting, system)})
 
 
-def _summed(runs: Runs, way: str, panel: Panel, setting: str, system: str) -> tuple[str, ...]:
-    accuracy, scale = panel.series(system, ACCURACY), panel.series(system, "ln_scale")[:, -1]
-    papers = panel.groups[system][0].config.get("source") == "paper"
+def _summed(runs: Runs, way: str, over: Comparison, setting: str, system: str) -> tuple[str, ...]:
+    accuracy, scale = over.series(system, ACCURACY), over.series(system, "ln_scale")[:, -1]
+    papers = over.groups[system][0].config.get("source") == "paper"
     return (
         way,
         VIT_SETTING_LABELS[setting],
         label(system),
-        interval(by_seed(accuracy.mean(1), panel.tasks)),
-        interval(by_seed(accuracy[:, -1], panel.tasks)),
-        _behind(runs, panel, setting, system),
+        interval(by_seed(accuracy.mean(1), over.tasks)),
+        interval(by_seed(accuracy[:, -1], over.tasks)),
+        _behind(runs, over, setting, system),
         number(float(np.nanmean(scale)), 3) if np.isfinite(scale).any() else DASH,
         PUBLISHED.get((setting, system), DASH) if papers else DASH,
-        count(panel),
-        f"{panel.diverged.get(system, 0)} of {len(panel.seeds)}",
+        count(over),
+        f"{over.diverged(system)} of {len(over.seeds)}",
     )
 
 
-def _behind(runs: Runs, panel: Panel, setting: str, system: str) -> str:
+def _behind(runs: Runs, over: Comparison, setting: str, system: str) -> str:
     """The last task against a fresh network, over the seeds that have one with as many tasks."""
-    fresh = {run.seed: run for run in runs.main(setting, FRESH) if run.tasks >= panel.tasks}
-    mine = [run for run in panel.groups[system] if run.seed in fresh]
+    fresh = {run.seed: run for run in runs.main(setting, FRESH) if run.tasks >= over.tasks}
+    mine = [run for run in over.groups[system] if run.seed in fresh]
     if system == FRESH or not mine:
         return DASH
-    last = panel.tasks - 1
+    last = over.tasks - 1
     gaps = [run.measure(ACCURACY)[last] - fresh[run.seed].measure(ACCURACY)[last] for run in mine]
-    return interval(by_seed(np.array(gaps), panel.tasks), sign=True)
+    return interval(by_seed(np.array(gaps), over.tasks), sign=True)
 
 
 def optimizers(results: ViTResults) -> Table:
@@ -167,34 +169,23 @@ def _grid(setting: str, system: str) -> Mapping[str, Sequence[Any]]:
 
 
 def _knobs(results: ViTResults, setting: str, system: str) -> list[tuple[str, ...]]:
-    """A row for each knob that was tried; what is of the whole config stands in the first."""
+    """A row for each knob that was tried; the first says how the whole config did."""
     picked, tested = CHOSEN[setting][system], _grid(setting, system)
-    best, gain, how = _winner(results, setting, system)
+    runs = (results.tuning if system == "base" else results.runs)[results.optimizer]
+    best, *ends = winner(
+        runs.configs(setting, system), lambda run: _is_papers(run, setting, system, results), _ahead, TUNED
+    )
     rows = []
     for i, (knob, values) in enumerate(tested.items()):
         papers, ours = picked.get(knob, ()), value(best[knob]) if knob in best else DASH
-        ends = (gain, how) if i == 0 else ("", "")
+        sweep = ends if i == 0 else ("", "")
         named = VIT_SETTING_LABELS[setting], label(system), KNOBS.get(knob, knob), ", ".join(map(value, values))
-        rows.append((*named, value(papers[0]) if papers else DASH, ours, *ends))
+        rows.append((*named, value(papers[0]) if papers else DASH, ours, *sweep))
     return rows
 
 
-def _winner(results: ViTResults, setting: str, system: str) -> tuple[Mapping[str, Any], str, str]:
-    """The best config of our sweep, how far it is ahead of the paper's values, and of what sweep."""
-    runs = (results.tuning if system == "base" else results.runs)[results.optimizer]
-    configs = runs.configs(setting, system)
-    found = panels(configs) if len(configs) > 1 else []
-    if not found:
-        return {}, DASH, f"{len(configs)} configs, no shared seed" if len(configs) > 1 else DASH
-    panel = found[-1]
-    means = {name: float(np.nan_to_num(panel.series(name, TUNED)).mean()) for name in configs}
-    papers = next((name for name in configs if _is_papers(panel.groups[name][0], setting, system, results)), None)
-    best = max(means, key=lambda name: (means[name], name == papers))
-    gain = DASH
-    if papers:
-        ahead = panel.series(best, TUNED).mean(1) - panel.series(papers, TUNED).mean(1)
-        gain = "the same" if best == papers else interval(by_seed(ahead, panel.tasks), sign=True)
-    return panel.groups[best][0].config, gain, f"{len(configs)} configs, {count(panel)}"
+def _ahead(sweep: Sweep, one: str, other: str) -> Effect:
+    return by_seed(sweep.by_seed(one) - sweep.by_seed(other), sweep.over.tasks)
 
 
 def _is_papers(run: Run, setting: str, system: str, results: ViTResults) -> bool:
