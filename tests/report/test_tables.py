@@ -12,7 +12,7 @@ from results_frames import AS_IN_THE_PAPER, LOST, Kind, run, runs, sweep
 from scipy import stats as scipy_stats
 
 from regrow.lab.nets import MLP
-from regrow.lab.studies import SETTINGS
+from regrow.lab.studies import SETTINGS, SYSTEMS
 from regrow.lab.studies.permuted_values import CHOSEN, chosen
 from regrow.report.claims import STATEMENTS, evaluate
 from regrow.report.format import chance, number, value
@@ -249,17 +249,11 @@ def test_every_table_in_full() -> None:
 
 
 def test_published_levels_are_of_systems_in_the_laboratory() -> None:
-    assert set(LEVELS) <= {(setting, system) for setting in CHOSEN for system in ("base", *_systems())}
-    exact = {key: found.told() for key, found in LEVELS.items() if found.exact and found.high is None}
+    assert set(LEVELS) <= {(setting, system) for setting in CHOSEN for system in SYSTEMS}
+    exact = {key: each.text for key, each in LEVELS.items() if each.exact and each.high is None}
     assert exact["large", "swr"] == "92.79" and exact["large", "redo"] == "92.49" and len(exact) == 8
-    assert all(10 < found.low < (found.high or 101) <= 101 for found in LEVELS.values())
+    assert all(10 < each.low < (each.high or 101) <= 101 for each in LEVELS.values())
     assert level("small", "base") is None
-
-
-def _systems() -> list[str]:
-    from regrow.lab.studies import SYSTEMS
-
-    return list(SYSTEMS)
 
 
 def test_numbers_are_short_and_have_true_minus_signs() -> None:

@@ -1,22 +1,36 @@
 """What the tests of the report read pages, figures and tables with."""
 
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 
 from regrow.commands.report import Report
 from regrow.report.figures.sheet import Drawing, Missing
-from regrow.report.style import SHEET
+from regrow.report.style import SHEET, Look
 from regrow.report.tables.table import Table
 
 
 def drawing(found: Drawing | Missing) -> Drawing:
     assert isinstance(found, Drawing), found
     return found
+
+
+def bold(axes: Axes, look: Look) -> np.ndarray:
+    """The points (x, y) of a look's bold line."""
+    parts = [
+        line for line in axes.lines
+        if to_hex(line.get_color()) == look.colour.lower() and line.get_linestyle() == look.dashes
+        and line.get_linewidth() > 1
+    ]  # fmt: skip
+    return np.concatenate([np.array(line.get_data()).T for line in parts])
 
 
 def boxes(found: Drawing) -> Iterator[tuple[str, matplotlib.transforms.Bbox]]:
@@ -79,6 +93,18 @@ class Page(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes, _ in self.elements if name == tag]
+
+
+def check_links(page: Page) -> None:
+    """Every id is unique; every link leads to one of them, or to a file beside the page."""
+    ids = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    for link in (attributes["href"] or "" for attributes in page.all("a")):
+        assert link[1:] in ids if link.startswith("#") else (page.path.parent / link).stat().st_size > 0, link
+    used = [each["href"] or "" for each in page.all("use")] + re.findall(r"url\(([^)]*)\)", page.text)
+    assert used and all(name[1:] in ids for name in used)
+    for _, attributes, _ in page.elements:
+        assert attributes.get("aria-labelledby", ids[0]) in ids
 
 
 def check_refused(folder: Path, says: str) -> None:

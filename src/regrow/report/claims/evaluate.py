@@ -14,8 +14,9 @@ from ..format import number
 from ..margins import ALPHA, MARGINS, PAPER_TASKS, RECOMMENDED_SEEDS, SWEEP_TASKS, Margin
 from ..runs import Runs
 from ..stats import SEEDS, Effect, holm
-from .permuted import STATEMENTS, Statement, Test
+from .permuted import STATEMENTS
 from .quantity import Measured, Quantity
+from .statement import Statement, Test
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "not enough data"
 

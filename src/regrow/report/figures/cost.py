@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-import polars as pl
 
 from ..runs import Runs
 from ..stats import estimate
@@ -17,14 +16,14 @@ Cost = Mapping[tuple[str, str], float]
 
 
 @styled
-def cost(results: pl.DataFrame | Runs, spent: Cost | None = None) -> Drawing | Missing:
+def cost(runs: Runs, spent: Cost | None = None) -> Drawing | Missing:
     """Mean online accuracy of each system, and beside it the time of an update.
 
     Args:
-        results: rows as `regrow.load` returns them, or their runs.
+        runs: of any systems.
         spent: as `regrow bench --json` measured it.
     """
-    runs, spent = Runs.of(results), spent or {}
+    spent = spent or {}
     found = {s: _rows(runs, s, spent) for s in runs.settings}
     found = {setting: rows for setting, rows in found.items() if len(rows) > 1}
     if not found:
