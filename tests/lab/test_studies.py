@@ -49,12 +49,8 @@ def test_a_name_is_parsed_once() -> None:
     assert plain.variant == ("gradient", "threshold", "resample") == control.variant
     assert variant.variant == ("random", "proportional", "mean") and variant.variant.name == variant.name
     assert (control.method, control.control, control.tuned_as) == ("swr", "nonzero", "swr")
-    assert (authors.method, authors.order, authors.tuned_as, authors.utility) == (
-        "redo",
-        "authors",
-        "redo",
-        "activation",
-    )
+    assert (authors.method, authors.order, authors.tuned_as) == ("redo", "authors", "redo")
+    assert (variant.utility, authors.utility, System.of("l2").utility) == ("random", "activation", None)
     assert {name for name in SYSTEMS if System.of(name).by_unit} == {"cbp", "redo", "cbp-authors", "redo-authors"}
     assert {name for name in SYSTEMS if System.of(name).renews} == {
         *VARIANTS, *CONTROLS, "swr", "cbp", "redo", "cbp-authors", "redo-authors",

@@ -307,8 +307,8 @@ def test_columns_that_are_not_needed_may_lack_and_needed_ones_not() -> None:
 def test_of_a_sweep_and_a_long_run_the_long_run_is_the_system() -> None:
     small = sweep("large", "swr", lambda c: 90.0, tasks=30, seeds=range(2))
     long = runs({("large", "swr"): Kind(92.8)}, tasks=200, seeds=range(2))
-    found = Runs(pl.concat([small, long]))
-    assert {r.tasks for r in found.main("large", "swr")} == {200} and len(found.configs("large", "swr")) == 36
+    both = Runs(pl.concat([small, long]))
+    assert {r.tasks for r in both.main("large", "swr")} == {200} and len(both.configs("large", "swr")) == 36
     papers = Runs(small).main("large", "swr")  # all as long: the paper's values
     assert (papers[0].config["every"], papers[0].config["factor"]) == (2048, 1e-5)
     others = small.filter(pl.col("config_id") != papers[0].config_id)

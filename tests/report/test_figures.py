@@ -85,8 +85,8 @@ def test_a_figure_is_the_same_file_every_time_and_sound(results: Results) -> Non
 
 def test_numbers_on_axes_are_whole_in_the_file(results: Results) -> None:
     """The file has its places rounded, not its texts."""
-    found = figure(results.runs, "figure-11")
-    texts = re.findall(r">([^<>]*)</text>", svg.svg(found))
+    shown = figure(results.runs, "figure-11")
+    texts = re.findall(r">([^<>]*)</text>", svg.svg(shown))
     assert {"0.025", "0.050", "0.075"} <= set(texts) and {"0.002", "0.004", "0.006"} <= set(texts)
 
 
@@ -137,9 +137,9 @@ def test_the_band_is_one_standard_error() -> None:
 
 def test_one_seed_has_no_band_and_that_is_said() -> None:
     frame = runs({("large", system): Kind() for system in SIX}, tasks=20, seeds=[0])
-    found = figure(frame, "figure-02")
-    assert not found.figure.axes[0].collections
-    assert "One seed each, so no band." in found.caption and "n = 1 seed × 20 tasks." in found.caption
+    shown = figure(frame, "figure-02")
+    assert not shown.figure.axes[0].collections
+    assert "One seed each, so no band." in shown.caption and "n = 1 seed × 20 tasks." in shown.caption
     several = figure(runs({("large", system): Kind() for system in SIX}, tasks=20), "figure-02")
     assert len(several.figure.axes[0].collections) == 6 and "band: ± 1 standard error" in several.caption
     thin = [line for line in several.figure.axes[0].lines if line.get_linewidth() < 1]
@@ -154,12 +154,12 @@ def test_a_line_is_broken_where_seeds_end() -> None:
             runs({("large", "swr"): Kind(80)}, tasks=40, seeds=[0]),
         ]
     )
-    found = figure(frame, "figure-02")
-    parts = [line.get_xdata() for line in found.figure.axes[0].lines if line.get_linewidth() > 1]
+    shown = figure(frame, "figure-02")
+    parts = [line.get_xdata() for line in shown.figure.axes[0].lines if line.get_linewidth() > 1]
     assert [(part[0], part[-1]) for part in parts] == [(0, 19), (20, 39)]
-    assert "broken where seeds end" in found.caption
-    assert "n = 1 seed × 40 tasks and 4 seeds × 20 tasks." in found.caption
-    assert found.figure.axes[0].get_xlabel() == "task (n = 5, later 1)"
+    assert "broken where seeds end" in shown.caption
+    assert "n = 1 seed × 40 tasks and 4 seeds × 20 tasks." in shown.caption
+    assert shown.figure.axes[0].get_xlabel() == "task (n = 5, later 1)"
 
 
 def test_runs_of_nearly_the_same_length_are_counted_together() -> None:
@@ -169,24 +169,24 @@ def test_runs_of_nearly_the_same_length_are_counted_together() -> None:
 
 def test_a_system_that_is_lost_does_not_flatten_the_others() -> None:
     frame = pl.concat([run("large", "swr", Kind(92), 20), run("large", "base", Kind(20), 20)])
-    found = figure(frame, "figure-02")
-    low, high = found.figure.axes[0].get_ylim()
+    shown = figure(frame, "figure-02")
+    low, high = shown.figure.axes[0].get_ylim()
     assert 45 < low < 55 and 92 < high < 96
-    assert "Below the axes: base (a)." in found.caption
+    assert "Below the axes: base (a)." in shown.caption
 
 
 def test_diverged_runs_are_mentioned() -> None:
     frame = run("large", "swr", tasks=4, online_accuracy=[0.9, 0.9, None, None], diverged=[False, False, True, True])
-    found = figure(frame, "figure-02")
-    assert "1 run diverged, counted at chance from there on." in found.caption
-    assert points(found.figure.axes[0], "swr")[:, 1].tolist() == [90, 90, 10, 10]
+    shown = figure(frame, "figure-02")
+    assert "1 run diverged, counted at chance from there on." in shown.caption
+    assert points(shown.figure.axes[0], "swr")[:, 1].tolist() == [90, 90, 10, 10]
 
 
 @pytest.mark.parametrize("frame", [pl.DataFrame(), run("large", "base", tasks=3)], ids=["empty", "base"])
 def test_what_is_missing_comes_with_a_command_that_works(frame: pl.DataFrame) -> None:
-    found = figures(Runs(frame))
-    missing = [each for each in found if isinstance(each, Missing)]
-    assert len(missing) >= len(found) - 2
+    drawn = figures(Runs(frame))
+    missing = [each for each in drawn if isinstance(each, Missing)]
+    assert len(missing) >= len(drawn) - 2
     assert {each.name for each in missing} >= {"figure-02", "figure-09", "against-fresh", "cost", "options"}
     for each in missing:
         assert each.reason and "\n" not in each.reason
@@ -202,26 +202,26 @@ def test_what_is_missing_comes_with_a_command_that_works(frame: pl.DataFrame) ->
 
 def test_a_part_that_is_missing_is_named() -> None:
     kinds = {(s, system): Kind() for s in FOUR for system in SIX if (s, system) != ("large-ln", "cbp") and s != "small"}
-    found = figure(runs(kinds, tasks=3, seeds=[0]), "figure-02")
-    assert [gap.reason for gap in found.gaps] == [
+    shown = figure(runs(kinds, tasks=3, seeds=[0]), "figure-02")
+    assert [gap.reason for gap in shown.gaps] == [
         "no run of CBP in large-ln",
         "no run of base; L2; S&P; CBP; ReDo; SWR in small",
     ]
-    assert "--settings large-ln --systems cbp " in found.gaps[0].command
-    assert [axes.get_title("left") for axes in found.figure.axes][2] == "c   small"
+    assert "--settings large-ln --systems cbp " in shown.gaps[0].command
+    assert [axes.get_title("left") for axes in shown.figure.axes][2] == "c   small"
 
 
 def test_rows_of_panels_without_runs_are_left_out() -> None:
-    found = figure(runs({("small", "swr"): Kind()}, tasks=3), "figure-02")
-    assert [axes.get_title("left") for axes in found.figure.axes] == ["c   small", "d   small, layer norm"]
+    shown = figure(runs({("small", "swr"): Kind()}, tasks=3), "figure-02")
+    assert [axes.get_title("left") for axes in shown.figure.axes] == ["c   small", "d   small, layer norm"]
 
 
 def test_sensitivity_shows_the_grid_the_papers_choice_and_the_best() -> None:
     frame = sweep("large", "swr", lambda c: 90 + 2 * (c["factor"] == 1e-3 and c["every"] == 512), tasks=4)
-    found = sweeps.as_grid(Runs(frame), "large", "swr")
-    assert found is not None and len(found.points) == 36 and (found.seeds, found.tasks) == (5, 4)
-    assert (found.best.x, found.best.line) == (1e-3, 512)
-    assert [(point.x, point.line) for point in found.points if point.papers] == [(1e-5, 2048)]
+    grid = sweeps.as_grid(Runs(frame), "large", "swr")
+    assert grid is not None and len(grid.points) == 36 and (grid.seeds, grid.tasks) == (5, 4)
+    assert (grid.best.x, grid.best.line) == (1e-3, 512)
+    assert [(point.x, point.line) for point in grid.points if point.papers] == [(1e-5, 2048)]
     drawn = drawing(sweeps.sensitivity(Runs(frame), sweeps.SENSITIVITIES[0]))
     (axes,) = drawn.figure.axes
     assert axes.get_title("left") == "h   gradient, threshold" and axes.get_xscale() == "log"
@@ -235,9 +235,9 @@ def test_a_long_run_at_chosen_values_is_compared_over_the_tasks_of_the_sweep() -
     """Accuracy falls with the tasks: over more of them the same values would look worse."""
     swept = sweep("large", "swr", lambda c: 90, tasks=4, seeds=[0])
     long = run("large", "swr", Kind(90, drop=50), 400)
-    found = sweeps.as_grid(Runs(pl.concat([swept, long])), "large", "swr")
-    assert found is not None and found.tasks == 4
-    assert all(abs(point.mean - found.points[0].mean) < 1 for point in found.points)
+    grid = sweeps.as_grid(Runs(pl.concat([swept, long])), "large", "swr")
+    assert grid is not None and grid.tasks == 4
+    assert all(abs(point.mean - grid.points[0].mean) < 1 for point in grid.points)
 
 
 def test_against_a_fresh_network_of_the_same_seed() -> None:
@@ -246,10 +246,10 @@ def test_against_a_fresh_network_of_the_same_seed() -> None:
          for s, level in enumerate((0.8, 0.9))]
         + [run("large", "swr", tasks=3, seed=s, online_accuracy=[0.85, 0.86, 0.87]) for s in range(3)]
     )  # fmt: skip
-    found = drawing(against_fresh(Runs(frame)))
+    shown = drawing(against_fresh(Runs(frame)))
     # Seed 2 has no fresh network; those of seeds 0 and 1 lie at 80 and 90.
-    np.testing.assert_allclose(points(found.figure.axes[0], "swr")[:, 1], [0, 1, 2], atol=1e-9)
-    assert "n = 2 seeds × 3 tasks." in found.caption
+    np.testing.assert_allclose(points(shown.figure.axes[0], "swr")[:, 1], [0, 1, 2], atol=1e-9)
+    assert "n = 2 seeds × 3 tasks." in shown.caption
 
 
 def test_renewals_are_shares_of_what_there_is() -> None:
@@ -276,10 +276,10 @@ def test_cost_stands_beside_accuracy() -> None:
 
 def test_another_option_is_drawn_beside_the_usual_one(results: Results) -> None:
     assert list(results.others) == ["units read after the norm"]
-    found = drawing(options(results.runs, results.others))
-    labels = [text.get_text() for text in found.figure.legends[0].get_texts()]
+    shown = drawing(options(results.runs, results.others))
+    labels = [text.get_text() for text in shown.figure.legends[0].get_texts()]
     assert labels == ["CBP", "CBP, units read after the norm", "ReDo", "ReDo, units read after the norm"]
-    usual, other = [line for line in found.figure.axes[0].lines if to_hex(line.get_color()) == "#009e73"][-2:]
+    usual, other = [line for line in shown.figure.axes[0].lines if to_hex(line.get_color()) == "#009e73"][-2:]
     assert usual.get_linestyle() == "-" and other.get_linestyle() == ":"
 
 

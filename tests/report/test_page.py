@@ -155,10 +155,10 @@ def test_what_an_earlier_report_drew_and_this_one_lacks_goes(small: Path, tmp_pa
 
 
 def browser() -> str:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
         pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} found")
-    return found
+    return path
 
 
 MEASURE = """<!DOCTYPE html><body><iframe id="f" src="REPORT" style="border:0;height:800px;width:WIDTHpx"></iframe>
@@ -186,8 +186,8 @@ def test_nothing_is_wider_than_the_screen(page: Page, tmp_path: Path, width: int
          outer.as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    (found,) = re.findall(r'<pre id="found">(.*?)</pre>', done.stdout) or pytest.fail(done.stdout[-500:] + done.stderr)
-    measured = json.loads(found.replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">"))
+    (text,) = re.findall(r'<pre id="found">(.*?)</pre>', done.stdout) or pytest.fail(done.stdout[-500:] + done.stderr)
+    measured = json.loads(text.replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">"))
     assert measured["width"] in range(width - 20, width + 1) and measured["boxes"] > 20
     assert measured["needs"] <= measured["width"] and measured["wide"] == []
 
@@ -251,7 +251,7 @@ def bad_bench(folder: Path) -> Path:
         (wrong_types, "run holds rows that are not of a run ("),
         (foreign_settings, "no results of the settings large, large-ln, small, small-ln"),
         (foreign_manifest, "manifest.json is no manifest of a run"),
-        (bad_bench, "bench.json is damaged (KeyError: 'ms_per_network_update'): write it anew with regrow bench"),
+        (bad_bench, "bench.json is damaged (KeyError: 'ms_per_network_update'): write it again with regrow bench"),
     ],
 )
 def test_a_folder_that_is_none_is_refused_in_one_line(small: Path, spoil: Callable[[Path], Path], says: str) -> None:
@@ -269,16 +269,16 @@ def test_of_a_network_in_two_folders_the_longer_series_counts() -> None:
     """Whole: rows of two runs are never put together."""
     short = run("large", "swr", tasks=3, online_accuracy=0.5)
     long = run("large", "swr", tasks=5, online_accuracy=0.9)
-    found = combine([Folder(Path(str(i)), {}, rows, {}) for i, rows in enumerate((short, long, short))])
-    (only,) = found.runs.main("large", "swr")
+    results = combine([Folder(Path(str(i)), {}, rows, {}) for i, rows in enumerate((short, long, short))])
+    (only,) = results.runs.main("large", "swr")
     assert only.measure("online_accuracy").tolist() == [90.0] * 5
 
 
 def test_options_are_told_apart(small: Path) -> None:
-    found = combine([read(small), read(STORED / "weights-vs-units")])
-    assert len(found.runs.main("small-ln", "cbp")[0].rows) == 4
-    assert len(found.others["units read after the norm"].main("small-ln", "cbp")[0].rows) == 3
-    assert found.pixels == 64
+    results = combine([read(small), read(STORED / "weights-vs-units")])
+    assert len(results.runs.main("small-ln", "cbp")[0].rows) == 4
+    assert len(results.others["units read after the norm"].main("small-ln", "cbp")[0].rows) == 3
+    assert results.pixels == 64
 
 
 def test_the_times_of_a_bench_are_read() -> None:

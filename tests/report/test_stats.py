@@ -41,9 +41,9 @@ def test_paired_interval_is_scipys() -> None:
     one, two = rng.normal(92, 1, 5), rng.normal(91, 1, 5)
     test = scipy_stats.ttest_rel(one, two)
     low, high = test.confidence_interval(0.95)
-    found = estimate(one - two)
+    ours = estimate(one - two)
     effect = contrast((one - two)[:, None], np.ones(1))
-    assert (found.low, found.high) == pytest.approx((low, high)) == (effect.low, effect.high)
+    assert (ours.low, ours.high) == pytest.approx((low, high)) == (effect.low, effect.high)
     assert 2 * min(effect.above(0), effect.below(0)) == pytest.approx(test.pvalue)
     for side, p_value in (("greater", effect.above(0.5)), ("less", effect.below(0.5))):
         assert scipy_stats.ttest_1samp(one - two, 0.5, alternative=side).pvalue == pytest.approx(p_value)

@@ -1,4 +1,4 @@
-"""Systems that share a panel can be told apart, by colour-blind readers and on a dark page too."""
+"""Systems that share a panel are distinct, to colour-blind readers and on a dark page too."""
 
 from itertools import combinations
 

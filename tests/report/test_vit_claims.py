@@ -120,14 +120,14 @@ def test_the_last_gap_is_paired_by_seed() -> None:
 
 def test_rates_and_correlations_are_scipys() -> None:
     frame = runs({("vit", "base"): Kind(queries=-20, order=0.5)}, seeds=range(3))
-    found = Runs(frame, scope())
+    stored = Runs(frame, scope())
     by_seed = frame["qk_median_last"].to_numpy().reshape(3, 20)
     slopes = [scipy_stats.linregress(range(20), np.log(row)).slope for row in by_seed]
-    (effect,) = rate("vit", "base", "qk_median_last", "").measure(found).effects
+    (effect,) = rate("vit", "base", "qk_median_last", "").measure(stored).effects
     assert effect.value == pytest.approx(100 * np.expm1(slopes).mean()) and abs(effect.value + 20) < 0.3
     final = frame.filter(pl.col("task") == 19)["class_accuracy"].to_list()
     rho = [scipy_stats.spearmanr(range(100), row)[0] for row in final]
-    (effect,) = class_order("vit").measure(found).effects
+    (effect,) = class_order("vit").measure(stored).effects
     assert effect.value == pytest.approx(np.mean(rho))
 
 

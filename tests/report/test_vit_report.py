@@ -34,8 +34,8 @@ STORED, MNIST = Path(__file__).parent / "stored_vit", Path(__file__).parent / "s
 
 def made(frame: pl.DataFrame, epochs: pl.DataFrame | None = None) -> ViTResults:
     """A report's results from rows that were made up, at the paper's scale."""
-    found = combine([Folder(Path("made"), {"config": {}}, frame, {})])
-    return replace(found, epochs=pl.DataFrame() if epochs is None else epochs)
+    results = combine([Folder(Path("made"), {"config": {}}, frame, {})])
+    return replace(results, epochs=pl.DataFrame() if epochs is None else epochs)
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +121,8 @@ def test_figure_17_leaves_out_what_diverged(results: ViTResults) -> None:
     assert "No run diverged, so these are the lines of figure 3." in figure(results, "figure-17").caption
     kinds = {key: kind for key, kind in AS_IN_THE_PAPER.items() if key[0] == "vit-reparam" and key[1] != "base"}
     lost = [run("vit-reparam", "base", Kind(4), seed=seed, diverged_at=19 if seed == 2 else None) for seed in range(3)]
-    found = made(pl.concat([runs(kinds, range(3)), *lost]))
-    with_, without = (figure(found, name) for name in ("figure-03", "figure-17"))
+    results = made(pl.concat([runs(kinds, range(3)), *lost]))
+    with_, without = (figure(results, name) for name in ("figure-03", "figure-17"))
     one, other = (heights(each.figure.axes[i], SYSTEMS["base"]) for each, i in ((with_, 2), (without, 1)))
     assert one[-1] < -20 and other[-1] == pytest.approx(-4, abs=0.5)
     assert "1 run diverged, counted at chance from there on." in with_.caption
@@ -141,8 +141,8 @@ def test_figure_18_is_of_the_standard_norm(results: ViTResults) -> None:
 
 
 def test_both_optimizers_stand_side_by_side(results: ViTResults) -> None:
-    found = drawing(vit_optimizers.boundaries(results))
-    standard, reparam, below, _ = found.figure.axes
+    shown = drawing(vit_optimizers.boundaries(results))
+    standard, reparam, below, _ = shown.figure.axes
     for axes, setting in ((standard, "vit"), (reparam, "vit-reparam")):
         for way, folder in (("authors", "base"), ("clean", "clean")):
             for system in ("base", "scratch"):
@@ -152,12 +152,12 @@ def test_both_optimizers_stand_side_by_side(results: ViTResults) -> None:
     epochs = epochs.filter((pl.col("setting") == "vit") & (pl.col("system") == "base"))
     expected = epochs["weight_magnitude"].to_numpy().reshape(2, 8).mean(0)
     np.testing.assert_allclose(heights(below, vit_optimizers.LOOKS["clean", "base"]), expected)
-    assert "its decay is a seventh to a twentieth as strong" in found.caption and "Short tasks" in found.caption
+    assert "its decay is a seventh to a twentieth as strong" in shown.caption and "Short tasks" in shown.caption
 
 
 def test_what_is_missing_comes_with_a_command_that_works() -> None:
-    found = made(run("vit", "scratch", tasks=3))
-    for gap in all_figures(found):
+    results = made(run("vit", "scratch", tasks=3))
+    for gap in all_figures(results):
         assert isinstance(gap, Missing) and gap.reason and "\n" not in gap.reason
         words = shlex.split(gap.command)
         places = [words.index(word) for word in ("--settings", "--systems", "--tasks")]
@@ -167,9 +167,9 @@ def test_what_is_missing_comes_with_a_command_that_works() -> None:
 
 def test_a_part_that_is_missing_is_named(results: ViTResults) -> None:
     part = combine([read(STORED / "base")])
-    found = figure(part, "figure-03")
-    assert [gap.reason for gap in found.gaps] == ["no run of S&P; CBP; ReDo; SWR in vit-reparam"]
-    assert found.gaps[0].command.endswith(
+    shown = figure(part, "figure-03")
+    assert [gap.reason for gap in shown.gaps] == ["no run of S&P; CBP; ReDo; SWR in vit-reparam"]
+    assert shown.gaps[0].command.endswith(
         "--tasks 4 --seeds 5 --width 12 --depth 1 --epochs-per-task 2 --images-per-class 18"
     )
     assert isinstance(vit_optimizers.boundaries(part), Missing)
@@ -177,10 +177,10 @@ def test_a_part_that_is_missing_is_named(results: ViTResults) -> None:
 
 
 def test_the_clean_optimizer_alone_is_drawn_and_said_to_be() -> None:
-    found = combine([read(STORED / "clean")])
-    assert found.optimizer == "clean" and found.options.startswith("--optimizer clean --width 12")
-    assert "With the clean optimizer, not the authors'." in figure(found, "figure-03").caption
-    assert all("of the clean optimizer; the paper's are of the authors'" in verdict.notes for verdict in judge(found))
+    results = combine([read(STORED / "clean")])
+    assert results.optimizer == "clean" and results.options.startswith("--optimizer clean --width 12")
+    assert "With the clean optimizer, not the authors'." in figure(results, "figure-03").caption
+    assert all("of the clean optimizer; the paper's are of the authors'" in verdict.notes for verdict in judge(results))
 
 
 def test_systems_are_those_whose_colours_differ(results: ViTResults) -> None:
@@ -209,8 +209,8 @@ def test_how_much_goes_with_the_boundary_by_hand() -> None:
         frame.select(*keys, epoch=pl.lit(e), weight_magnitude=pl.lit(0.08 if way == "authors" and e == 0 else 0.04))
         for frame, way in zip(bases, ["authors", "clean"] * 3) for e in range(5)
     ])  # fmt: skip
-    found = made(pl.concat([*frames, *bases]), epochs)
-    rows = as_rows(tables.optimizers(found))
+    results = made(pl.concat([*frames, *bases]), epochs)
+    rows = as_rows(tables.optimizers(results))
     gap = rows[("standard norm: base minus fresh network, last task (points)",)]
     kept = rows[("standard norm: |w| of the base over a boundary (%)",)]
     numbers = [
@@ -223,23 +223,23 @@ def test_how_much_goes_with_the_boundary_by_hand() -> None:
 
 def test_table_d_has_the_papers_values_and_the_best_by_validation(results: ViTResults) -> None:
     table = tables.table_d(results)
-    found = as_rows(table)
-    assert found["standard norm", "base", "decay λ"]["Paper"] == "2e-6"
-    assert found["reparametrized norm", "SWR", "factor"]["Values tested"] == "1e-4, 5e-4, 1e-3"
+    rows = as_rows(table)
+    assert rows["standard norm", "base", "decay λ"]["Paper"] == "2e-6"
+    assert rows["reparametrized norm", "SWR", "factor"]["Values tested"] == "1e-4, 5e-4, 1e-3"
     assert "the authors selected by test accuracy" in table.caption
     swept = pl.read_parquet(STORED / "sweep" / "results" / "all.parquet")
     best = swept.sort("best_validation_accuracy", descending=True)
-    row = found["reparametrized norm", "base", "decay λ"]
+    row = rows["reparametrized norm", "base", "decay λ"]
     top = {json.loads(config)["decay"] for config in best.filter(
         pl.col("best_validation_accuracy") == pl.col("best_validation_accuracy").max())["config"]}  # fmt: skip
     assert float(row["Ours"]) in top and row["Our sweep"] == "8 configs, 1 × 1"
-    assert found["standard norm", "base", "decay λ"]["Ours"] == "–"
+    assert rows["standard norm", "base", "decay λ"]["Ours"] == "–"
 
 
 def test_a_sweep_on_all_classes_at_once_is_no_run_of_the_study() -> None:
-    found = combine([read(STORED / "sweep")])
-    assert not found.main.settings and found.tuning["authors"].settings == ("vit-reparam",)
-    assert found.tasks == 0 and all(isinstance(each, Missing) for each in all_figures(found))
+    results = combine([read(STORED / "sweep")])
+    assert not results.main.settings and results.tuning["authors"].settings == ("vit-reparam",)
+    assert results.tasks == 0 and all(isinstance(each, Missing) for each in all_figures(results))
 
 
 def test_table_6_stands_beside_the_papers() -> None:

@@ -18,9 +18,9 @@ from regrow.report.style import SHEET, Look
 from regrow.report.tables.table import Table
 
 
-def drawing(found: Drawing | Missing) -> Drawing:
-    assert isinstance(found, Drawing), found
-    return found
+def drawing(drawn: Drawing | Missing) -> Drawing:
+    assert isinstance(drawn, Drawing), drawn
+    return drawn
 
 
 def bold(axes: Axes, look: Look) -> np.ndarray:
@@ -33,12 +33,12 @@ def bold(axes: Axes, look: Look) -> np.ndarray:
     return np.concatenate([np.array(line.get_data()).T for line in parts])
 
 
-def boxes(found: Drawing) -> Iterator[tuple[str, matplotlib.transforms.Bbox]]:
+def boxes(drawn: Drawing) -> Iterator[tuple[str, matplotlib.transforms.Bbox]]:
     """The boxes of texts and legends of a drawn figure, in pixels."""
     with matplotlib.rc_context(SHEET):
-        canvas = FigureCanvasAgg(found.figure)
+        canvas = FigureCanvasAgg(drawn.figure)
         canvas.draw()
-        for i, axes in enumerate(found.figure.axes):
+        for i, axes in enumerate(drawn.figure.axes):
             texts = [axes._left_title, axes.xaxis.label, axes.yaxis.label, *axes.texts]  # type: ignore[attr-defined]
             for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
                 ticks = [tick for tick in axis.get_major_ticks() if min(low, high) <= tick.get_loc() <= max(low, high)]
@@ -48,7 +48,7 @@ def boxes(found: Drawing) -> Iterator[tuple[str, matplotlib.transforms.Bbox]]:
                     yield f"{i}: {text.get_text()}", text.get_window_extent()
             if axes.get_legend():
                 yield f"{i}: legend", axes.get_legend().get_window_extent()
-        for legend in found.figure.legends:
+        for legend in drawn.figure.legends:
             yield "legend", legend.get_window_extent()
 
 
@@ -118,6 +118,6 @@ def check_refused(folder: Path, says: str) -> None:
 
 def as_rows(table: Table) -> dict[tuple[str, ...], dict[str, str]]:
     """{the cells that name the row: {column: cell}}"""
-    found = {row[: table.heads]: dict(zip(table.columns, row)) for row in table.rows}
-    assert len(found) == len(table.rows)
-    return found
+    rows = {row[: table.heads]: dict(zip(table.columns, row)) for row in table.rows}
+    assert len(rows) == len(table.rows)
+    return rows

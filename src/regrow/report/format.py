@@ -9,7 +9,7 @@ from .runs import Comparison
 from .stats import SEEDS, Effect
 
 DASH = "–"
-"""Where there is no number."""
+"""Stands for a missing number."""
 
 
 def interval(effect: Effect | None, sign: bool = False) -> str:
@@ -28,7 +28,7 @@ def interval(effect: Effect | None, sign: bool = False) -> str:
 
 
 def number(value: float, digits: int, sign: bool = False) -> str:
-    """A number with so many decimals and a true minus; a dash where there is none.
+    """A number with so many decimals and a true minus; a dash where it is not finite.
 
     Example:
         >>> number(-0.004, 2), number(1.0, 1, sign=True), number(float("nan"), 1)
@@ -76,7 +76,7 @@ def count(runs: Comparison) -> str:
 
 
 def footnotes(rows: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """What the marks in the cells mean."""
+    """What the marks in cells mean."""
     if not any("†" in cell for row in rows for cell in row):
         return ()
     return (f"† fewer than {SEEDS} seeds: the interval is of these runs alone (moving-block bootstrap over tasks).",)

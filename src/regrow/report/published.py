@@ -12,10 +12,10 @@ Kind = Literal["mean", "end"]
 class Level:
     """A published online accuracy, in percent.
 
-    low, high: equal, but where only a range is known.
-    exact: printed as a number; else read off a chart, so good to about half a point.
+    low, high: the ends of a range; high is None where the level is known.
+    exact: printed as a number; else read off a chart, to about half a point.
     kind: "mean" over all tasks, or of the "end" of the run.
-    source: where from.
+    source: where it was published.
 
     Example:
         >>> Level(92.79).text, Level(72.0, exact=False, kind="end").text, Level(85.7, 90.9).text

@@ -19,7 +19,7 @@ OPTIONS = {
     ("units_read", "after"): "units read after the norm",
     ("ln_position", "before"): "norm before the activation",
 }
-"""{(key, value) of a manifest's config that is not the usual one: in a few words}"""
+"""{(key, value) of a manifest's config that is not the usual one: in words}"""
 PIXELS = {"digits": 64}
 _REMEDY = "give folders that `regrow run` wrote (its --out)"
 
@@ -28,7 +28,7 @@ _REMEDY = "give folders that `regrow run` wrote (its --out)"
 class Folder:
     """What one run has stored.
 
-    cost: {(setting, system): milliseconds for one update of one network}, of `bench.json` where there is one.
+    cost: {(setting, system): milliseconds for one update of one network}, from `bench.json` if there is one.
     """
 
     path: Path
@@ -38,13 +38,13 @@ class Folder:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """What the run was asked for; empty where the manifest does not say."""
-        found = self.manifest.get("config")
-        return found if isinstance(found, Mapping) else {}
+        """The options of the run; empty where the manifest does not say."""
+        config = self.manifest.get("config")
+        return config if isinstance(config, Mapping) else {}
 
     @property
     def option(self) -> str:
-        """How it differs from the usual options, in a few words; empty where it does not."""
+        """How it differs from a usual run, in words; empty where it does not."""
         return ", ".join(text for (key, value), text in OPTIONS.items() if self.config.get(key) == value)
 
     @property
@@ -59,7 +59,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Results:
-    """All that one report is about.
+    """All that a report on permuted images covers.
 
     runs: with the usual options.
     others: {how they differ: runs}
@@ -82,8 +82,8 @@ def read(path: Path) -> Folder:
     """What a run has stored so far.
 
     Raises:
-        OSError: where there is no such folder, or it is not of a run.
-        ValueError: where it holds no rows yet, or files that are damaged or of something else; one line.
+        OSError: where there is no such folder, or it does not hold a run.
+        ValueError: where it holds no rows yet, or files that are damaged or not of a run; one line.
     """
     content, rows = manifest.read(path), _load(path)
     missing = [name for name in NEEDED if name not in rows.columns]

@@ -64,7 +64,7 @@ class Scale:
 
     @property
     def shrunk(self) -> tuple[str, ...]:
-        """What is smaller or shorter than the paper's, a few words each."""
+        """What is smaller or shorter than the paper's, in words."""
         sizes = {text: (getattr(self, name), getattr(Scale(), name)) for name, text in _NAMES.items()}
         return tuple(
             f"{text} {ours or PAPERS_IMAGES} (the paper's: {theirs or PAPERS_IMAGES})"
@@ -95,7 +95,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class ViTResults:
-    """All that one report on CIFAR-100 is about.
+    """All that a report on CIFAR-100 covers.
 
     runs: of classes as they come, {optimizer: its runs}.
     tuning: of the base on all classes at once, {optimizer: its runs}.
@@ -127,7 +127,7 @@ class ViTResults:
 
     @property
     def shrunk(self) -> tuple[str, ...]:
-        """What is smaller, shorter or fewer than the paper's, a few words each; empty at the paper's scale."""
+        """What is smaller, shorter or fewer than the paper's, in words; empty at the paper's scale."""
         fewer = (f"tasks {self.tasks} (the paper's: {TASKS})",) if 0 < self.tasks < TASKS else ()
         return self.scale.shrunk + fewer
 

@@ -19,7 +19,7 @@ CHANCE = 0.1  # accuracy of a diverged network, which guesses among ten classes
 ACCURACIES = ("online_accuracy", "best_test_accuracy", "best_validation_accuracy", "test_accuracy")
 NEAR = 0.75  # runs of at least this share of the longest run's tasks count as equally long
 FRESH = "scratch"
-"""The system that starts anew at every task: the yardstick."""
+"""The system that starts over at every task: the yardstick."""
 KEYS = ("study", "setting", "system", "config_id", "seed")
 _COPY = "_copy"
 NEEDED = (*KEYS, "task", "online_accuracy")
@@ -48,7 +48,7 @@ class Run:
 
     @cached_property
     def diverged(self) -> bool:
-        """Whether its numbers stopped being numbers."""
+        """Whether its loss stopped being finite."""
         return "diverged" in self.rows.columns and bool(self.rows["diverged"].fill_null(False).any())
 
     def measure(self, name: str) -> np.ndarray:

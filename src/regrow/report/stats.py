@@ -127,7 +127,7 @@ def estimate(samples: np.ndarray) -> Estimate:
 
 
 def hedges(samples: np.ndarray) -> float | None:
-    """A mean in standard deviations, corrected for the few samples: (1 - 3 / (4n - 5)) * mean / s.
+    """A mean in standard deviations, corrected for small samples: (1 - 3 / (4n - 5)) * mean / s.
 
     Args:
         samples: of shape (n,); for two systems, their differences by seed.
@@ -262,7 +262,7 @@ def contrast(series: np.ndarray, weights: np.ndarray) -> Effect:
 
 
 def average(series: np.ndarray) -> Effect:
-    """Mean over all tasks, see `contrast`; its error is NaN where there are too few tasks and seeds for one.
+    """Mean over all tasks, see `contrast`; its error is NaN where tasks and seeds are too few.
 
     Example:
         >>> average(np.full((1, 3), 2.0))

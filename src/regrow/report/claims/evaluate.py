@@ -56,9 +56,9 @@ class Verdict:
         where runs are missing.
     reason: one line, plain.
     command: makes what is missing; empty where nothing is.
-    second: what the other choice of runs says, one line, not corrected; empty where there is none.
-    beside: numbers that are shown and not judged, a line each.
-    notes: a line each.
+    second: what the other choice of runs says, one line, not corrected; empty where there is no other.
+    beside: numbers that are shown and not judged, in lines.
+    notes: lines.
     """
 
     id: str

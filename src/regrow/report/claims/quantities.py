@@ -84,7 +84,7 @@ def ahead(setting: str, system: str, other: str) -> Quantity:
 def against_fresh(setting: str, system: str) -> Quantity:
     """Mean accuracy of the last 100 tasks minus that of a fresh network on its tasks.
 
-    A fresh network has the same expected accuracy on every task, so that a few of its tasks stand for all.
+    A fresh network has the same expected accuracy on every task, so some of its tasks stand for all.
     """
     name = f"{label(system)} at the end minus a fresh network"
     return Quantity(name, POINTS, setting, (system, FRESH), partial(_against_fresh, (setting, system)))

@@ -104,13 +104,13 @@ def quantity(
         for setting, system in keys:
             if every[setting, system] and not kept[setting, system]:
                 return Measured(lacks=f"no run of {system} in {setting} has numbers for {measure} throughout")
-        found = over(runs, kept, compute, rules)
+        kept_only = over(runs, kept, compute, rules)
         left_out = tuple(
             f"{title(key)}: {len(group) - len(kept[key])} of {len(group)} runs left out, diverged or without {measure}"
             for key, group in every.items()
-            if len(group) > len(kept[key]) and found.effects
+            if len(group) > len(kept[key]) and kept_only.effects
         )
-        return Measured(found.effects, found.lacks, found.notes + left_out)
+        return Measured(kept_only.effects, kept_only.lacks, kept_only.notes + left_out)
 
     return Quantity(name, unit, settings[0], systems, measured, also=settings[1:])
 

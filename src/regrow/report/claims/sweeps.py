@@ -49,7 +49,7 @@ class Grid:
         return [place for place in places if place in self.configs]
 
     def groups(self) -> dict[tuple[str, Place], tuple[Run, ...]]:
-        """The runs, under keys that tell systems apart."""
+        """The runs, under keys that hold the system too."""
         return {(self.system, place): runs for place, runs in self.configs.items()}
 
     def ranked(self, runs: Comparison) -> list[Place]:
@@ -68,12 +68,12 @@ def _mean(runs: Comparison, key: tuple[str, Place]) -> float:
 
 
 def as_grid(runs: Runs, setting: str, system: str) -> Grid | None:
-    """A system's runs as a grid over the knobs that its sweep varies; None where there is no second config."""
+    """A system's runs as a grid over the knobs that its sweep varies; None where there are fewer than two configs."""
     tried = grid(setting, system)
     names = [name for name in tried[0] if len({config.get(name) for config in tried}) > 1]
     configs = {
-        tuple(found[0].config[name] for name in names): found
-        for found in configs_with(runs, setting, system, names).values()
+        tuple(group[0].config[name] for name in names): group
+        for group in configs_with(runs, setting, system, names).values()
     }
     if len(configs) < 2:
         return None
@@ -116,11 +116,11 @@ def _swept(
     def measure(runs: Runs) -> Measured:
         grids = []
         for system in systems:
-            found = as_grid(runs, setting, system)
-            if not found or not found.whole:
-                part = f"{len(found.configs)} of the {found.of} configs of its sweep" if found else "no sweep"
+            one = as_grid(runs, setting, system)
+            if not one or not one.whole:
+                part = f"{len(one.configs)} of the {one.of} configs of its sweep" if one else "no sweep"
                 return Measured(lacks=f"{system} in {setting}: {part}")
-            grids.append(found)
+            grids.append(one)
         groups = {key: group for each in grids for key, group in each.groups().items()}
         lost = sum(any(run.diverged for run in group) for group in groups.values())
         notes = (f"{lost} of {len(groups)} configs in {setting} diverged; they count at chance (10 %)",) if lost else ()

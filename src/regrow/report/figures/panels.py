@@ -179,9 +179,9 @@ def find(runs: Runs, panel: Panel) -> Drawn:
     return fill(panel, [(line, runs.main(*line.key)) for line in panel.lines])
 
 
-def fill(panel: Panel, found: Iterable[tuple[Line, Sequence[Run]]]) -> Drawn:
-    """A panel with the runs of its lines; a line without runs is left out."""
-    kept = [(line, [run for run in runs if panel.keep(run)]) for line, runs in found]
+def fill(panel: Panel, mains: Iterable[tuple[Line, Sequence[Run]]]) -> Drawn:
+    """A panel drawn from these runs; a line without runs is left out."""
+    kept = [(line, [run for run in runs if panel.keep(run)]) for line, runs in mains]
     have = [(line, runs) for line, runs in kept if runs]
     width = bin_width(longest(runs for _, runs in have)) if panel.binned else 1
     return Drawn(

@@ -188,7 +188,7 @@ AGAINST_FRESH = (*SIX, *AUTHORS)
 def against_fresh(runs: Runs) -> Drawing | Missing:
     """Online accuracy minus that of a fresh network of the same seed, over tasks; below 0 plasticity is lost.
 
-    A fresh network's tasks are all alike, so that its mean over a few of them stands for every task.
+    A fresh network's tasks are all alike, so the mean over some of them stands for every task.
     """
     levels = {s: {run.seed: float(_accuracy(run).mean()) for run in runs.main(s, FRESH)} for s in FOUR}
     drawn = {setting: fill(*_minus_fresh(runs, setting, levels[setting])) for setting in FOUR}
@@ -217,12 +217,12 @@ def _minus_fresh(
     runs: Runs, setting: str, levels: Mapping[int, float]
 ) -> tuple[Panel, list[tuple[Line, Sequence[Run]]]]:
     """A panel, and the runs of its lines."""
-    found: list[tuple[Line, Sequence[Run]]] = [
+    mains: list[tuple[Line, Sequence[Run]]] = [
         (Line(setting, system), runs.main(setting, system)) for system in AGAINST_FRESH
     ]
     panel = Panel(
         SETTING_LABELS[setting],
-        tuple(line for line, _ in found),
+        tuple(line for line, _ in mains),
         axis="points above a fresh network",
         measure=lambda run: _accuracy(run) - levels[run.seed],
         keep=lambda run: run.seed in levels,
@@ -231,7 +231,7 @@ def _minus_fresh(
         band=standard_error(list(levels.values())),
         unit="",
     )
-    return panel, found
+    return panel, mains
 
 
 def _accuracy(run: Run) -> np.ndarray:
@@ -243,7 +243,7 @@ def options(runs: Runs, others: Mapping[str, Runs]) -> Drawing | Missing:
 
     Args:
         runs: with the usual options.
-        others: {what is different, in a few words: its runs}
+        others: {how they differ: their runs}
     """
     topic = Topic("options", "Choices that the paper leaves open", WEIGHTS)
     settings = ("large-ln", "small-ln")
@@ -256,16 +256,16 @@ def options(runs: Runs, others: Mapping[str, Runs]) -> Drawing | Missing:
 
 
 def _with_options(runs: Runs, others: Mapping[str, Runs], setting: str) -> Drawn:
-    """The usual lines of systems that also have others, and the others dotted in the same colour."""
-    found: list[tuple[Line, Sequence[Run]]] = []
+    """Systems that have runs with another option: the usual line, and beside it that one, dotted."""
+    mains: list[tuple[Line, Sequence[Run]]] = []
     for system in (*SIX[len(BASELINES) :], *BASELINES):
         beside = [(name, main) for name, other in others.items() if (main := other.main(setting, system))]
         if beside:
-            found.append((Line(setting, system), runs.main(setting, system)))
+            mains.append((Line(setting, system), runs.main(setting, system)))
         for name, main in beside:
             own = look(system)._replace(label=f"{look(system).label}, {name}", dashes=":")
-            found.append((Line(setting, system, own), main))
-    return fill(Panel(SETTING_LABELS[setting], tuple(line for line, _ in found)), found)
+            mains.append((Line(setting, system, own), main))
+    return fill(Panel(SETTING_LABELS[setting], tuple(line for line, _ in mains)), mains)
 
 
 RENEWALS_SYSTEMS = (

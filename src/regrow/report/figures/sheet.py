@@ -31,11 +31,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Missing:
-    """A figure, or a part of one, that no result covers.
+    """A figure, or a part of one, that no results cover.
 
     name, title: of the figure.
     reason: what is missing, one line.
-    command: makes it.
+    command: what makes it.
     """
 
     name: str
@@ -46,13 +46,13 @@ class Missing:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with what a page says about it.
+    """A figure and what a page says about it.
 
     name: for files, and unique among figures.
     title: one line.
     caption: what is drawn, of how many runs; plain text.
-    alt: what is to be seen, for those who do not see it.
-    gaps: parts of it that no result covers.
+    alt: the figure in words, for those who do not see it.
+    gaps: parts of it that no results cover.
     """
 
     name: str
@@ -110,7 +110,7 @@ def empty(axes: Axes, text: str) -> None:
 
 
 def legend(figure: Figure, looks: Sequence[Look]) -> None:
-    """One legend for the whole figure, above its panels, in as few rows as it fits into."""
+    """One legend for the whole figure, above its panels, in as few rows as possible."""
     handles = [Line2D([], [], color=each.colour, linestyle=each.dashes, linewidth=1.8) for each in looks]
     labels = [each.label.replace("proportional", "prop.") for each in looks]
     columns = next(n for n in range(len(labels), 0, -1) if _letters(labels, n) <= LEGEND or n == 1)

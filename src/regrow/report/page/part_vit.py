@@ -1,4 +1,4 @@
-"""The part of a report that is on CIFAR-100, drawn and judged."""
+"""The part of a page on CIFAR-100: its figures, tables and verdicts."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ PAPERS = f"The paper has {TASKS} tasks of 100 epochs, and 20 seeds of each syste
 
 
 def judge(results: ViTResults) -> list[Verdict]:
-    """A verdict on every statement on CIFAR-100; each says where its networks are not at the paper's scale."""
+    """A verdict on every statement on CIFAR-100, with a note where the networks are not at the paper's scale."""
     remarks = tuple(
         text
         for text in (

@@ -22,12 +22,12 @@ def section(name: str, title: str, *content: object) -> Html:
 
 
 def scroll(label: str, content: Html) -> Html:
-    """A box that scrolls by itself where its content is wider than the page."""
+    """A box that scrolls where its content is wider than the page."""
     return element("div", content, class_="scroll", role="region", aria_label=label, tabindex=0)
 
 
 def header(parts: Sequence[Part], links: Mapping[str, str], note: str = "") -> Html:
-    """The title, what there is of each problem in two sentences, and where to find what.
+    """The title, a summary of each problem in two sentences, and links to the sections.
 
     Args:
         parts: of the page.
@@ -45,7 +45,7 @@ def header(parts: Sequence[Part], links: Mapping[str, str], note: str = "") -> H
 
 
 def _about(part: Part) -> Html:
-    """What there is of a problem, and how many statements hold."""
+    """Which runs of a problem there are, and how many statements hold."""
     of = Counter(verdict.verdict for verdict in part.verdicts)
     counts = (element("li", element("strong", of[name]), text, class_=CLASSES[name]) for name, text in COUNTED.items())
     return join(
@@ -55,15 +55,15 @@ def _about(part: Part) -> Html:
     )
 
 
-def table(found: Table, heading: bool = True) -> Html:
-    """A table in a box of its own, its caption and notes around it, and where its files are."""
-    only = replace(found, caption="", notes=())
+def table(whole: Table, heading: bool = True) -> Html:
+    """A table in a box of its own, its caption and notes around it, and links to its files."""
+    only = replace(whole, caption="", notes=())
     return join(
-        element("h3", found.title, id=f"table-{found.name}") if heading else None,
-        element("p", found.caption, class_="faint") if found.caption else None,
-        scroll(found.title, Html(only.to_html())),
-        *(element("p", note, class_="faint") for note in found.notes),
-        beside({f"tables/{found.name}.md": "Markdown", f"tables/{found.name}.tex": "LaTeX"}),
+        element("h3", whole.title, id=f"table-{whole.name}") if heading else None,
+        element("p", whole.caption, class_="faint") if whole.caption else None,
+        scroll(whole.title, Html(only.to_html())),
+        *(element("p", note, class_="faint") for note in whole.notes),
+        beside({f"tables/{whole.name}.md": "Markdown", f"tables/{whole.name}.tex": "LaTeX"}),
     )
 
 
@@ -73,7 +73,7 @@ def beside(files: Mapping[str, str]) -> Html:
 
 
 def figure(drawing: Drawing, svg: str) -> Html:
-    """A figure with its caption, and where its files are."""
+    """A figure with its caption and links to its files."""
     gaps = f" Not covered: {'; '.join(gap.reason for gap in drawing.gaps)}." if drawing.gaps else ""
     files = {f"figures/{drawing.name}.{kind}": kind.upper() for kind in ("png", "svg")}
     return join(
@@ -88,7 +88,7 @@ def figure(drawing: Drawing, svg: str) -> Html:
 
 
 def claims(verdicts: Sequence[Verdict]) -> Html:
-    """Every statement with its verdict, the number on which it hangs, and what else there is to say."""
+    """Every statement with its verdict, the number that decides, and all others."""
     return element("ul", *map(_claim, verdicts), class_="claims")
 
 
@@ -122,7 +122,7 @@ def _claim(verdict: Verdict) -> Html:
 
 
 def missing(gaps: Sequence[Missing]) -> Html:
-    """What no result covers, with the command that makes it."""
+    """What no results cover, with the commands that make it."""
     if not gaps:
         return element("p", "Nothing: every figure has all its runs.")
     items = (

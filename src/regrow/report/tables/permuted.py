@@ -37,8 +37,8 @@ def tables(
         cost: as for `renewals`.
     """
     runs = Runs.of(results)
-    found = [summary(runs), renewals(runs, cost), *(values(runs, number) for number in VALUE_TABLES)]
-    return [*found, claims(verdicts)] if verdicts else found
+    listed = [summary(runs), renewals(runs, cost), *(values(runs, number) for number in VALUE_TABLES)]
+    return [*listed, claims(verdicts)] if verdicts else listed
 
 
 def summary(results: pl.DataFrame | Runs) -> Table:
@@ -159,7 +159,7 @@ def _renewed(setting: str, system: str, over: Comparison, size: int) -> tuple[st
 
 
 def claims(verdicts: Sequence[Verdict]) -> Table:
-    """The verdict on every statement, with the number on which it hangs."""
+    """The verdict on every statement, with the number that decides."""
     rows = []
     for verdict in verdicts:
         effect = verdict.effect
@@ -184,7 +184,7 @@ def claims(verdicts: Sequence[Verdict]) -> Table:
 
 
 def runs_table(folders: Iterable[Folder], options: Callable[[Folder], str] = lambda folder: folder.option) -> Table:
-    """What was run, a row for each folder; `options` says how one differs from the usual."""
+    """What was run, a row for each folder; `options` says how it differs from a usual run."""
     columns = ("Study", "Settings", "Seeds × tasks", "Images", "Options", "Machine", "Version", "Begun", "Command")
     rows = tuple(_run_row(folder, options(folder)) for folder in folders)
     caption = "One row for each folder of results; how far each run has come stands with the figures."

@@ -49,12 +49,12 @@ def tables(results: ViTResults, verdicts: Sequence[Verdict] = ()) -> list[Table]
         results: from `combine`.
         verdicts: as `regrow.report.claims.evaluate` returns them.
     """
-    found = [summary(results), optimizers(results), table_d(results), table_6(results)]
-    return [*found, replace(claims(verdicts), name="claims-cifar100")] if verdicts else found
+    listed = [summary(results), optimizers(results), table_d(results), table_6(results)]
+    return [*listed, replace(claims(verdicts), name="claims-cifar100")] if verdicts else listed
 
 
 def scale_note(results: ViTResults) -> tuple[str, ...]:
-    """One line where the networks are smaller than the paper's."""
+    """A note where the networks are smaller than the paper's."""
     return (f"Not at the paper's scale: {'; '.join(results.shrunk)}.",) if results.shrunk else ()
 
 
@@ -103,7 +103,7 @@ def _summed(runs: Runs, way: str, over: Comparison, setting: str, system: str) -
 
 
 def _behind(runs: Runs, over: Comparison, setting: str, system: str) -> str:
-    """The last task against a fresh network, over the seeds that have one with as many tasks."""
+    """The last task against a fresh network, over the seeds for which there is one that is as long."""
     fresh = {run.seed: run for run in runs.main(setting, FRESH) if run.tasks >= over.tasks}
     mine = [run for run in over.groups[system] if run.seed in fresh]
     if system == FRESH or not mine:
@@ -115,9 +115,13 @@ def _behind(runs: Runs, over: Comparison, setting: str, system: str) -> str:
 
 def optimizers(results: ViTResults) -> Table:
     """What both optimizers do to the base: its gap to a fresh network, and its weights at the boundaries of tasks."""
-    found = {setting: compare(results, setting) for setting in (STANDARD, REPARAM)}
-    rows = [row for setting, each in found.items() if each for row in _compared(setting, each)]
-    if (one := found[STANDARD]) and (two := found[REPARAM]) and (one.seeds, one.tasks) == (two.seeds, two.tasks):
+    by_setting = {setting: compare(results, setting) for setting in (STANDARD, REPARAM)}
+    rows = [row for setting, each in by_setting.items() if each for row in _compared(setting, each)]
+    if (
+        (one := by_setting[STANDARD])
+        and (two := by_setting[REPARAM])
+        and (one.seeds, one.tasks) == (two.seeds, two.tasks)
+    ):
         name = "base, reparametrized minus standard norm, last task (points)"
         rows.append(_row(name, {way: two.end[way] - one.end[way] for way in OPTIMIZERS}, one))
     caption = (
@@ -195,7 +199,7 @@ def _is_papers(run: Run, setting: str, system: str, results: ViTResults) -> bool
 
 
 def table_6(results: ViTResults) -> Table:
-    """Table 6: does the order of the classes tell their accuracy in the end?"""
+    """Table 6: does the order of the classes predict their accuracy in the end?"""
     rows = []
     for setting, (rho, p) in TABLE_6.items():
         runs = [run for run in results.main.main(setting, "base") if len(accuracies(run, run.tasks)) > 1]
@@ -222,7 +226,7 @@ def table_6(results: ViTResults) -> Table:
 
 
 def permutation_p(accuracy: np.ndarray, draws: int = DRAWS) -> float:
-    """Two-sided p-value of the mean Spearman correlation of place and accuracy, places exchanged within each seed.
+    """Two-sided p-value of the mean Spearman correlation of place and accuracy, by permuting places within each seed.
 
     p = (1 + number of draws as far from 0 as the data) / (1 + draws)
 
@@ -245,5 +249,5 @@ def permutation_p(accuracy: np.ndarray, draws: int = DRAWS) -> float:
     drawn = np.zeros(draws)
     for row in ranks:
         drawn += generator.permuted(np.tile(place, (draws, 1)), axis=1) @ row
-    found = (ranks @ place).sum()
-    return float((1 + np.count_nonzero(np.abs(drawn) >= abs(found) - 1e-12)) / (1 + draws))
+    observed = (ranks @ place).sum()
+    return float((1 + np.count_nonzero(np.abs(drawn) >= abs(observed) - 1e-12)) / (1 + draws))
