@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 import pytest
-from results_frames import AS_IN_THE_PAPER, LOST, SIX, Kind, run, runs, sweep, sweeps_as_in_the_paper
+from results_frames import AS_IN_THE_PAPER, LOST, Kind, run, runs, sweep, sweeps_as_in_the_paper
 from scipy import stats as scipy_stats
 
-from regrow.lab.studies import STUDIES, choose
+from regrow.lab.studies import SIX, STUDIES, choose
 from regrow.lab.studies.permuted_grids import grid
 from regrow.lab.studies.permuted_values import chosen
 from regrow.report.claims import FAILS, HOLDS, STATEMENTS, UNDECIDED, Verdict, evaluate, to_json

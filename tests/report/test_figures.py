@@ -11,9 +11,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from report_checks import bold, check_texts, drawing
-from results_frames import SIX, Kind, run, runs, sweep
+from results_frames import Kind, run, runs, sweep
 
-from regrow.lab.studies import choose
+from regrow.lab.studies import SIX, choose
 from regrow.report.figures import line as lines
 from regrow.report.figures import sweeps
 from regrow.report.figures.all import figures

@@ -64,29 +64,32 @@ def _no_baseline(line: Line) -> bool:
     return line.system not in BASELINES
 
 
-def _accuracies() -> list[FigurePlan]:
-    """Accuracy over tasks."""
-    baselines_and = {
-        utility: _by_pruning(lambda pruning: BASELINES + variants(utility, pruning))  # noqa: B023
-        for utility in ("gradient", "magnitude")
-    }
-    all_ways = _by_pruning(lambda pruning: ("base", *(s for utility in UTILITIES for s in variants(utility, pruning))))
+def _assessment() -> list[FigurePlan]:
+    """Accuracy in the large network, by the ways of selective weight reinitialization."""
+    figure = partial(FigurePlan, share="all", own=_no_baseline)
+    return [
+        figure(
+            Topic("figure-01", "Figure 1: renewing weights by gradient utility", ASSESSMENT),
+            _by_pruning(lambda pruning: BASELINES + variants("gradient", pruning)),
+        ),
+        figure(
+            Topic("figure-04", "Figure 4: renewing weights by magnitude utility", ASSESSMENT),
+            _by_pruning(lambda pruning: BASELINES + variants("magnitude", pruning)),
+        ),
+        figure(
+            Topic("variants", "All ways of selective weight reinitialization", ASSESSMENT),
+            _by_pruning(lambda pruning: ("base", *(s for utility in UTILITIES for s in variants(utility, pruning)))),
+            own=lambda line: System.of(line.system).utility == "random",
+        ),
+    ]
+
+
+def _weights_and_units() -> list[FigurePlan]:
+    """Accuracy in four settings, and with other optimizers."""
     proportional, threshold = (variants("gradient", pruning) for pruning in ("proportional", "threshold"))
     return [
         FigurePlan(
-            Topic("figure-01", "Figure 1: renewing weights by gradient utility", ASSESSMENT),
-            baselines_and["gradient"],
-            share="all",
-            own=_no_baseline,
-        ),
-        FigurePlan(
             Topic("figure-02", "Figure 2: renewing weights or units", WEIGHTS), by_setting(FOUR, SIX), own=_no_baseline
-        ),
-        FigurePlan(
-            Topic("figure-04", "Figure 4: renewing weights by magnitude utility", ASSESSMENT),
-            baselines_and["magnitude"],
-            share="all",
-            own=_no_baseline,
         ),
         FigurePlan(
             Topic("figure-05", "Figure 5: renewing weights by proportional pruning, or units", WEIGHTS),
@@ -104,12 +107,6 @@ def _accuracies() -> list[FigurePlan]:
             columns=3,
             share="all",
             own=lambda line: line.setting != "large",
-        ),
-        FigurePlan(
-            Topic("variants", "All ways of selective weight reinitialization", ASSESSMENT),
-            all_ways,
-            share="all",
-            own=lambda line: System.of(line.system).utility == "random",
         ),
         FigurePlan(
             Topic("zero-gradient", "Renewing only what has utility 0, or all but that", "zero-gradient"),
@@ -172,7 +169,8 @@ INITIAL = (*BASELINES, *variants("gradient", "threshold"), *variants("gradient",
 PLANS = {
     plan.topic.name: plan
     for plan in (
-        *_accuracies(),
+        *_assessment(),
+        *_weights_and_units(),
         _correlates("figure-10", "initial assessment", "large", INITIAL, ASSESSMENT),
         _correlates("figure-11", "large", "large", SIX, WEIGHTS),
         _correlates("figure-12", "large with layer norm", "large-ln", SIX, WEIGHTS),

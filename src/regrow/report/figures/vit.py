@@ -64,62 +64,74 @@ def _against_fresh(results: ViTResults, title: str, setting: str) -> Panel:
     )
 
 
+BEST = "the best test accuracy of each task's epochs"
+MINUS_FRESH = "minus that of a network that starts fresh on every task, of the same seed and norm"
+
+
 def plans(results: ViTResults) -> tuple[FigurePlan, ...]:
     """The figures of the paper, in its order."""
-    best = "the best test accuracy of each task's epochs"
-    fresh = "minus that of a network that starts fresh on every task, of the same seed and norm"
-    in_16 = (*_systems(REPARAM), BASE_STANDARD)
     in_3 = (
         _of_accuracy("incremental or fresh", (BASE, BASE_STANDARD, FRESH_REPARAM, FRESH_STANDARD)),
         _against_fresh(results, "every method", REPARAM),
     )
-    figure = partial(_figure, results)
+    in_18 = (
+        _of_accuracy("accuracy", (*_systems(STANDARD), Line(STANDARD, FRESH))),
+        _against_fresh(results, "against a fresh network", STANDARD),
+    )
+    a_and_b = f"a: {BEST}; b: the same {MINUS_FRESH}."
     return (
-        figure(
+        _figure(
+            results,
             "figure-03",
             "Figure 3: a vision transformer, trained class by class or from scratch",
-            f"a: mean |scale| of the layer norms after each task; b: {best}; c: the same {fresh}.",
+            f"a: mean |scale| of the layer norms after each task; b: {BEST}; c: the same {MINUS_FRESH}.",
             (_of_scale("scale of the norms", (BASE_STANDARD, FRESH_STANDARD)), *in_3),
             columns=3,
         ),
-        figure(
-            "figure-15",
-            "Figure 15: what decays, and when",
-            f"The base system in six settings: a: {best}; b: mean |scale| of the layer norms after each task, "
-            "one added where it is reparametrized. No decay on vectors: biases and norms are spared. Scaled: the decay "
-            "follows the schedule of the step size.",
-            (
-                _of_accuracy("accuracy", (*_variants(), FRESH_REPARAM)),
-                _of_scale("scale of the norms", (*_variants(), FRESH_STANDARD)),
-            ),
-        ),
-        figure(
-            "figure-16",
-            "Figure 16: weights that shrink",
-            "Magnitudes of weights after each task, reparametrized norm unless said: a, c: the packed matrices of "
-            "queries, keys and values, as the authors' code has it; b, d: both layers of the MLPs.",
-            (
-                _of_weights("attention, last block", in_16, axis="median |w|", measure="qkv_median_last"),
-                _of_weights("MLP, last block", in_16, axis="median |w|", measure="mlp_median_last"),
-                _of_weights("attention, all blocks", in_16, axis="mean |w|", measure="qkv_mean"),
-                _of_weights("MLP, all blocks", in_16, axis="mean |w|", measure="mlp_mean"),
-            ),
-        ),
-        figure(
+        _figure_15(results),
+        _figure_16(results),
+        _figure(
+            results,
             "figure-17",
             "Figure 17: as figure 3, without runs that diverged",
-            f"a: {best}; b: the same {fresh}.",
+            a_and_b,
             tuple(_steady(panel) for panel in in_3),
             note=_same_as_figure_3(results, in_3),
         ),
-        figure(
-            "figure-18",
-            "Figure 18: with the standard layer norm",
-            f"a: {best}; b: the same {fresh}.",
-            (
-                _of_accuracy("accuracy", (*_systems(STANDARD), Line(STANDARD, FRESH))),
-                _against_fresh(results, "against a fresh network", STANDARD),
-            ),
+        _figure(results, "figure-18", "Figure 18: with the standard layer norm", a_and_b, in_18),
+    )
+
+
+def _figure_15(results: ViTResults) -> FigurePlan:
+    """Six ways in which the base's weights decay."""
+    return _figure(
+        results,
+        "figure-15",
+        "Figure 15: what decays, and when",
+        f"The base system in six settings: a: {BEST}; b: mean |scale| of the layer norms after each task, one added "
+        "where it is reparametrized. No decay on vectors: biases and norms are spared. Scaled: the decay follows the "
+        "schedule of the step size.",
+        (
+            _of_accuracy("accuracy", (*_variants(), FRESH_REPARAM)),
+            _of_scale("scale of the norms", (*_variants(), FRESH_STANDARD)),
+        ),
+    )
+
+
+def _figure_16(results: ViTResults) -> FigurePlan:
+    """Magnitudes of attention and MLP weights, in the last block and over all."""
+    lines = (*_systems(REPARAM), BASE_STANDARD)
+    return _figure(
+        results,
+        "figure-16",
+        "Figure 16: weights that shrink",
+        "Magnitudes of weights after each task, reparametrized norm unless said: a, c: the packed matrices of queries, "
+        "keys and values, as the authors' code has it; b, d: both layers of the MLPs.",
+        (
+            _of_weights("attention, last block", lines, axis="median |w|", measure="qkv_median_last"),
+            _of_weights("MLP, last block", lines, axis="median |w|", measure="mlp_median_last"),
+            _of_weights("attention, all blocks", lines, axis="mean |w|", measure="qkv_mean"),
+            _of_weights("MLP, all blocks", lines, axis="mean |w|", measure="mlp_mean"),
         ),
     )
 
