@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..wiring import Reading, find_units, ops
+from ..wiring import Reading, Tap, find_units, ops
 from ..wiring.modules import Catalog
 from .ranks import effective_rank, rank99, stable_rank
 
@@ -101,10 +101,7 @@ class Probe:
             return
         for units in found:
             reading = units.reading(self._model)
-            register = reading.module.register_forward_hook
-            if reading.kind == "input":
-                register = reading.module.register_forward_pre_hook
-            self._handles.append(register(partial(self._read, units.layer, reading), with_kwargs=True))
+            self._handles.append(Tap(reading, partial(self._read, units.layer, reading)))
 
     def reached(self) -> dict[str, Layer]:
         """The layers that the forward pass reached."""
@@ -121,8 +118,8 @@ class Probe:
     def _layer(self, name: str) -> Layer:
         return self._layers.setdefault(name, Layer())
 
-    def _read(self, name: str, reading: Reading, module: nn.Module, args: tuple, kwargs: Any, out: Any = None) -> None:
-        h = reading.activation(args, kwargs, out).detach()
+    def _read(self, name: str, reading: Reading, module: nn.Module, h: Tensor) -> None:
+        h = h.detach()
         # A reader that sees the units twice (CReLU) sees twice as many.
         seen = [replace(reading, places=(place,)) for place in reading.places] or [reading]
         matrices = [one.matrix(h) for one in seen]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor  # type: ignore[import]
 
 from ..names import Entry
-from ..wiring import Reading
+from ..wiring import Reading, Tap
 
 Sums = tuple[Tensor, Tensor]
 """(sum |h| per unit, number of summands)"""
@@ -34,10 +34,7 @@ class Watch:
         self._pending: Sums | None = None  # passes that no backward has followed yet
         self._banked: Sums | None = None  # passes whose gradients are in place
         self._last: Sums | None = None  # of the update before, for `preview`
-        if reading.kind == "input":
-            self._handle = reading.module.register_forward_pre_hook(self._pass, with_kwargs=True)
-        else:
-            self._handle = reading.module.register_forward_hook(self._pass, with_kwargs=True)
+        self._tap = Tap(reading, self._pass, self._counts)
 
     @property
     def wanted(self) -> bool:
@@ -58,11 +55,12 @@ class Watch:
         present = _add(self._banked, self._pending)
         return present if present is not None or not stale else self._last
 
-    def _pass(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any = None) -> None:
-        """A forward pass of the watched module."""
-        if not (self._wanted and module.training and torch.is_grad_enabled()):
-            return
-        h = self.reading.activation(args, kwargs, output)
+    def _counts(self, module: nn.Module) -> bool:
+        """Does a forward pass of the watched module count?"""
+        return self._wanted and module.training and torch.is_grad_enabled()
+
+    def _pass(self, module: nn.Module, h: Tensor) -> None:
+        """A forward pass that counts, and its activation."""
         if not torch.compiler.is_compiling():
             if is_functorch_wrapped_tensor(h):
                 return  # inside torch.func, whose tensors must not leave it
@@ -109,7 +107,7 @@ class Watch:
     def remove(self) -> None:
         """Watch no longer."""
         self._wanted = False
-        self._handle.remove()
+        self._tap.remove()
 
 
 def _add(a: Sums | None, b: Sums | None) -> Sums | None:

@@ -2,6 +2,7 @@
 
 from .entries import Place, locate
 from .find import Found, find_units
-from .units import Reading, Units
+from .reading import Reading, Tap
+from .units import Units
 
-__all__ = ["Found", "Place", "Reading", "Units", "find_units", "locate"]
+__all__ = ["Found", "Place", "Reading", "Tap", "Units", "find_units", "locate"]

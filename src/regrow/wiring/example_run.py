@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .flow import Shapes
-from .units import Reading, Units
+from .reading import Reading, Tap
+from .units import Units
 
 
 def shapes(model: nn.Module, example_input: Any) -> Shapes:
@@ -42,18 +43,16 @@ def unseen(model: nn.Module, found: Sequence[Units], example_input: Any) -> dict
     """
     wrong = dict.fromkeys(found, "its activation is not seen in the example")
 
-    def take(units: Units, reading: Reading, module: nn.Module, args: tuple, kwargs: Any, output: Any = None) -> None:
+    def take(units: Units, reading: Reading, module: nn.Module, h: Tensor) -> None:
         try:
-            reading.sum_abs(reading.activation(args, kwargs, output))
+            reading.sum_abs(h)
             wrong.pop(units, None)
         except ValueError as error:
             wrong[units] = str(error)
 
-    def watch(units: Units) -> RemovableHandle:
+    def watch(units: Units) -> Tap:
         reading = units.reading(model)
-        before = reading.kind == "input"
-        register = reading.module.register_forward_pre_hook if before else reading.module.register_forward_hook
-        return register(partial(take, units, reading), with_kwargs=True)
+        return Tap(reading, partial(take, units, reading))
 
     _run(model, example_input, lambda: [watch(units) for units in found])
     return wrong
@@ -63,10 +62,10 @@ def _shape(x: Any) -> tuple[int, ...]:
     return tuple(x.shape) if isinstance(x, Tensor) else ()
 
 
-def _run(model: nn.Module, example_input: Any, hook: Callable[[], list[RemovableHandle]]) -> None:
+def _run(model: nn.Module, example_input: Any, hook: Callable[[], Sequence[RemovableHandle | Tap]]) -> None:
     """One forward under hooks, in evaluation mode, without gradient and without a mark on torch's generator."""
     training = [module for module in model.modules() if module.training]
-    hooks: list[RemovableHandle] = []
+    hooks: Sequence[RemovableHandle | Tap] = []
     try:
         hooks = hook()
         for module in training:

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from torch import fx
-
+from .activation import activation
 from .entries import Place
 from .flow import Flow, Use
 from .modules import Catalog
-from .unit_tensor import Carrier, Part
-from .units import Units, reading_of
+from .reading import reading_of
+from .unit_tensor import Part
+from .units import Units
 
 Parts = frozenset[Part]
 
@@ -60,42 +60,15 @@ def _units(flow: Flow, catalog: Catalog, parts: Parts, uses: Sequence[Use]) -> U
     rows = sorted(parts, key=lambda part: (order[part.layer.name], part.start or 0))
     norms = sorted(frozenset().union(*(use.run.norms for use in uses)))
     outgoing = tuple(dict.fromkeys(use.place for use in uses))
-    activation, axis = _activation(flow, catalog, uses[0])
+    read, axis = activation(flow, catalog, uses[0])
     fields = (
         tuple(Place(part.layer.weight, part.layer.dim_out, part.start) for part in rows),
         tuple(Place(part.layer.bias, 0, part.start) for part in rows if part.layer.bias is not None),
         tuple(norms),
         outgoing,
-        activation,
+        read,
         outgoing[0].positions,
     )
     units = Units(*fields)
     derived = reading_of(units, catalog.root, uses[0].run.n).axis
     return units if derived == axis else Units(*fields, axis=axis)
-
-
-def _activation(flow: Flow, catalog: Catalog, use: Use) -> tuple[str, int]:
-    """Where the activation of some units is read: the output of its module, or what the next module reads."""
-    act, parts = use.run.act, use.run.parts
-    assert act is not None
-    module, c = flow.region.called(act), flow.value[act]
-    if module is not None and catalog.once(module) and isinstance(c, Carrier) and _plain(c):
-        return catalog.name(module), c.axis
-    reached: dict[fx.Node, Carrier | None] = {act: c if isinstance(c, Carrier) else None}
-    for node in flow.region.graph.nodes:
-        source = next((n for n in node.all_input_nodes if n in reached), None)
-        if source is None:
-            continue
-        module, c = flow.region.called(node), reached[source]
-        if module is not None and catalog.once(module) and c is not None:
-            if _plain(c) or any(run.parts == parts for run in c.runs) and catalog.dense(module) is not None:
-                return f"input of {catalog.name(module)}", c.axis
-        c = flow.value[node]
-        if isinstance(c, Carrier) and any(run.parts == parts and run.act is act for run in c.runs):
-            reached[node] = c
-    raise AssertionError(f"no module reads {use.place.name!r}")
-
-
-def _plain(c: Carrier) -> bool:
-    """The axis holds these units alone, in order."""
-    return len(c.runs) == 1 and c.flat != "major"
