@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor  # type: ignore[import]
 
 from ..names import Entry
-from ..wiring import Reading, Tap
+from ..wiring import Reading, Tap, Units
 
 Sums = tuple[Tensor, Tensor]
 """(sum |h| per unit, number of summands)"""
@@ -22,10 +22,12 @@ class Watch:
     Args:
         reading: where h is.
         home: of an incoming weight of the layer, whose gradient tells where one update's passes end.
+        by_position: keep the positions of a unit apart; the sums are then of shape (units, positions).
     """
 
-    def __init__(self, reading: Reading, home: Entry) -> None:
+    def __init__(self, reading: Reading, home: Entry, by_position: bool = False) -> None:
         self.reading = reading
+        self._sum = reading.sum_abs_by_position if by_position else reading.sum_abs
         self._wanted = False
         self._home = home
         self._armed: Tensor | None = None  # the weight whose gradient is watched
@@ -72,7 +74,7 @@ class Watch:
                     return
             else:
                 self._from_forward = True
-        total, count = self.reading.sum_abs(h)
+        total, count = self._sum(h)
         self._pending = _add(self._pending, (total, total.new_full((), count)))
 
     def _arm(self) -> None:
@@ -108,6 +110,50 @@ class Watch:
         """Watch no longer."""
         self._wanted = False
         self._tap.remove()
+
+
+class WatchByPosition:
+    """Sums |h| of one layer's units as the layers that read them receive it, position by position.
+
+    What it has in common with `Watch` is used the same way; the sums are of shape (units, positions of all entries of
+    `weight_out`), which `Units.outgoing_by_position` gives to the outgoing weights.
+
+    Args:
+        units: of the layer.
+        model: whose units they are.
+        home: as for `Watch`.
+    """
+
+    def __init__(self, units: Units, model: nn.Module, home: Entry) -> None:
+        readings = units.readings_by_position(model)
+        self._watches = [Watch(reading, home, by_position=True) for reading in readings]
+        self._columns = [place.positions for reading in readings for place in reading.places]
+        places = [place for reading in readings for place in reading.places]
+        self._order = [places.index(place) for place in units.weight_out]
+
+    @property
+    def wanted(self) -> bool:
+        """Are passes to be summed?"""
+        return self._watches[0].wanted
+
+    def want(self, wanted: bool) -> None:
+        """Begin a new update, and sum its passes or not."""
+        for watch in self._watches:
+            watch.want(wanted)
+
+    def sums(self, stale: bool = False) -> Sums | None:
+        """(sums, number of summands of each position) of this update's passes; None if a reader has seen none."""
+        sums = [s for watch in self._watches if (s := watch.sums(stale)) is not None]
+        if len(sums) < len(self._watches):
+            return None
+        total = torch.cat([total for total, _ in sums], dim=1).split(self._columns, dim=1)
+        count = torch.cat([count.expand(total.shape[1]) for total, count in sums]).split(self._columns)
+        return torch.cat([total[i] for i in self._order], dim=1), torch.cat([count[i] for i in self._order])
+
+    def remove(self) -> None:
+        """Watch no longer."""
+        for watch in self._watches:
+            watch.remove()
 
 
 def _add(a: Sums | None, b: Sums | None) -> Sums | None:
