@@ -1,6 +1,7 @@
 """What one run of a model on an example shows about its units."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -13,12 +14,13 @@ from .reading import Reading, Tap
 from .units import Units
 
 
-def shapes(model: nn.Module, example_input: Any) -> Shapes:
+def shapes(model: nn.Module, example_input: Any, training: bool = False) -> Shapes:
     """What each module reads and gives.
 
     Args:
         model: any module; not changed.
         example_input: a tensor, a tuple of arguments or a dict of named ones.
+        training: run what is called in training mode only as well.
 
     Returns:
         Shapes of the first tensor read and of the output, by the module's id, of the modules that were called.
@@ -29,17 +31,20 @@ def shapes(model: nn.Module, example_input: Any) -> Shapes:
         first = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
         seen[id(module)] = (_shape(first), _shape(output))
 
-    _run(model, example_input, lambda: [m.register_forward_hook(after, with_kwargs=True) for m in model.modules()])
+    def hooks() -> list[RemovableHandle]:
+        return [module.register_forward_hook(after, with_kwargs=True) for module in model.modules()]
+
+    _run(model, example_input, hooks, training)
     return seen
 
 
-def unseen(model: nn.Module, found: Sequence[Units], example_input: Any) -> dict[Units, str]:
+def unseen(model: nn.Module, found: Sequence[Units], example_input: Any, training: bool = False) -> dict[Units, str]:
     """Those of the units whose activation is not where it is said to be, and what was there.
 
     Args:
         model: any module; not changed.
         found: its units.
-        example_input: as for `shapes`.
+        example_input, training: as for `shapes`.
     """
     wrong = dict.fromkeys(found, "its activation is not seen in the example")
 
@@ -54,7 +59,7 @@ def unseen(model: nn.Module, found: Sequence[Units], example_input: Any) -> dict
         reading = units.reading(model)
         return Tap(reading, partial(take, units, reading))
 
-    _run(model, example_input, lambda: [watch(units) for units in found])
+    _run(model, example_input, lambda: [watch(units) for units in found], training)
     return wrong
 
 
@@ -62,21 +67,40 @@ def _shape(x: Any) -> tuple[int, ...]:
     return tuple(x.shape) if isinstance(x, Tensor) else ()
 
 
-def _run(model: nn.Module, example_input: Any, hook: Callable[[], Sequence[RemovableHandle | Tap]]) -> None:
-    """One forward under hooks, in evaluation mode, without gradient and without a mark on torch's generator."""
-    training = [module for module in model.modules() if module.training]
+def _run(
+    model: nn.Module, example_input: Any, hook: Callable[[], Sequence[RemovableHandle | Tap]], training: bool
+) -> None:
+    """One forward under hooks, or two, without gradient and without a mark on buffers and on torch's generator.
+
+    The first is in evaluation mode. In the second what is not torch's is in training mode: layers of torch's that
+    draw random numbers or keep statistics still evaluate. It may fail, for a forward may want targets in training.
+    """
+    modes = {module: module.training for module in model.modules()}
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()] if training else []
     hooks: Sequence[RemovableHandle | Tap] = []
     try:
         hooks = hook()
-        for module in training:
-            module.training = False
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            if isinstance(example_input, Mapping):
-                model(**example_input)
-            else:
-                model(*(example_input if isinstance(example_input, (list, tuple)) else (example_input,)))
+            for module in modes:
+                module.training = False
+            _call(model, example_input)
+            if training:
+                for module in modes:
+                    module.training = not type(module).__module__.startswith("torch.")
+                with suppress(Exception):
+                    _call(model, example_input)
     finally:
-        for module in training:
-            module.training = True
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        for module, mode in modes.items():
+            module.training = mode
         for handle in hooks:
             handle.remove()
+
+
+def _call(model: nn.Module, example_input: Any) -> None:
+    if isinstance(example_input, Mapping):
+        model(**example_input)
+    else:
+        model(*(example_input if isinstance(example_input, (list, tuple)) else (example_input,)))
