@@ -306,7 +306,9 @@ def test_other_starts_of_lora() -> None:
 def test_peft() -> None:
     peft = pytest.importorskip("peft")
     model = hugging_face("Bert")
-    adapted = peft.get_peft_model(copy.deepcopy(model), peft.LoraConfig(target_modules=["query", "value"], r=4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adapted = peft.get_peft_model(copy.deepcopy(model), peft.LoraConfig(target_modules=["query", "value"], r=4))
     laws = init_laws(trained(adapted), "modules")
     assert {n.split(".")[-3]: str(law) for n, law in laws.items() if "lora" in n} == {
         "lora_A": str(Uniform(-1 / math.sqrt(32), 1 / math.sqrt(32))), "lora_B": "Constant(value=0)",

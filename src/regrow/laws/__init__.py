@@ -1,7 +1,7 @@
 """Laws: the distributions that parameters are initialised from, and how they are found."""
 
 from .distributions import Constant, Empirical, Law, Normal, Uniform, law_from_dict
-from .find import SOURCES, Given, Resolved, init_laws, look_up_laws, resolve_laws
+from .find import SOURCES, Resolved, init_laws, look_up_laws, resolve_laws
 from .grown import grown_law, grown_laws
 from .tabulated import Orthogonal, TruncatedNormal, bind
 
@@ -9,7 +9,6 @@ __all__ = [
     "SOURCES",
     "Constant",
     "Empirical",
-    "Given",
     "Law",
     "Normal",
     "Orthogonal",

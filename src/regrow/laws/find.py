@@ -3,18 +3,21 @@
 import warnings
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..names import Entry, walk
 from . import fit
+from .declared import Declared
 from .distributions import Law
 from .grown import grown_law
 from .library_defaults import module_laws
 from .tabulated import bind
 
 SOURCES = ("auto", "modules", "values")
+T = TypeVar("T")
 _SHOWN = 8  # names listed in a message
 
 
@@ -68,8 +71,7 @@ class Resolved:
 
     def without(self, names: Container[str]) -> "Resolved":
         """The same for all names but these: those whose laws are known by now."""
-        parts = ({k: v for k, v in part.items() if k not in names} for part in (self.laws, self.problems, self.guesses))
-        return Resolved(*parts)
+        return Resolved(_without(self.laws, names), _without(self.problems, names), _without(self.guesses, names))
 
     def settle(self, stacklevel: int = 1) -> dict[str, Law]:
         """The laws, where every parameter has one; a warning names guesses.
@@ -85,6 +87,10 @@ class Resolved:
         if self.guesses:
             warnings.warn(_guess(self.guesses), stacklevel=stacklevel + 1)
         return self.laws
+
+
+def _without(part: dict[str, T], names: Container[str]) -> dict[str, T]:
+    return {name: value for name, value in part.items() if name not in names}
 
 
 def resolve_laws(entries: list[Entry], laws: Given = None, among: list[Entry] | None = None) -> dict[str, Law]:
@@ -136,7 +142,7 @@ def look_up_laws(
         (['0.weight', '0.bias'], ['1.weight', '1.bias'])
     """
     rules = _rules(laws, entries if among is None else among)
-    declared = _Declared()
+    declared = Declared()
     fresh = {id(rule): _Fresh(rule) for rule in rules.values() if isinstance(rule, nn.Module)}
     result = Resolved({}, {}, {})
     for entry in entries:
@@ -153,7 +159,7 @@ def look_up_laws(
     return result
 
 
-def _give(entry: Entry, rule: Law | str, declared: "_Declared", wanted: bool, result: Resolved) -> str:
+def _give(entry: Entry, rule: Law | str, declared: Declared, wanted: bool, result: Resolved) -> str:
     """Enter the law that a rule gives to a parameter; or return why there is none."""
     law = rule if isinstance(rule, Law) else _without_fit(entry, rule, declared)
     if law is None and wanted and rule != "modules":
@@ -180,8 +186,8 @@ class _Fresh:
         name = next((home.name for home in (entry, *entry.aliases) if home.name in self._entries), None)
         if name is None:
             return (
-                f"for the {self._kind} given as `laws` has no parameter of that name. Make it as the model was made, or "
-                f'give laws={{{entry.name!r}: ..., "*": fresh}}, or leave it out with skip={entry.name!r}'
+                f"for the {self._kind} given as `laws` has no parameter of that name: make it as the model was made, "
+                f'or give laws={{{entry.name!r}: ..., "*": fresh}}, or leave it out with skip={entry.name!r}'
             )
         twin = self._entries[name]
         if twin.parameter is entry.parameter:
@@ -213,37 +219,7 @@ def _rules(laws: Given, entries: list[Entry]) -> Mapping[str, Law | str | nn.Mod
     return laws
 
 
-class _Declared:
-    """The laws that modules declare in `init_laws()` methods, each called once."""
-
-    def __init__(self) -> None:
-        self._known: dict[nn.Module, Mapping[str, Law]] = {}
-
-    def __call__(self, entry: Entry) -> Law | None:
-        """The law in the nearest module that names the parameter."""
-        for home in (entry, *entry.aliases):
-            for name, module in home.ancestors:
-                if name in (laws := self._of(module)):
-                    return laws[name]
-        return None
-
-    def _of(self, module: nn.Module) -> Mapping[str, Law]:
-        if module not in self._known:
-            method = getattr(module, "init_laws", None)
-            laws = method() if callable(method) else {}
-            rule = f"{type(module).__name__}.init_laws() must return a mapping from parameter names to laws"
-            if not isinstance(laws, Mapping):
-                raise TypeError(f"{rule}; got {type(laws).__name__}")
-            for name, law in laws.items():
-                if not isinstance(law, Law):
-                    raise TypeError(f"{rule}; got {type(law).__name__} for {name!r}")
-                if not hasattr(module, name.split(".")[0]):
-                    raise ValueError(f"{rule}; it has no {name!r}")
-            self._known[module] = laws
-        return self._known[module]
-
-
-def _without_fit(entry: Entry, source: str, declared: _Declared) -> Law | None:
+def _without_fit(entry: Entry, source: str, declared: Declared) -> Law | None:
     """What the modules say, unless the values contradict a module type's law."""
     if source == "values":
         return None

@@ -82,7 +82,7 @@ def _factor(law: Law, old: torch.Size, new: torch.Size, usual: Law | None) -> fl
     pairs = zip(fit.formulas(old, ""), fit.formulas(new, ""), strict=True)
     fitting = [(before, after) for (before, _), (after, _) in pairs if abs(before - law.std) <= _CLOSE * before]
     for before, after in fitting:
-        if type(usual) is type(law) and abs(after - usual.std) <= _CLOSE * after:
+        if usual is not None and type(usual) is type(law) and abs(after - usual.std) <= _CLOSE * after:
             return after / before
     if any(abs(plain - scale) <= _CLOSE * plain for plain in fit.PLAIN for scale in _scales(law)):
         return 1.0

@@ -12,6 +12,13 @@ from ..wiring import Reading, Tap, Units
 Sums = tuple[Tensor, Tensor]
 """(sum |h| per unit, number of summands)"""
 
+NO_FORWARD = (
+    "{name} is due and has seen no forward pass of {layers} since the last update: run the model in training mode with "
+    "gradients enabled before optimizer.step(). If the model is compiled, make {name} first; if another model of the "
+    "same class was compiled before, call torch._dynamo.reset() too, or its code without the hooks is used again"
+)
+"""For the error at an update that is due and has no sums; wants the maintainer's `name` and the `layers`."""
+
 
 class Watch:
     """Sums |h| of one layer's units over the forward passes since the last update.
@@ -57,9 +64,9 @@ class Watch:
         present = _add(self._banked, self._pending)
         return present if present is not None or not stale else self._last
 
-    def _counts(self, module: nn.Module) -> bool:
-        """Does a forward pass of the watched module count?"""
-        return self._wanted and module.training and torch.is_grad_enabled()
+    def _counts(self, module: nn.Module, seen: object) -> bool:
+        """Does a forward pass of the watched module count, in which this tensor was seen?"""
+        return self._wanted and module.training and torch.is_grad_enabled() and not _is_traced(seen)
 
     def _pass(self, module: nn.Module, h: Tensor) -> None:
         """A forward pass that counts, and its activation."""
@@ -154,6 +161,23 @@ class WatchByPosition:
         """Watch no longer."""
         for watch in self._watches:
             watch.remove()
+
+
+def _is_traced(h: object) -> bool:
+    """Is a forward only looked at (torch.export, fake or meta tensors, symbolic tracing), and no update's?
+
+    What comes out of it must not stay in the sums. Code that is compiled is no such look: it runs later.
+    """
+    if not isinstance(h, Tensor) or h.is_meta or getattr(torch.compiler, "is_exporting", _never)():
+        return True
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._get_tracing_state() is not None or any(kind.__name__ == "FakeTensor" for kind in type(h).__mro__)
+
+
+def _never() -> bool:
+    """For torch before 2.7, which has no word on it."""
+    return False
 
 
 def _add(a: Sums | None, b: Sums | None) -> Sums | None:

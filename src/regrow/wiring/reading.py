@@ -204,7 +204,7 @@ class Tap:
     Args:
         reading: where h is.
         receive: called with the hooked module and h.
-        wanted: asked with the hooked module before h is computed; None: always.
+        wanted: asked with the hooked module and a tensor that it gave or received, before h is computed; None: always.
 
     They are bound to it, so a copy of the model and what holds the tap has hooks of its own.
     """
@@ -213,7 +213,7 @@ class Tap:
         self,
         reading: Reading,
         receive: Callable[[nn.Module, Tensor], None],
-        wanted: Callable[[nn.Module], bool] | None = None,
+        wanted: Callable[[nn.Module, Any], bool] | None = None,
     ) -> None:
         self._reading, self._receive, self._wanted = reading, receive, wanted
         self._parts: list[Tensor | None] = [None] * len(reading.outputs)
@@ -226,12 +226,13 @@ class Tap:
             self._handles = [m.register_forward_hook(h) for m, h in zip(reading.outputs, hooks, strict=True)]
 
     def _seen(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any = None) -> None:
-        if self._wanted is None or self._wanted(module):
+        given = next(iter((*args, *kwargs.values())), None) if self._reading.kind == "input" else output
+        if self._wanted is None or self._wanted(module, given):
             self._receive(module, self._reading.activation(args, kwargs, output))
 
     def _gather(self, index: int, module: nn.Module, args: tuple, output: Any) -> None:
         """One of several outputs that a formula takes; they are let go with the last of them."""
-        if self._wanted is not None and not self._wanted(module):
+        if self._wanted is not None and not self._wanted(module, output):
             return
         if self._parts[index] is not None:  # of a pass that was broken off
             self._parts = [None] * len(self._parts)
