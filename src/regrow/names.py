@@ -99,7 +99,7 @@ def descend(model: nn.Module, components: list[str]) -> Iterator[tuple[list[str]
 
 
 def is_wrapper(module: nn.Module, child: str) -> bool:
-    """A module that is nothing but another one in a coat."""
+    """Is this module only a wrapper around its child?"""
     alone = len(module._modules) == 1 and not module._parameters and not module._buffers
     return child == "_orig_mod" or (child == "module" and alone)
 
@@ -107,7 +107,7 @@ def is_wrapper(module: nn.Module, child: str) -> bool:
 def unsupported(tensor: Tensor) -> str:
     """Why entries of a parameter, or of an optimizer's state, cannot be renewed one by one; "" where they can.
 
-    Plain tensors can. So can subclasses that add methods; those that give operations a meaning of their own cannot.
+    Plain tensors can. So can subclasses that add methods; those that override how operations compute cannot.
 
     Args:
         tensor: any tensor.
@@ -123,7 +123,7 @@ def unsupported(tensor: Tensor) -> str:
     if tensor.layout is not torch.strided:
         return f"a sparse tensor ({str(tensor.layout).removeprefix('torch.')}): keep it dense"
     if getattr(type(tensor), "__torch_dispatch__", None) not in _PLAIN:
-        return f"a {type(tensor).__name__}, a tensor that computes in its own way: keep it a plain torch.Tensor"
+        return f"a {type(tensor).__name__}, a tensor subclass with operations of its own: use a plain torch.Tensor"
     return ""
 
 

@@ -40,8 +40,8 @@ def test_plain_tensors_are_served(tensor: Tensor) -> None:
 @pytest.mark.parametrize(
     ("tensor", "reason"),
     [
-        (TwoTensor(torch.zeros(2), torch.zeros(2)), "a TwoTensor, a tensor that computes in its own way"),
-        (nn.Parameter(TwoTensor(torch.zeros(2), torch.zeros(2))), "a TwoTensor, a tensor that computes in its own way"),
+        (TwoTensor(torch.zeros(2), torch.zeros(2)), "a TwoTensor, a tensor subclass with operations"),
+        (nn.Parameter(TwoTensor(torch.zeros(2), torch.zeros(2))), "a TwoTensor, a tensor subclass with operations"),
         (torch.eye(2).to_sparse(), "a sparse tensor (sparse_coo): keep it dense"),
         (of_package("torchao.optim.subclass_8bit", "OptimState8bit"), "a OptimState8bit: its entries share scales"),
         (of_package("bitsandbytes.nn.modules", "Params4bit"), "a Params4bit: its entries share scales in blocks"),
@@ -54,7 +54,7 @@ def test_tensors_of_other_kinds_are_not(tensor: Tensor, reason: str) -> None:
 
 def test_fake_tensors() -> None:
     with FakeTensorMode():
-        assert unsupported(torch.zeros(2)).startswith("a FakeTensor, a tensor")
+        assert unsupported(torch.zeros(2)).startswith("a FakeTensor, a tensor subclass")
 
 
 def test_sharded_tensors(tmp_path: Any) -> None:

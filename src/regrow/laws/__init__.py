@@ -1,4 +1,4 @@
-"""Laws: the distributions that parameters are initialised from, and how they are found."""
+"""Laws: the distributions that parameters are initialised from, and how to determine them."""
 
 from .distributions import Constant, Empirical, Law, Normal, Uniform, law_from_dict
 from .find import SOURCES, Resolved, init_laws, look_up_laws, resolve_laws

@@ -57,12 +57,12 @@ Given = Mapping[str, "Law | str | nn.Module"] | str | nn.Module | None
 
 @dataclass(frozen=True)
 class Resolved:
-    """The laws of some parameters, and what could not be told of others.
+    """The laws of some parameters, and why others have none.
 
     Args:
         laws: {name: law}, in the order of the parameters.
         problems: {name: why it has no law}, of trainable parameters.
-        guesses: {name: law and formula}, of laws that were read off values for want of a better source.
+        guesses: {name: law and formula}, for laws fitted to the values.
     """
 
     laws: dict[str, Law]
@@ -70,11 +70,11 @@ class Resolved:
     guesses: dict[str, str]
 
     def without(self, names: Container[str]) -> "Resolved":
-        """The same for all names but these: those whose laws are known by now."""
+        """The same without these names, whose laws are known by now."""
         return Resolved(_without(self.laws, names), _without(self.problems, names), _without(self.guesses, names))
 
     def settle(self, stacklevel: int = 1) -> dict[str, Law]:
-        """The laws, where every parameter has one; a warning names guesses.
+        """The laws, if every parameter has one; a warning lists the guesses.
 
         Raises:
             ValueError: for parameters without a law.
@@ -98,9 +98,9 @@ def resolve_laws(entries: list[Entry], laws: Given = None, among: list[Entry] | 
 
     Args:
         entries: from `names.walk`.
-        laws: a source of `init_laws` for all; a fresh module, whose parameters of the same names say it; or {pattern:
-            law, source or fresh module}; the first pattern that matches decides, and what none matches is looked up
-            with "auto". None: "auto" for all.
+        laws: a source of `init_laws` for all; a fresh module, whose parameters of the same names have them; or
+            {pattern: law, source or fresh module}, where the first pattern that matches decides and the rest is looked
+            up with "auto". None: "auto" for all.
         among: the entries that patterns may match; one that matches none is an error. None: `entries`.
 
     Returns:
@@ -122,11 +122,10 @@ def resolve_laws(entries: list[Entry], laws: Given = None, among: list[Entry] | 
 def look_up_laws(
     entries: list[Entry], laws: Given = None, among: list[Entry] | None = None, frozen: bool = False
 ) -> Resolved:
-    """`resolve_laws` for callers that can wait: parameters without a law are reported, and no guess is warned of.
+    """Like `resolve_laws`, but reports parameters without a law, and guesses, instead of raising and warning.
 
-    A parameter has no law where nothing tells it: it is on the meta device and its module gives none, its module is
-    lazy and has not seen data, its values are trained ones. Look it up again when that has changed, or take its law
-    from a stored state.
+    A parameter may have no law yet: it is on the meta device, its lazy module has seen no data, or its values are
+    already trained. Look it up again later, or take its law from a stored state.
 
     Args:
         entries, laws, among: as for `resolve_laws`.
@@ -160,7 +159,7 @@ def look_up_laws(
 
 
 def _give(entry: Entry, rule: Law | str, declared: Declared, wanted: bool, result: Resolved) -> str:
-    """Enter the law that a rule gives to a parameter; or return why there is none."""
+    """Record the law that a rule gives to a parameter, or return why there is none."""
     law = rule if isinstance(rule, Law) else _without_fit(entry, rule, declared)
     if law is None and wanted and rule != "modules":
         fitted = _fitted(entry)
@@ -182,7 +181,7 @@ class _Fresh:
         self._kind = type(module).__name__
 
     def give(self, entry: Entry, laws: dict[str, Law]) -> str:
-        """Enter the law of the parameter of the same name; or return why there is none."""
+        """Record the law of the parameter of the same name, or return why there is none."""
         name = next((home.name for home in (entry, *entry.aliases) if home.name in self._entries), None)
         if name is None:
             return (
@@ -271,7 +270,7 @@ def _no_law(entry: Entry, source: str) -> str:
 
 
 def _guess(guesses: Mapping[str, str]) -> str:
-    """What to say of parameters whose law was read off their values."""
+    """The warning about laws that were fitted to values."""
     names: dict[str, list[str]] = {}
     for name, law in guesses.items():
         names.setdefault(law, []).append(name)

@@ -1,4 +1,4 @@
-"""The law of a tensor that changed its size."""
+"""The law of a tensor that has grown or shrunk."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,11 +15,11 @@ _CLOSE = 1e-6  # relative: a law that comes from a formula has its scale to roun
 
 
 def grown_laws(entries: list[Entry], laws: Mapping[str, Law], shapes: Mapping[str, torch.Size]) -> dict[str, Law]:
-    """The laws of parameters whose tensors have changed their sizes, from those they had.
+    """Carry laws over to parameters whose tensors have changed size.
 
-    A law belongs to a name. It stays where the fan-in stays: a head that gets more outputs, an embedding with more
-    rows. Where the fan-in is another, a law whose scale is a formula of `torch.nn.init` gets the same formula's at the
-    new one, and so does that of the bias beside it; any other law stays.
+    A law belongs to a name. It stays the same while the fan-in does: a head with more outputs, an embedding with more
+    rows. If the fan-in changes, a law whose scale is a formula of `torch.nn.init` is evaluated at the new fan-in, and
+    so is the law of the bias of the same module; any other law stays.
 
     Args:
         entries: the parameters as they are now.
@@ -38,22 +38,22 @@ def grown_laws(entries: list[Entry], laws: Mapping[str, Law], shapes: Mapping[st
         {'weight': Uniform(low=-0.25, high=0.25), 'bias': Uniform(low=-0.25, high=0.25)}
     """
     now = {entry.name: entry.parameter.shape for entry in entries}
-    found: dict[str, Law] = {}
+    grown: dict[str, Law] = {}
     for entry in entries:
         if entry.name in laws and entry.name in shapes:
             weight = entry.name.removesuffix(entry.attribute) + "weight"
             of = weight if len(now[entry.name]) == 1 and weight in now and weight in shapes else entry.name
-            found[entry.name] = grown_law(laws[entry.name], shapes[of], now[of], module_law(entry))
-    return found
+            grown[entry.name] = grown_law(laws[entry.name], shapes[of], now[of], module_law(entry))
+    return grown
 
 
 def grown_law(law: Law, old: torch.Size, new: torch.Size, usual: Law | None = None) -> Law:
-    """The law of a weight that had one shape and has another.
+    """The law of a weight whose shape has changed.
 
     Args:
         law: as it was.
-        old, new: shapes; of a bias those of the weight beside it.
-        usual: the law of its module type at the new shape, which decides where several formulas fit.
+        old, new: shapes; for a bias, those of its module's weight.
+        usual: the law of its module type at the new shape; it decides if several formulas fit.
 
     Example:
         >>> grown_law(Normal(0, 0.02), torch.Size([10, 64]), torch.Size([10, 128]))
@@ -78,7 +78,7 @@ def grown_law(law: Law, old: torch.Size, new: torch.Size, usual: Law | None = No
 
 
 def _factor(law: Law, old: torch.Size, new: torch.Size, usual: Law | None) -> float:
-    """How much larger the formula is that gives the law its scale; 1 where it comes from none."""
+    """By how much the formula behind the law's scale changes; 1 if there is none."""
     pairs = zip(fit.formulas(old, ""), fit.formulas(new, ""), strict=True)
     fitting = [(before, after) for (before, _), (after, _) in pairs if abs(before - law.std) <= _CLOSE * before]
     for before, after in fitting:
@@ -90,7 +90,7 @@ def _factor(law: Law, old: torch.Size, new: torch.Size, usual: Law | None) -> fl
 
 
 def _scales(law: Law) -> tuple[float, ...]:
-    """The numbers by which a law would have been given, without a formula."""
+    """The number that a user would have given for the scale."""
     if isinstance(law, TruncatedNormal):
         return (law.scale,)
     return (law.support[1],) if isinstance(law, Uniform) else (law.std,)

@@ -1,4 +1,4 @@
-"""The laws that libraries around torch give to parameters: Hugging Face's models, and PEFT's LoRA."""
+"""How libraries built on torch initialise parameters: Hugging Face's models, and LoRA in PEFT."""
 
 import math
 from collections.abc import Iterable
@@ -16,11 +16,11 @@ _RANDOM = frozenset({"normal_", "trunc_normal_", "uniform_", "xavier_uniform_", 
 
 
 def module_laws(home: Entry, checked: bool) -> list[Law]:
-    """The laws that a parameter may have by its module and the library it comes from, the likeliest first.
+    """Laws that a parameter may have, by its module and the library it comes from; the most likely first.
 
     Args:
         home: where the parameter lives, from `names.walk`.
-        checked: they will be compared with its values, so that one that is likely but not certain may be named.
+        checked: the caller compares them with the values, so likely but uncertain laws are included.
 
     Example:
         >>> from regrow.names import walk
@@ -39,12 +39,12 @@ def module_laws(home: Entry, checked: bool) -> list[Law]:
 
 
 def _is(module: nn.Module, package: str, kind: str) -> bool:
-    """Is a module of this class of a library? By name, so that the library need not be there."""
+    """Is a module an instance of a library's class? Compared by name, so the library need not be installed."""
     return any(c.__name__ == kind and c.__module__.startswith(package + ".") for c in type(module).__mro__)
 
 
 def _leaves_layers_alone(model: Any) -> bool:
-    """Is what the model's class adds to the common initialisation no random law for a layer?"""
+    """Does the model's class keep the common initialisation for torch's layers?"""
     method = type(model)._init_weights
     names = frozenset(getattr(method, "__code__", _leaves_layers_alone.__code__).co_names)
     return method.__qualname__.split(".")[0] in _COMMON or ("super" in names and not names & _RANDOM)
@@ -80,7 +80,7 @@ def _gpt2_scale(model: Any, home: Entry) -> float:
 
 
 def _lora(layer: Any, name: str, home: Entry, checked: bool) -> list[Law]:
-    """A: kaiming_uniform_(a=sqrt(5)), or normal of 1 / rank; B: 0, so that an adapter starts as nothing at all."""
+    """A: kaiming_uniform_(a=sqrt(5)), or normal with std 1 / rank. B: 0, so that a new adapter changes nothing."""
     part, _, adapter = name.partition(".")
     adapter = adapter.split(".")[0]
     how = _lora_init(home.ancestors, adapter)
@@ -88,7 +88,7 @@ def _lora(layer: Any, name: str, home: Entry, checked: bool) -> list[Law]:
         own = module_law(home)
         return [own] if own else []
     if how is not True and how != "gaussian" and not checked:
-        return []  # derived from the weights that it adapts
+        return []  # computed from the adapted weights
     if part == "lora_embedding_A" or part == "lora_B":
         return [Constant(0.0)]
     if part == "lora_embedding_B":
@@ -103,7 +103,7 @@ def _lora(layer: Any, name: str, home: Entry, checked: bool) -> list[Law]:
 
 
 def _lora_init(ancestors: Iterable[tuple[str, nn.Module]], adapter: str) -> Any:
-    """`init_lora_weights` of an adapter's configuration; True, the default, where nobody keeps one."""
+    """`init_lora_weights` of an adapter's configuration; True, the default, if there is no configuration."""
     configs = (getattr(module, "peft_config", None) for _, module in ancestors)
     config = next((c[adapter] for c in configs if isinstance(c, dict) and adapter in c), None)
     return getattr(config, "init_lora_weights", True)

@@ -17,7 +17,7 @@ NO_FORWARD = (
     "gradients enabled before optimizer.step(). If the model is compiled, make {name} first; if another model of the "
     "same class was compiled before, call torch._dynamo.reset() too, or its code without the hooks is used again"
 )
-"""For the error at an update that is due and has no sums; wants the maintainer's `name` and the `layers`."""
+"""The error at an update that is due but has no sums; format it with the maintainer's `name` and the `layers`."""
 
 
 class Watch:
@@ -164,9 +164,9 @@ class WatchByPosition:
 
 
 def _is_traced(h: object) -> bool:
-    """Is a forward only looked at (torch.export, fake or meta tensors, symbolic tracing), and no update's?
+    """Is this forward only traced (torch.export, fake or meta tensors, symbolic tracing) and part of no update?
 
-    What comes out of it must not stay in the sums. Code that is compiled is no such look: it runs later.
+    Its tensors must not stay in the sums. `torch.compile` traces too, but what it traces runs later and counts.
     """
     if not isinstance(h, Tensor) or h.is_meta or getattr(torch.compiler, "is_exporting", _never)():
         return True
@@ -176,7 +176,7 @@ def _is_traced(h: object) -> bool:
 
 
 def _never() -> bool:
-    """For torch before 2.7, which has no word on it."""
+    """For torch before 2.7, which has no `is_exporting`."""
     return False
 
 

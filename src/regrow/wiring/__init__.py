@@ -1,4 +1,4 @@
-"""Units: hidden units as values, and how they are found in a model."""
+"""Units: hidden units as values, and how a model is searched for them."""
 
 from .entries import Place, locate
 from .find import Found, find_units, left_out

@@ -7,23 +7,23 @@ from torch import fx, nn
 from . import formula, ops
 from .flow import Flow, Use
 from .modules import Catalog
-from .unit_tensor import Carrier, Part
+from .unit_tensor import Carrier, Rows
 
-Parts = frozenset[Part]
+Parts = frozenset[Rows]
 
 _AS_IT_IS = frozenset(
     "cat chunk clone concat contiguous detach flatten getitem permute reshape split squeeze swapaxes transpose "
     "unflatten unsqueeze view".split()
 )
-"""Functions that pass every value on, at most in another order."""
+"""Functions that keep every value and may only reorder them."""
 
 
 def activation(flow: Flow, catalog: Catalog, use: Use) -> tuple[str, int]:
     """The text for `Units.activation`, and the axis of the units there.
 
-    The first of these that is there: the module that is the nonlinearity, if it serves these units alone; a module
-    that receives its output as it is; a formula of modules' outputs; a module that receives it pooled, scaled or with
-    dropout. The last is left where the value cannot be computed once more, as it depends on random numbers.
+    The first of these that exists: the nonlinearity itself, if it is a module used for these units only; a module that
+    receives its output unchanged; a formula of modules' outputs; a module that receives it pooled, scaled or with
+    dropout. The last is the fallback where the value cannot be recomputed because it depends on random numbers.
     """
     act = _holder(flow, use)
     module, c = flow.region.called(act), flow.value[act]
@@ -34,13 +34,13 @@ def activation(flow: Flow, catalog: Catalog, use: Use) -> tuple[str, int]:
         passed = flow.region.called(node)
         return ops.function_name(node) in _AS_IT_IS or isinstance(passed, (nn.Flatten, nn.Identity))
 
-    found = (
+    read = (
         _receiver(flow, catalog, act, use, as_it_is)
         or _formula(flow, catalog, act, use.run.parts)
         or _receiver(flow, catalog, act, use, lambda node: True)
     )
-    assert found is not None, f"no module reads {use.place.name!r}"
-    return found
+    assert read is not None, f"no module reads {use.place.name!r}"
+    return read
 
 
 def _holder(flow: Flow, use: Use) -> fx.Node:

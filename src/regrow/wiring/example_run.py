@@ -1,4 +1,4 @@
-"""What one run of a model on an example shows about its units."""
+"""Run a model on an example and record what it shows about its units."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,15 +15,15 @@ from .units import Units
 
 
 def shapes(model: nn.Module, example_input: Any, training: bool = False) -> Shapes:
-    """What each module reads and gives.
+    """The shapes that each module receives and returns.
 
     Args:
         model: any module; not changed.
         example_input: a tensor, a tuple of arguments or a dict of named ones.
-        training: run what is called in training mode only as well.
+        training: also run the branches that only training mode calls.
 
     Returns:
-        Shapes of the first tensor read and of the output, by the module's id, of the modules that were called.
+        Shapes of the first tensor received and of the output, by the module's id, of the modules that were called.
     """
     seen: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
@@ -38,15 +38,15 @@ def shapes(model: nn.Module, example_input: Any, training: bool = False) -> Shap
     return seen
 
 
-def unseen(model: nn.Module, found: Sequence[Units], example_input: Any, training: bool = False) -> dict[Units, str]:
-    """Those of the units whose activation is not where it is said to be, and what was there.
+def unseen(model: nn.Module, layers: Sequence[Units], example_input: Any, training: bool = False) -> dict[Units, str]:
+    """Units whose activation is not where `Units` places it, and what is there instead.
 
     Args:
         model: any module; not changed.
-        found: its units.
+        layers: its units.
         example_input, training: as for `shapes`.
     """
-    wrong = dict.fromkeys(found, "its activation is not seen in the example")
+    wrong = dict.fromkeys(layers, "its activation is not seen in the example")
 
     def take(units: Units, reading: Reading, module: nn.Module, h: Tensor) -> None:
         try:
@@ -59,7 +59,7 @@ def unseen(model: nn.Module, found: Sequence[Units], example_input: Any, trainin
         reading = units.reading(model)
         return Tap(reading, partial(take, units, reading))
 
-    _run(model, example_input, lambda: [watch(units) for units in found], training)
+    _run(model, example_input, lambda: [watch(units) for units in layers], training)
     return wrong
 
 
@@ -70,10 +70,10 @@ def _shape(x: Any) -> tuple[int, ...]:
 def _run(
     model: nn.Module, example_input: Any, hook: Callable[[], Sequence[RemovableHandle | Tap]], training: bool
 ) -> None:
-    """One forward under hooks, or two, without gradient and without a mark on buffers and on torch's generator.
+    """Run the forward under hooks, without gradients; buffers and torch's generator stay as they were.
 
-    The first is in evaluation mode. In the second what is not torch's is in training mode: layers of torch's that
-    draw random numbers or keep statistics still evaluate. It may fail, for a forward may want targets in training.
+    The first run is in evaluation mode. With `training` a second run puts all modules but torch's own in training mode,
+    so that dropout stays off and norms keep their statistics. It may fail: in training a forward may require targets.
     """
     modes = {module: module.training for module in model.modules()}
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()] if training else []

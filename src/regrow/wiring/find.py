@@ -16,18 +16,18 @@ _BY_NATURE = (
     "added to another tensor, as in a residual stream", "frozen", "its output leaves the model", "its units are found",
     "no activation between it and", "tied: ",
 )  # fmt: skip
-"""How the reasons begin for which a layer has no hidden units, rather than none that could be found."""
+"""How the reasons begin where a layer has no hidden units by its nature, and was not merely overlooked."""
 
 
 class Found(list[Units]):
-    """The units that were found, a layer each; and what was left out.
+    """The units of a model, one entry per layer, and the layers left out.
 
     Args:
         units: of each layer.
         sizes: number of units of each layer.
-        left_out: layers that hold no units, by name, and why.
+        left_out: {layer without units: the reason}.
 
-    `overlooked` are those left out that look hidden: not outputs, residual streams, frozen or tied layers.
+    `overlooked` holds those left out that look like hidden layers: not outputs, residual streams, frozen or tied ones.
     """
 
     def __init__(self, units: Iterable[Units], sizes: Sequence[int], left_out: Mapping[str, str]) -> None:
@@ -37,7 +37,7 @@ class Found(list[Units]):
 
     @property
     def overlooked(self) -> dict[str, str]:
-        """Layers that look hidden and hold no units that could be found, and why; for a warning."""
+        """{layer that looks hidden but yields no units: the reason}; for a warning."""
         return {name: reason for name, reason in self.left_out.items() if not reason.startswith(_BY_NATURE)}
 
     def __repr__(self) -> str:
@@ -49,7 +49,7 @@ class Found(list[Units]):
 
 
 def _lines(reasons: Mapping[str, str]) -> list[str]:
-    """A line for each reason; layers whose names and reasons differ in numbers alone share one."""
+    """One line per reason; layers whose names and reasons differ only in numbers share a line."""
     alike: dict[tuple[str, str], list[str]] = {}
     reasons = {name or "the model": reason for name, reason in reasons.items()}
     for name, reason in reasons.items():
@@ -109,23 +109,23 @@ def find_units(model: nn.Module, example_input: Any = None, kinds: str | Sequenc
     kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
     for kind in kinds:
         check.choice("kinds", kind, KINDS)
-    found, reasons, catalog = _search(model, example_input, kinds)
-    if not found:
+    layers, reasons, catalog = _search(model, example_input, kinds)
+    if not layers:
         why = "; ".join(_lines(reasons)) or "it has no linear or convolutional layer"
         raise ValueError(
             f"no units found in {type(catalog.root).__name__} ({why}): give an example_input, or name them with "
             "units=[regrow.Units(weight_in=..., bias=..., norm=..., weight_out=..., activation=...)]"
         )
     order = {name: i for i, name in enumerate(catalog.modules)}
-    found.sort(key=lambda units: order[maker(units)])
-    return Found(found, [units.count(model) for units in found], reasons)
+    layers.sort(key=lambda units: order[maker(units)])
+    return Found(layers, [units.count(model) for units in layers], reasons)
 
 
 def left_out(model: nn.Module, example_input: Any = None) -> dict[str, str]:
-    """The layers that look hidden and in which no units could be found, by name, and why.
+    """The layers that look hidden but yield no units, by name, with the reason.
 
-    Outputs, residual streams, frozen and tied layers do not look hidden. What is named here a maintainer of units does
-    not renew: name its units with `units=[...]`, or give `find_units` an `example_input`.
+    Outputs, residual streams, frozen and tied layers do not count as hidden. Unit maintainers do not renew the layers
+    listed here: name their units with `units=[...]`, or give `find_units` an `example_input`.
 
     Args:
         model, example_input: as for `find_units`.
@@ -135,23 +135,23 @@ def left_out(model: nn.Module, example_input: Any = None) -> dict[str, str]:
         >>> left_out(lstm)
         {'0': "read by '2' (LSTM), unknown here", '2': 'recurrent: its units read each other'}
     """
-    found, reasons, _ = _search(model, example_input, ("hidden",))
-    return Found(found, (), reasons).overlooked
+    layers, reasons, _ = _search(model, example_input, ("hidden",))
+    return Found(layers, (), reasons).overlooked
 
 
 def _search(model: nn.Module, example_input: Any, kinds: Sequence[str]) -> tuple[list[Units], dict[str, str], Catalog]:
-    """The units of some kinds, and why other layers have none; in training mode, and confirmed in evaluation mode."""
+    """The units of these kinds in training and evaluation mode, and why other layers have none."""
     search = Search(model, training=True)
     other = Search(model, training=False)
     alike = search.outline == other.outline
     both = not (alike and search.followed_all)
     if example_input is not None:
         search.shapes = other.shapes = example_run.shapes(search.root, example_input, both)
-    found, reasons = search.units(kinds)
+    layers, reasons = search.units(kinds)
     if not alike:
-        found, reasons = search.agreed(found, reasons, other, kinds)
+        layers, reasons = search.agreed(layers, reasons, other, kinds)
     if example_input is not None:
-        wrong = example_run.unseen(search.root, found, example_input, both)
-        found = [units for units in found if units not in wrong]
+        wrong = example_run.unseen(search.root, layers, example_input, both)
+        layers = [units for units in layers if units not in wrong]
         reasons |= {maker(units): reason for units, reason in wrong.items()}
-    return found, search.left_out(found, reasons), search.catalog
+    return layers, search.left_out(layers, reasons), search.catalog

@@ -1,4 +1,4 @@
-"""An activation that no module gives out, as a formula of modules' outputs: F.relu('conv1').
+"""An activation that is no module's output, as a formula of modules' outputs: F.relu('conv1').
 
 In a text, a quoted name stands for the output of the module of that name (but in a keyword argument, where it is plain
 text), `self['act'](…)` calls a module that has no weights, and functions are those of `torch.nn.functional` (F),
@@ -20,7 +20,7 @@ from .modules import Catalog
 from .trace import Region
 
 _HOMES: dict[str, Any] = {"F": F, "torch": torch, "Tensor": Tensor, "operator": operator}
-_LONGEST = 2000  # characters: intermediate values that are used often are written out each time
+_LONGEST = 2000  # characters: a value that is used several times is written out each time
 
 
 class Output(NamedTuple):
@@ -52,7 +52,7 @@ class Formula(NamedTuple):
     called: tuple[str, ...]
 
     def evaluate(self, outputs: Sequence[Tensor], called: Sequence[nn.Module]) -> Tensor:
-        """The value, from the outputs and the modules that are called, in the order of `outputs` and `called`."""
+        """The value for these outputs and modules, in the order of the fields `outputs` and `called`."""
         return _value(self.root, outputs, dict(zip(self.called, called, strict=True)))
 
 
@@ -75,10 +75,10 @@ def is_formula(text: str) -> bool:
 
 
 def parse(text: str) -> Formula:
-    """The formula that a text states.
+    """Parse the text of a formula.
 
     Raises:
-        ValueError: where it is none.
+        ValueError: for any other text.
 
     Example:
         >>> parse("F.relu('conv1')").outputs
@@ -124,8 +124,8 @@ def write(node: fx.Node, region: Region, catalog: Catalog, carries: Callable[[fx
         carries: does a node carry units?
 
     Returns:
-        Its text. None where the value cannot be computed anew: it depends on random numbers, on sizes or on tensors
-        that no module gives out.
+        Its text. None where the value cannot be recomputed: it depends on random numbers, on sizes or on tensors that
+        are no module's output.
     """
     text = _text(node, _Writer(region, catalog, carries))
     return None if text is None or len(text) > _LONGEST else text
@@ -169,7 +169,7 @@ def _literal(x: Any) -> str | None:
 
 
 def _function(node: fx.Node, module: nn.Module | None, catalog: Catalog) -> str | None:
-    """The name of what a node calls; None where it cannot be called again without a trace."""
+    """The name of what a node calls; None where calling it again would have side effects."""
     if module is not None:
         own = [*module.parameters(), *module.buffers()]
         again = ops.is_activation(module) or isinstance(module, (nn.Identity, nn.Flatten, *ops.POOL_MODULES))

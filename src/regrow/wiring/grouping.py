@@ -1,4 +1,4 @@
-"""From arrivals of units at the layers that read them to `Units`, a layer each."""
+"""Group what reaches each reading layer into `Units`, one per layer."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ from .entries import Place
 from .flow import Flow, Use
 from .modules import Catalog
 from .reading import reading_of
-from .unit_tensor import Part
+from .unit_tensor import Rows
 from .units import Units
 
-Parts = frozenset[Part]
+Parts = frozenset[Rows]
 
 
 def units_of(flow: Flow, catalog: Catalog, reasons: dict[str, str]) -> list[Units]:
@@ -19,7 +19,7 @@ def units_of(flow: Flow, catalog: Catalog, reasons: dict[str, str]) -> list[Unit
     Args:
         flow: of the region.
         catalog: of the model.
-        reasons: why layers hold none, by name; the reasons found here are added.
+        reasons: why layers hold none, by name; further reasons are added.
     """
     groups: dict[Parts, list[Use]] = {}
     for use in flow.uses:
@@ -29,28 +29,28 @@ def units_of(flow: Flow, catalog: Catalog, reasons: dict[str, str]) -> list[Unit
         if len({use.run.act for use in uses}) > 1:
             different = "its readers see it through different activations"
             reasons |= dict.fromkeys((part.layer.name for part in parts), different)
-    found = []
+    layers = []
     for parts, uses in groups.items():
         names = [part.layer.name for part in parts]
         stopped = next((name for name in names if name in reasons), None)
         if stopped is None:
-            found.append(_units(flow, catalog, parts, uses))
+            layers.append(_units(flow, catalog, parts, uses))
         else:
             for name in names:
                 reasons.setdefault(name, f"forms units together with {stopped!r}: {reasons[stopped]}")
-    return found
+    return layers
 
 
 def _drop_torn(groups: dict[Parts, list[Use]], reasons: dict[str, str]) -> None:
     """A row of a layer must belong to the same units wherever it is read."""
-    rows: list[tuple[Part, int, Parts]] = [(p, use.run.n, parts) for parts, (use, *_) in groups.items() for p in parts]
+    rows: list[tuple[Rows, int, Parts]] = [(p, use.run.n, parts) for parts, (use, *_) in groups.items() for p in parts]
     for i, (part, n, parts) in enumerate(rows):
         for other, m, others in rows[:i]:
             if parts != others and part.layer == other.layer and _overlap(part, n, other, m):
                 reasons[part.layer.name] = "its readers see it combined with different layers"
 
 
-def _overlap(a: Part, n: int, b: Part, m: int) -> bool:
+def _overlap(a: Rows, n: int, b: Rows, m: int) -> bool:
     first, second = a.start or 0, b.start or 0
     return first < second + m and second < first + n
 

@@ -22,7 +22,7 @@ _ATTENTION = {
 
 
 class Known(NamedTuple):
-    """What a block has: units, or the reason why its layer has none."""
+    """The units of a block, or the reason why its layer has none."""
 
     layer: str
     units: Units | None

@@ -1,4 +1,4 @@
-"""The modules of a model by canonical name, and what stands in the way of renewing units through them."""
+"""The modules of a model by canonical name, and what prevents renewing units in them."""
 
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ class Dense:
         name: canonical name of the module.
         module: the module.
         dim_out, dim_in: the dimensions of `weight` that index what it gives and what it reads.
-        axis: of features in its input and output, counted from the end.
+        axis: of the features in its input and output, counted from the end.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Dense:
 
 
 def join(*parts: str) -> str:
-    """A name from its parts, of which those of the root are empty."""
+    """Join the parts of a name; the root's part is empty."""
     return ".".join(part for part in parts if part)
 
 
@@ -75,11 +75,11 @@ class Catalog:
         return self._names[id(module)][0]
 
     def by_first_name(self) -> list[tuple[str, nn.Module]]:
-        """(name, module) of every module once."""
+        """(name, module), each module once."""
         return [(name, module) for name, module in self.modules.items() if self.name(module) == name]
 
     def once(self, module: nn.Module) -> bool:
-        """True for a module that the forwards call once at most; several names of one module do not matter."""
+        """True for a module that is called at most once in a forward pass; how many names it has does not matter."""
         return id(module) not in self._listed and self.calls.get(id(module), 0) <= 1
 
     def dense(self, module: nn.Module) -> Dense | None:
@@ -132,7 +132,7 @@ class Catalog:
 
 
 def _listed_twice(model: nn.Module) -> list[nn.Module]:
-    """Modules that stand in a list more than once, to be called more than once."""
+    """Modules that appear several times in one list, and so are called several times."""
     lists = [m for m in model.modules() if isinstance(m, (nn.Sequential, nn.ModuleList))]
     items = [[child for child in holder._modules.values() if child is not None] for holder in lists]
     return [child for children in items for i, child in enumerate(children) if any(c is child for c in children[:i])]

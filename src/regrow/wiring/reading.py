@@ -24,7 +24,7 @@ KINDS = ("input of ", "values of ")
 
 @dataclass(frozen=True)
 class Reading:
-    """Where h appears in a forward pass, and which of its entries are whose.
+    """Where h appears in a forward pass, and which entries belong to which unit.
 
     Args:
         module: the module to hook; of a formula the first of those whose outputs it takes.
@@ -34,8 +34,8 @@ class Reading:
         axis: of the units in h; negative counts from the end.
         places: of the units along that axis, where the layer that reads them tells (its parameter's name and dimension
             do not matter here); empty: the units take up the axis in order, each the same number of neighbours.
-        formula: of h, where no module gives it out; None elsewhere.
-        outputs, called: the modules that the formula takes the outputs of, and those that it calls.
+        formula: of h, where it is no module's input or output; else None.
+        outputs, called: the modules whose outputs the formula uses, and those that it calls.
     """
 
     module: nn.Module
@@ -51,8 +51,8 @@ class Reading:
     def activation(self, args: tuple, kwargs: dict[str, Any], output: Any = None) -> Tensor:
         """h, from what a hook with keyword arguments receives: a pre-hook for "input", a forward hook otherwise.
 
-        Reading it is free, but for "values", which takes the product of one projection, and for a formula, which is
-        computed once more. A formula of several modules' outputs needs a `Tap`.
+        Reading it costs nothing, except for "values", which repeats one projection, and for a formula, which is
+        evaluated again. A formula of several modules' outputs needs a `Tap`.
         """
         if self.formula is not None:
             return self.formula.evaluate([output.detach()], self.called)
@@ -147,7 +147,7 @@ def _sum_abs(x: Tensor, kept: tuple[int, ...]) -> Tensor:
 
 
 def _values(attention: nn.Module, value: Tensor) -> Tensor:
-    """What the heads of an `nn.MultiheadAttention` mix, before they do."""
+    """The values of an `nn.MultiheadAttention`, before its heads mix them."""
     assert isinstance(attention, nn.MultiheadAttention)
     width = attention.embed_dim
     weight, bias = attention.v_proj_weight, attention.in_proj_bias
@@ -199,14 +199,15 @@ def _axis(layer: nn.Module) -> int:
 
 
 class Tap:
-    """Hooks that hand over h, once in every forward pass.
+    """Hooks that hand over h once per forward pass.
 
     Args:
         reading: where h is.
         receive: called with the hooked module and h.
-        wanted: asked with the hooked module and a tensor that it gave or received, before h is computed; None: always.
+        wanted: called with the hooked module and its output (or input) before h is computed; h is skipped if it returns
+            False. None: never skipped.
 
-    They are bound to it, so a copy of the model and what holds the tap has hooks of its own.
+    The hooks are bound to the tap, so copying the model together with its tap gives the copy its own hooks.
     """
 
     def __init__(
@@ -231,10 +232,10 @@ class Tap:
             self._receive(module, self._reading.activation(args, kwargs, output))
 
     def _gather(self, index: int, module: nn.Module, args: tuple, output: Any) -> None:
-        """One of several outputs that a formula takes; they are let go with the last of them."""
+        """Keep one of several outputs that a formula needs; the last one evaluates it and releases them all."""
         if self._wanted is not None and not self._wanted(module, output):
             return
-        if self._parts[index] is not None:  # of a pass that was broken off
+        if self._parts[index] is not None:  # left over from an interrupted pass
             self._parts = [None] * len(self._parts)
         self._parts[index] = output.detach()
         parts = [part for part in self._parts if part is not None]

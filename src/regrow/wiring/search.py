@@ -1,4 +1,4 @@
-"""Look for units in the forward of one mode, training or evaluation, and settle where the two differ."""
+"""Search the forward of one mode, training or evaluation, for units, and reconcile the two modes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -18,7 +18,7 @@ class Search:
         model: any module; not changed.
         training: the mode.
 
-    `shapes` may be set to what an example showed.
+    Set `shapes` to what an example showed, if there is one.
     """
 
     def __init__(self, model: nn.Module, training: bool) -> None:
@@ -40,24 +40,24 @@ class Search:
 
     def units(self, kinds: Sequence[str]) -> tuple[list[Units], dict[str, str]]:
         """The units of some kinds, and why other layers have none."""
-        found: list[Units] = []
+        layers: list[Units] = []
         reasons: dict[str, str] = {}
         for kind, units_of in KINDS.items():
             units, left = units_of(self.catalog, self._regions, self.shapes)
             if kind in kinds:
-                found += units
+                layers += units
                 reasons |= left
             else:
                 reasons |= dict.fromkeys(map(maker, units), f"its units are found with kinds={kind!r}")
-        return found, reasons
+        return layers, reasons
 
     def agreed(
-        self, found: Sequence[Units], reasons: dict[str, str], other: "Search", kinds: Sequence[str]
+        self, layers: Sequence[Units], reasons: dict[str, str], other: "Search", kinds: Sequence[str]
     ) -> tuple[list[Units], dict[str, str]]:
-        """The units that are units in both modes, or in the one that calls their layers."""
+        """Units in both modes, or in the only mode that calls their layers."""
         others, other_reasons = other.units(kinds)
         theirs = {units.weight_in: units for units in others}
-        ours = {units.weight_in: units for units in found}
+        ours = {units.weight_in: units for units in layers}
         kept: list[Units] = []
         for rows in dict.fromkeys([*ours, *theirs]):
             a, b = ours.get(rows), theirs.get(rows)
@@ -85,14 +85,14 @@ class Search:
     def _reason(self, name: str, reasons: Mapping[str, str]) -> str:
         return f"{reasons.get(name) or self._unreached(name)} (in {self._mode} mode)"
 
-    def left_out(self, found: Sequence[Units], reasons: Mapping[str, str]) -> dict[str, str]:
+    def left_out(self, layers: Sequence[Units], reasons: Mapping[str, str]) -> dict[str, str]:
         """Why each layer that might hold units holds none."""
-        taken = {name for units in found for name in _makers(units)}
+        taken = {name for units in layers for name in _makers(units)}
         names = dict.fromkeys([*self.catalog.candidates(), *reasons])
         return {name: reasons.get(name) or self._unreached(name) for name in names if name not in taken}
 
     def _unreached(self, name: str) -> str:
-        """Why nothing that was followed tells about a layer."""
+        """Why no traced forward says anything about a layer."""
         module, failed = self.catalog.modules[name], self._regions.failed
         if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
             return "recurrent: its units read each other"
@@ -106,7 +106,7 @@ class Search:
             around = self.catalog.modules[name]
             if type(around).__module__.startswith("torch.nn") and not isinstance(around, nn.Sequential):
                 return f"part of a {type(around).__name__}"
-            if not called and any(region.name == name for region in self._regions.found):
+            if not called and any(region.name == name for region in self._regions.followed):
                 return f"the forward of {_quoted(name)} does not call it"
             if name in failed:
                 reason = reason or f"the forward of {_quoted(name)} could not be followed: {failed[name]}"
@@ -127,7 +127,7 @@ def _quoted(name: str) -> str:
 
 
 def _larger(a: Units, b: Units) -> Units | None:
-    """Of the same units in two modes those with all the readers and norms of both; None if neither has them."""
+    """Whichever of the same units in two modes has the readers and norms of both; None if neither does."""
     for units, other in ((a, b), (b, a)):
         if set(other.weight_out) <= set(units.weight_out) and set(other.norm) <= set(units.norm):
             return units
@@ -136,17 +136,17 @@ def _larger(a: Units, b: Units) -> Units | None:
 
 def _hidden(catalog: Catalog, regions: Regions, shapes: Shapes) -> tuple[list[Units], dict[str, str]]:
     """Hidden units, and why other layers hold none."""
-    found: list[Units] = []
+    layers: list[Units] = []
     reasons: dict[str, str] = {}
-    for region in regions.found:
+    for region in regions.followed:
         if shapes and id(region.module) not in shapes:
             inside = (layer for layer in catalog.candidates() if layer.startswith(f"{region.name}."))
             reasons |= dict.fromkeys(inside, f"the example does not call {region.name!r}")
             continue
         flow = Flow(region, catalog, shapes)
         reasons |= flow.stopped
-        found += grouping.units_of(flow, catalog, reasons)
-    return _with_blocks(found, reasons, known_blocks.hidden(catalog))
+        layers += grouping.units_of(flow, catalog, reasons)
+    return _with_blocks(layers, reasons, known_blocks.hidden(catalog))
 
 
 def _attention(catalog: Catalog, regions: Regions, shapes: Shapes) -> tuple[list[Units], dict[str, str]]:
@@ -158,11 +158,11 @@ KINDS = {"hidden": _hidden, "attention": _attention}
 
 
 def _with_blocks(
-    found: list[Units], reasons: dict[str, str], known: Iterable[known_blocks.Known]
+    layers: list[Units], reasons: dict[str, str], known: Iterable[known_blocks.Known]
 ) -> tuple[list[Units], dict[str, str]]:
     for block in known:
         if block.units is not None:
-            found.append(block.units)
+            layers.append(block.units)
         else:
             reasons[block.layer] = block.reason
-    return found, reasons
+    return layers, reasons

@@ -1,4 +1,4 @@
-"""Graphs of a model's forward: of the whole where torch.fx can follow it, of its parts where not."""
+"""Graphs of a model's forward: of the whole model where torch.fx can trace it, otherwise of its parts."""
 
 import dis
 import inspect
@@ -69,7 +69,7 @@ class Regions:
         catalog: of the model.
         training: follow what runs in training mode, or in evaluation mode; whatever mode the model is in.
 
-    `found` holds them; `failed` says of each other module, by name, why it could not be followed. A part within a
+    `followed` holds them; `failed` says of each other module, by name, why it could not be followed. A part within a
     module that could not be followed is taken to be called as a whole.
     """
 
@@ -77,8 +77,8 @@ class Regions:
         self._catalog, self._training = catalog, training
         self._opaque: set[int] = set()
         self.failed: dict[str, str] = {}
-        self.found = list({id(region.module): region for region in self._explore(catalog.root)}.values())
-        for region in self.found:
+        self.followed = list({id(region.module): region for region in self._explore(catalog.root)}.values())
+        for region in self.followed:
             self._count(region)
 
     def _explore(self, module: nn.Module) -> Iterator[Region]:
@@ -142,17 +142,17 @@ class Regions:
     @property
     def outline(self) -> object:
         """What was followed, without constants: equal for two modes if the forwards are of one structure."""
-        return [(region.name, _outline(region.graph)) for region in self.found], sorted(self.failed)
+        return [(region.name, _outline(region.graph)) for region in self.followed], sorted(self.failed)
 
     def follows(self, name: str) -> bool:
-        """Was the module that holds this one followed, to the call of it if there is one?"""
-        followed = {region.name for region in self.found}
+        """Does a traced forward cover this module, whether it calls it or not?"""
+        followed = {region.name for region in self.followed}
         while name not in followed and name not in self.failed and name:
             name = name.rpartition(".")[0]
         return name in followed
 
     def _count(self, region: Region) -> None:
-        """Enter in the catalog how often each module is called, and which parameters are used by themselves."""
+        """Record in the catalog how often each module is called, and which parameters are used by themselves."""
         for node in region.graph.nodes:
             called = region.called(node)
             if called is not None:

@@ -30,8 +30,8 @@ class Units:
         weight_out: outgoing weights, an entry for each layer that reads the units.
         activation: name of the module whose output is the units' activation h, or "input of NAME", h being what the
             module NAME receives. "values of NAME": the values of an `nn.MultiheadAttention` before they are mixed, for
-            it shows the mixed ones to nobody. Where h comes from functions, a formula of modules' outputs:
-            "F.relu('conv1')"; F is `torch.nn.functional`, and `torch`, `Tensor`, `operator` go as well.
+            it never exposes the mixed ones. Where h comes from functions, a formula of modules' outputs:
+            "F.relu('conv1')". F is `torch.nn.functional`; `torch`, `Tensor` and `operator` may be used too.
         positions: how many columns of `weight_out` each unit owns, side by side: 1, or the number of positions of a
             feature map that is flattened (convolution, pooling, flatten, linear).
         axis: of the units in h. None: derived from the layer that reads h, or else the one that makes it: the channel
@@ -99,12 +99,12 @@ class Units:
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """All of them: incoming, biases, norms, outgoing."""
+        """All entries: incoming, biases, norms, outgoing."""
         return (*self.weight_in, *self.bias, *self.norm, *self.weight_out)
 
     @property
     def layer(self) -> str:
-        """A name of its own: that of the module with the first incoming weights, and where in it the units begin."""
+        """A unique name: the module with the first incoming weights, and where in it the units begin."""
         name, _, start, *_ = self.weight_in[0]
         return (name.rpartition(".")[0] or name) + (f"[{start}:]" if start else "")
 
@@ -120,14 +120,14 @@ class Units:
         Raises:
             ValueError: for an unknown name, a dimension that is not there, sizes that disagree, an unknown activation.
         """
-        room: dict[Place, int] = {}
+        counts: dict[Place, int] = {}
         for place in self.places:
             module, attribute = locate(model, place.name)
-            room[place] = place.count(getattr(module, attribute))
-        n = min(room.values())
-        for place, units in room.items():
+            counts[place] = place.count(getattr(module, attribute))
+        n = min(counts.values())
+        for place, units in counts.items():
             if n % place.stride or (place.start is None and units != n):
-                small = min(room, key=lambda p: room[p])
+                small = min(counts, key=lambda p: counts[p])
                 raise ValueError(
                     f"all entries of `Units` must hold the same units; dimension {place.dim} of {place.name!r} has "
                     f"room for {units}, dimension {small.dim} of {small.name!r} for {n}: check them and `positions`"
@@ -160,7 +160,7 @@ class Units:
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def outgoing_by_position(self, values: Tensor, tensors: Sequence[Tensor]) -> Tensor:
-        """Values of each unit at each position, given to the outgoing weights that read them there.
+        """Assign values per unit and position to the outgoing weights that read them.
 
         Args:
             values: (n, positions of all entries of `weight_out`, in order).
