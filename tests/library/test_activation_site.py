@@ -173,10 +173,12 @@ def test_the_form_of_the_forward_makes_no_difference(name: str) -> None:
 
 def everything(model: nn.Module, x: Tensor) -> tuple:
     """Outputs, mean |h| of each layer's units, measures, units that continual backpropagation would replace."""
-    y, h, measures, chosen = (
-        f(copy.deepcopy(model), x) for f in (lambda m, x: m(x), sums, regrow.diagnose, replacements)
-    )
+    y, h, measures, chosen = (f(copy.deepcopy(model), x) for f in (lambda m, x: m(x), sums, measured, replacements))
     return _tuple(y), h, {k: v for k, v in measures.items() if "/" in k and not k.startswith("weight")}, chosen
+
+
+def measured(model: nn.Module, x: Tensor) -> dict[str, float]:
+    return regrow.diagnose(model, x, loss=total, dormant=0.8)
 
 
 def _tuple(y: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
