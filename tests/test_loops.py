@@ -2,8 +2,12 @@
 
 import contextlib
 import copy
+import importlib
 import itertools
+import linecache
+import os
 import pickle
+import sys
 import time
 
 import numba
@@ -17,7 +21,7 @@ from test_lab_twins import SETTINGS, SYSTEMS, plan_of, trainer
 from regrow.core import draw, random, select, utility
 from regrow.core.noise import Normals
 from regrow.lab import kernels
-from regrow.lab.kernels import jit
+from regrow.lab.kernels import jit, magnitudes, units
 from regrow.lab.mlp import activations, activations_cpu, measures, online_metrics
 from regrow.lab.mlp.loss import CrossEntropy
 from regrow.lab.noise import CompiledNormals
@@ -261,6 +265,39 @@ def test_without_a_folder_to_keep_it_a_loop_is_compiled_each_time(monkeypatch):
 
     monkeypatch.setattr(numba, "njit", read_only)
     assert jit.compiled(lambda x: x + 1)(1) == 2
+
+
+def test_a_kept_loop_is_compiled_anew_where_its_sources_changed(tmp_path, monkeypatch):
+    """A constant of another file too, of the same length, saved within the same second."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    package, loops = tmp_path / "kept", "from regrow.lab.kernels.jit import compiled\nfrom . import numbers\n\n\n"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "loops.py").write_text(loops + "@compiled\ndef loop(x):\n    return x * numbers.FACTOR + numbers.TERM\n")
+
+    def run(factor, term):
+        (package / "numbers.py").write_text(f"from .terms import TERM\nFACTOR = {factor}\n")
+        (package / "terms.py").write_text(f"TERM = {term}\n")
+        for file in package.glob("*.py"):
+            os.utime(file, (1e9, 1e9))
+        for name in [name for name in sys.modules if name.split(".")[0] == "kept"]:
+            del sys.modules[name]
+        importlib.invalidate_caches(), linecache.clearcache()
+        loop = importlib.import_module("kept.loops").loop
+        return loop(3), sum(loop.stats.cache_hits.values())
+
+    assert [run(2, 1), run(2, 1)] == [(7, 0), (7, 1)]
+    assert [run(2, 4), run(2, 4)] == [(10, 0), (10, 1)]
+    assert [run(5, 4), run(5, 4), run(2, 1)] == [(19, 0), (19, 1), (7, 0)]
+    kept = {name.removeprefix("regrow.") for name in (module.__name__ for module in jit._sources(units))}
+    assert kept >= {"lab.kernels.units", "lab.kernels.jit", "core.draw", "core.random"}
+
+
+def test_a_cache_of_another_kind_is_not_used(monkeypatch):
+    monkeypatch.setattr(jit, "_key_cache", lambda file, digest: object().unknown)
+    usual = magnitudes.add_magnitudes
+    assert type(jit.compiled(usual.py_func)._cache) is not type(usual._cache)
 
 
 def test_compiling_is_told_apart_from_training():
