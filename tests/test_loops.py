@@ -45,7 +45,7 @@ def test_both_ways_train_the_same(name, position, read, monkeypatch):
     plan = plan_of(SETTINGS[name], [s for s in SYSTEMS if s in kinds], ln_position=position, units_read=read)
     by_loops = trainer(plan)
     rows = [by_loops.run_task() for _ in range(TASKS)]
-    monkeypatch.setattr(kernels, "fit", lambda x: False)
+    monkeypatch.setattr(kernels, "supports", lambda x: False)
     for module in (online_metrics, permuted):
         monkeypatch.setattr(module, "looking_is_free", lambda x: False)
     by_torch = trainer(plan)
@@ -61,26 +61,26 @@ def test_both_ways_train_the_same(name, position, read, monkeypatch):
 
 
 KINDS = {
-    "relu": (activations.ReLU, activations_cpu.LoopedReLU, {}),
-    "norm after": (activations.Norm, activations_cpu.LoopedNorm, {"relu_first": True}),
-    "norm before": (activations.Norm, activations_cpu.LoopedNorm, {"relu_first": False}),
+    "relu": (activations.ReLU, activations_cpu.CompiledReLU, {}),
+    "norm after": (activations.Norm, activations_cpu.CompiledNorm, {"relu_first": True}),
+    "norm before": (activations.Norm, activations_cpu.CompiledNorm, {"relu_first": False}),
 }
 ORDERS = {"first": (True, False), "wide": (False, False), "narrow": (False, True), "narrow first": (True, True)}
 
 
 def passed(layer, z, d, first, narrow):
-    """Hidden units, outputs, slopes of a layer, from where its products are to lie: copies."""
+    """Hidden units, outputs, grads of a layer, from where its products are to lie: copies."""
     members, images, units = z.shape
-    room = layer.room(images)
-    if room is not None:
-        stored = room.view(images, members, units).transpose(0, 1) if first else room.mT if narrow else room
+    buffer = layer.buffer(images)
+    if buffer is not None:
+        stored = buffer.view(images, members, units).transpose(0, 1) if first else buffer.mT if narrow else buffer
         z = stored.copy_(z)
-    hidden, out = layer.forward(z if room is not None else z.clone())
-    if layer.room_above is not None:
-        above = layer.room_above.mT if narrow else layer.room_above
+    hidden, out = layer.forward(z if buffer is not None else z.clone())
+    if layer.grad_buffer is not None:
+        above = layer.grad_buffer.mT if narrow else layer.grad_buffer
         d = above.copy_(d)
-    slope = layer.backward(d if layer.room_above is not None else d.clone())
-    return [x.clone() for x in (hidden, out, slope, *layer.slopes)]
+    grad = layer.backward(d if layer.grad_buffer is not None else d.clone())
+    return [x.clone() for x in (hidden, out, grad, *layer.grads)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -124,11 +124,11 @@ def test_cross_entropy_is_torchs(dtype, monkeypatch):
     logits[3], logits[4, :20] = torch.nan, 1e4 * logits[4, :20]
     scale = torch.tensor([1.0, -0.05, 2.0, 1.0, 0.5], dtype=dtype)
     loss = CrossEntropy(scale)
-    told, slope = (x.clone() for x in loss(logits.mT.contiguous().mT, labels))
+    told, grad = (x.clone() for x in loss(logits.mT.contiguous().mT, labels))
     again = loss(logits, labels)  # as they lie, they are copied
-    assert all(torch.equal(a.nan_to_num(7), b.nan_to_num(7)) for a, b in zip(again, (told, slope)))
-    monkeypatch.setattr(kernels, "fit", lambda x: False)
-    for mine, theirs in zip((told, slope), loss(logits.clone(), labels)):
+    assert all(torch.equal(a.nan_to_num(7), b.nan_to_num(7)) for a, b in zip(again, (told, grad)))
+    monkeypatch.setattr(kernels, "supports", lambda x: False)
+    for mine, theirs in zip((told, grad), loss(logits.clone(), labels)):
         torch.testing.assert_close(mine, theirs, equal_nan=True)
     assert told[0].isnan().tolist() == [False, False, True, True, False]
     assert told[1, 2] == 4 + 2 and told[1, 3] == 4  # four images are of class 0

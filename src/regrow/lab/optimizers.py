@@ -29,18 +29,18 @@ class Stack(Protocol):
     def parameters(self) -> Mapping[str, Tensor]: ...
 
     def descend(self) -> None:
-        """Add the slopes, which carry the step size, to the parameters."""
+        """Add the gradients, whose scale carries the step size, to the parameters."""
         ...
 
 
-class Descent(ABC):
+class StackOptimizer(ABC):
     """Steps of one optimizer for all members of a stack.
 
     Args:
         net: the stack.
         configs: of each member: `step_size`, `decay`, `noise_variance`, and those of the optimizer.
         seeds: of each member, for its noise.
-        alone: members whose memory is started anew now and then.
+        alone: members whose state will be cleared by `forget`.
     """
 
     needs_gradient = True
@@ -51,30 +51,30 @@ class Descent(ABC):
         self.shrink_and_perturb = ShrinkAndPerturb(net.parameters, decays, variances, seeds)
 
     def scale(self) -> Tensor:
-        """What the slope of the loss is multiplied with before it is passed back, (C)."""
+        """What each member's loss is multiplied with before the backward pass, (C)."""
         return torch.ones(len(self.configs), dtype=torch.float64)
 
     @abstractmethod
     def step(self, gradients: Mapping[str, Tensor] | None) -> None:
-        """Update the parameters from the slopes, or from gradients where `needs_gradient`."""
+        """Update the parameters, from gradients where `needs_gradient`."""
 
     def forget(self, member: int) -> None:  # noqa: B027
-        """Start one member's memory anew."""
+        """Clear one member's optimizer state."""
 
     def permute(self, name: str, shuffle: Tensor) -> None:  # noqa: B027
-        """The columns of a parameter were shuffled: follow them."""
+        """Shuffle the state's columns as those of a parameter were."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next update needs, but for the parameters."""
+        """All that the next update needs besides the parameters."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Resume from a state."""
         del state
 
 
-class SGD(Descent):
-    """No weight gradient is ever stored: the slopes carry the step size."""
+class SGD(StackOptimizer):
+    """No weight gradient is ever stored: the scale of the loss carries the step size."""
 
     needs_gradient = False
 
@@ -85,7 +85,7 @@ class SGD(Descent):
         self.net.descend()
 
 
-class Remembering(Descent):
+class TorchOptimizer(StackOptimizer):
     """torch's own optimizer, fused, on slices of the stack: one parameter group for neighbours that are alike."""
 
     knobs: tuple[str, ...]
@@ -129,7 +129,7 @@ class Remembering(Descent):
     def forget(self, member: int) -> None:
         for members, _, piece in self._pieces():
             for memory in self._optimizer.state[piece].values() if members.start == member else ():
-                memory.zero_()  # in place: a captured graph knows it
+                memory.zero_()  # in place: a captured graph uses it
 
     def permute(self, name: str, shuffle: Tensor) -> None:
         for _, own, piece in self._pieces():
@@ -146,7 +146,7 @@ class Remembering(Descent):
         self._optimizer.load_state_dict({"state": {int(i): m for i, m in state.items()}, "param_groups": groups})
 
 
-class SGDW(Remembering):
+class SGDW(TorchOptimizer):
     knobs = ("step_size", "momentum")
 
     @staticmethod
@@ -158,7 +158,7 @@ class SGDW(Remembering):
         return torch.optim.SGD(groups, fused=True)
 
 
-class AdamW(Remembering):
+class AdamW(TorchOptimizer):
     knobs = ("step_size", "beta1", "beta2")
 
     @staticmethod
@@ -171,4 +171,4 @@ class AdamW(Remembering):
         return torch.optim.AdamW(groups, weight_decay=0.0, fused=True, capturable=on_device)
 
 
-DESCENTS: dict[str, type[Descent]] = {"sgd": SGD, "sgdw": SGDW, "adamw": AdamW}
+OPTIMIZERS: dict[str, type[StackOptimizer]] = {"sgd": SGD, "sgdw": SGDW, "adamw": AdamW}

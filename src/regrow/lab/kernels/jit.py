@@ -1,4 +1,4 @@
-"""How a loop is compiled, and what it may work on."""
+"""How loops are compiled and cached, and which tensors they support."""
 
 import hashlib
 import inspect
@@ -58,24 +58,24 @@ def _digest(loop: Callable[..., Any]) -> str:
 def _sources(module: ModuleType) -> set[ModuleType]:
     """A module, those of its package that it imports from, and so on; and this one, which has the options."""
     package, rest = module.__name__.split(".")[0], [module, sys.modules[__name__]]
-    found: set[ModuleType] = set()
+    modules: set[ModuleType] = set()
     while rest:
-        found.add(module := rest.pop())
+        modules.add(module := rest.pop())
         for value in vars(module).values():
             name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
             of = sys.modules.get(name) if isinstance(name, str) else None
-            if of and of not in found and of.__name__.split(".")[0] == package:
+            if of and of not in modules and of.__name__.split(".")[0] == package:
                 rest.append(of)
-    return found
+    return modules
 
 
 @contextmanager
 def compiling() -> Iterator[Callable[[], float]]:
-    """Within it, what is given answers how many seconds went into compiling so far."""
+    """Yields a function that returns the seconds spent compiling so far."""
     with event.install_listener("numba:compile", event.TimingListener()) as listener:
         yield lambda: listener.duration if listener.done else 0.0
 
 
-def fit(x: Tensor) -> bool:
-    """May the loops work on this tensor?"""
+def supports(x: Tensor) -> bool:
+    """Whether the loops can work on this tensor."""
     return looking_is_free(x) and x.dtype in (torch.float32, torch.float64)

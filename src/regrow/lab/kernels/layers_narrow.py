@@ -1,4 +1,4 @@
-"""What `layers.py` does, where images come last, as they do in layers of few units; there is no norm.
+"""What `layers.py` does, for narrow layers, where images come last; without a norm.
 
 Shapes: C members, B images, H units; N = C x H units of all members, whose rows are the batch.
 """
@@ -27,7 +27,7 @@ def relu_rows(z, bias):
 
 
 @compiled
-def relu_turning(z, bias, out):
+def relu_first_narrow(z, bias, out):
     """out (N, B) <- max(z + bias, 0) of z (B, N), where the first layer leaves it."""
     zero = z.dtype.type(0)
     for n in range(z.shape[1]):
@@ -38,8 +38,8 @@ def relu_turning(z, bias, out):
 
 
 @compiled
-def relu_rows_backward(d, relu, bias_slope):
-    """d (N, B), slopes at the ReLU's outputs, become those at z; and that of the bias, (N)."""
+def relu_rows_backward(d, relu, bias_grad):
+    """d (N, B), the gradient at the ReLU's outputs, becomes that at z; bias_grad (N) that of the bias."""
     zero = d.dtype.type(0)
     for n in range(d.shape[0]):
         row, lit, total = d[n], relu[n], zero
@@ -47,4 +47,4 @@ def relu_rows_backward(d, relu, bias_slope):
             x = zero if lit[b] <= zero else row[b]
             row[b] = x
             total += x
-        bias_slope[n] = total
+        bias_grad[n] = total

@@ -109,7 +109,7 @@ class UnitRenewal(Renewal):
 
     def _looks(self, net: UnitNetwork) -> bool:
         """Does it go member by member?"""
-        return self._host and kernels.fit(net.parameters[net.units[0].outgoing])
+        return self._host and kernels.supports(net.parameters[net.units[0].outgoing])
 
     def _fire(self, step: int, net: UnitNetwork, chosen: Sequence[Choice], which: Sequence[int]) -> Tensor:
         """Renew the units of several layers: all that flows in, then all that flows out.
