@@ -78,6 +78,7 @@ class StackedMLP:
             name: torch.empty(members, *p.shape, device=device, dtype=dtype) for name, p in net.named_parameters()
         }
         self._gradients: dict[str, Tensor] = {}
+        self._filled = 0  # pixels from here on have a gradient of 0 there
         self._formed = False  # do they belong to the last backward pass?
         self.layers = [self._layer(f"fc{i}", f"norm{i}") for i in (1, 2, 3)] + [self._layer("out")]
         self._small = [p for layer in self.layers for p in layer.activation.parameters]
@@ -200,11 +201,11 @@ class StackedMLP:
             for layer in self.layers:
                 named |= zip(layer.own, layer.activation.grads, strict=True)
             self._gradients = {name: named[name] for name in self.parameters}
+        active = self.layers[0].inputs.shape[1]
+        self._gradients["fc1.weight"][:, :, active : self._filled] = 0  # all beyond would take a pass
+        self._filled = active
         for layer in self.layers:
-            w = self._gradients[f"{layer.name}.weight"]
-            if layer is self.layers[0]:
-                w[:, :, layer.inputs.shape[1] :] = 0  # of pixels that are 0 in the whole batch
-            self._add_products(layer, w, 0)
+            self._add_products(layer, self._gradients[f"{layer.name}.weight"], 0)
         self._formed = True
         return self._gradients
 
