@@ -16,9 +16,11 @@ from .layers import norm_backward, norm_forward, relu_backward, relu_forward
 from .layers_narrow import add_bias, relu_first_narrow, relu_rows, relu_rows_backward
 from .magnitudes import add_magnitudes, mean_magnitude
 from .noise import fill_normals
+from .optimizers import adamw, sgdw
 from .units import draw_rows, lowest_contributions
 
 __all__ = [
+    "adamw",
     "add_bias",
     "add_magnitudes",
     "compiling",
@@ -33,6 +35,7 @@ __all__ = [
     "relu_forward",
     "relu_rows",
     "relu_rows_backward",
+    "sgdw",
     "relu_first_narrow",
     "shift_logits",
     "softmax_grad",
