@@ -13,7 +13,15 @@ from .cross_entropy import shift_logits, softmax_grad
 from .images import take_images
 from .jit import compiling, supports
 from .layers import norm_backward, norm_forward, relu_backward, relu_forward
-from .layers_narrow import add_bias, relu_first_narrow, relu_rows, relu_rows_backward
+from .layers_narrow import (
+    add_bias,
+    narrow_backward,
+    narrow_forward,
+    narrow_norm_backward,
+    narrow_norm_forward,
+    narrow_outer,
+    relu_rows,
+)
 from .magnitudes import add_magnitudes, mean_magnitude
 from .noise import fill_normals
 from .optimizers import adamw, sgdw
@@ -29,14 +37,17 @@ __all__ = [
     "supports",
     "lowest_contributions",
     "mean_magnitude",
+    "narrow_backward",
+    "narrow_forward",
+    "narrow_norm_backward",
+    "narrow_norm_forward",
+    "narrow_outer",
     "norm_backward",
     "norm_forward",
     "relu_backward",
     "relu_forward",
     "relu_rows",
-    "relu_rows_backward",
     "sgdw",
-    "relu_first_narrow",
     "shift_logits",
     "softmax_grad",
     "take_images",

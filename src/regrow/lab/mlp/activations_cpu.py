@@ -5,7 +5,9 @@ which its products are fastest:
 
     (B, C, H)  the first layer, whose members are one product
     (C, B, H)  the others
-    (C, H, B)  the others, and the first after its ReLU, where layers are narrow
+    (C, H, B)  the logits
+
+Layers of few units are `narrow.NarrowLayer`s.
 
 Shapes: C members, B images, H units.
 """
@@ -21,11 +23,11 @@ from .activations import EPS, Activation
 
 
 class _Buffers:
-    """Buffers of one layer for one size of batch, and arrays that share their memory, whose rows are units or, in a
-    narrow layer, images.
+    """Buffers of one layer for one size of batch, and arrays that share their memory, whose rows are units or, of the
+    logits, images.
 
-    product: z. hidden, relu: after the ReLU, in place of z unless the first layer is narrow. above, d: the gradient at
-    the outputs. grad, below: that at z, in place of d unless images come first. unit, inverse, outputs, out: of a norm.
+    product: z. hidden, relu: after the ReLU, in place of z. above, d: the gradient at the outputs. grad, below: that at
+    z, in place of d unless images come first. unit, inverse, outputs, out: of a norm.
     """
 
     def __init__(self, layer: "CompiledActivation", images: int) -> None:
@@ -36,8 +38,6 @@ class _Buffers:
         stored = bias.new_empty(images, members, units) if self.by_image else torch.empty_like(self.above)
         self.hidden, self.relu = self._seen(stored), _rows(stored)
         self.product = stored.flatten(1) if self.by_image else stored
-        if layer.first and layer.narrow:
-            self.product = bias.new_empty(images, members * units)
         below = torch.empty_like(stored) if self.by_image else self.above
         self.grad, self.below, self.d = self._seen(below), _rows(below), _rows(self.above)
         self.parameters, self.grads = ([p.numpy() for p in each] for each in (layer.parameters, layer.grads))
@@ -109,21 +109,12 @@ class CompiledReLU(CompiledActivation):
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         b = self._buffers
-        bias = b.parameters[0]
-        if not self.narrow:
-            kernels.relu_forward(b.relu, bias, self.first)
-        elif self.first:
-            kernels.relu_first_narrow(b.product.numpy(), bias.ravel(), b.relu)
-        else:
-            kernels.relu_rows(b.relu, bias.ravel())
+        kernels.relu_forward(b.relu, b.parameters[0], self.first)
         return b.hidden, b.hidden
 
     def backward(self, d: Tensor) -> Tensor:
         b = self._buffers
-        if self.narrow:
-            kernels.relu_rows_backward(b.d, b.relu, b.grads[0].ravel())
-        else:
-            kernels.relu_backward(b.d, b.relu, self.first, b.below, b.grads[0])
+        kernels.relu_backward(b.d, b.relu, self.first, b.below, b.grads[0])
         return b.grad
 
 

@@ -23,6 +23,7 @@ from ..nets import MLP
 from ..renewal import HiddenUnits
 from .activations import Activation, Affine, Norm, ReLU
 from .activations_cpu import CompiledAffine, CompiledNorm, CompiledReLU
+from .narrow import NarrowLayer
 
 _WIDE = 32  # units from which a matrix product is faster with the images' axis first
 
@@ -73,14 +74,18 @@ class StackedMLP:
         self.laws: dict[str, Law] = net.init_laws()
         self.normed = isinstance(net.norm1, torch.nn.LayerNorm)
         self.norm_first = self.normed and net.ln_position == "before"
-        self._wide = self.normed or net.fc1.out_features >= _WIDE
+        wide = net.fc1.out_features >= _WIDE
         self.parameters = {
             name: torch.empty(members, *p.shape, device=device, dtype=dtype) for name, p in net.named_parameters()
         }
+        self._narrow = not wide and kernels.supports(next(iter(self.parameters.values())))
+        self._wide = self.normed or wide
         self._gradients: dict[str, Tensor] = {}
         self._filled = 0  # pixels from here on have a gradient of 0 there
         self._formed = False  # do they belong to the last backward pass?
-        self.layers = [self._layer(f"fc{i}", f"norm{i}") for i in (1, 2, 3)] + [self._layer("out")]
+        self.layers: list[Layer] = []
+        for name, norm in (("fc1", "norm1"), ("fc2", "norm2"), ("fc3", "norm3"), ("out", "")):
+            self.layers.append(self._layer(name, norm))
         self._small = [p for layer in self.layers for p in layer.activation.parameters]
         self._small_grads = [p for layer in self.layers for p in layer.activation.grads]
         self.units = [self._units(layer, above) for layer, above in itertools.pairwise(self.layers)]
@@ -91,14 +96,19 @@ class StackedMLP:
         own = tuple(n for n in (f"{name}.bias", f"{norm}.weight", f"{norm}.bias") if n in self.parameters)
         values = [self.parameters[n] for n in own]
         compiled, first = kernels.supports(values[0]), name == "fc1"
-        if not norm:
+        weight = self.parameters[f"{name}.weight"]
+        if self._narrow:
+            below = None if first else self.layers[-1].activation
+            order = {"last": not norm, "relu_first": not self.norm_first}
+            activation = NarrowLayer(weight, *values, below=below, **order)
+        elif not norm:
             activation = CompiledAffine(*values) if compiled else Affine(*values)
         elif self.normed:
             order = {"relu_first": not self.norm_first}
             activation = CompiledNorm(*values, **order, first=first) if compiled else Norm(*values, **order)
         else:
-            activation = CompiledReLU(*values, first=first, narrow=not self._wide) if compiled else ReLU(*values)
-        return Layer(name, self.parameters[f"{name}.weight"], activation, own)
+            activation = CompiledReLU(*values, first=first) if compiled else ReLU(*values)
+        return Layer(name, weight, activation, own)
 
     @property
     def hidden(self) -> list[Layer]:
@@ -128,7 +138,10 @@ class StackedMLP:
         a = x.to(self.layers[0].weight.dtype)
         for layer in self.layers:
             layer.inputs = a
-            z = self._first(layer, a) if layer is self.layers[0] else self._product(layer, a)
+            if isinstance(layer.activation, NarrowLayer):
+                z = a
+            else:
+                z = self._first(layer, a) if layer is self.layers[0] else self._product(layer, a)
             layer.hidden, layer.outputs = layer.activation.forward(z)
             a = layer.outputs
         return a
@@ -159,7 +172,7 @@ class StackedMLP:
         self.layers[-1].grad = self.layers[-1].activation.backward(grad)
         for i in range(len(self.layers) - 2, -1, -1):
             layer = self.layers[i]
-            d = self._back(self.layers[i + 1], layer.activation.grad_buffer)
+            d = self._back(self.layers[i + 1], layer)
             if after:
                 after(i, "after")
                 if self.norm_first:
@@ -168,7 +181,11 @@ class StackedMLP:
             if after and not self.norm_first:
                 after(i, "before")
 
-    def _back(self, above: Layer, buffer: Tensor | None) -> Tensor:
+    def _back(self, above: Layer, layer: Layer) -> Tensor:
+        """The gradient at a layer's outputs."""
+        if isinstance(layer.activation, NarrowLayer):
+            return layer.activation.receive(above.activation)
+        buffer = layer.activation.grad_buffer
         if self._wide:
             return torch.bmm(above.grad, above.weight, out=buffer)
         return torch.bmm(above.weight.mT, above.grad.mT, out=buffer).mT
@@ -187,7 +204,9 @@ class StackedMLP:
 
     def _add_products(self, layer: Layer, out: Tensor, beta: int) -> None:
         """out <- beta * out + grad^T inputs; in the first layer over the active pixels, those that it was shown."""
-        if layer is self.layers[0]:
+        if isinstance(layer.activation, NarrowLayer):
+            layer.activation.add_products(out, layer.inputs, beta == 1)
+        elif layer is self.layers[0]:
             x = layer.inputs
             flat = layer.grad.transpose(0, 1).flatten(1).T if self._wide else layer.grad.mT.flatten(0, 1)
             out.flatten(0, 1)[:, : x.shape[1]].addmm_(flat, x, beta=beta)
