@@ -3,30 +3,36 @@
 import importlib
 from typing import Any
 
-from . import core, laws
-from .diagnose import diagnose
+from . import core, laws, methods
+from .diagnose import diagnose, plasticity
 from .laws import init_laws
-from .maintain import SWR, ContinualBackprop, ReDo, ShrinkPerturb
+from .maintain import FRONT_ENDS, Maintainer
 from .nn import ReparamLayerNorm, reparametrize_layer_norms
 from .optim import SGDW
+from .optimizer_state import reset_optimizer_state
+from .reinit import reinitialize
 from .wiring import Units, find_units
 
 __version__ = "0.1.0"
 
+globals().update(FRONT_ENDS)  # a class for each method of the registry: SWR, ContinualBackprop, ReDo, …
+
 __all__ = [
+    *FRONT_ENDS,
     "SGDW",
-    "SWR",
-    "ContinualBackprop",
-    "ReDo",
+    "Maintainer",
     "ReparamLayerNorm",
-    "ShrinkPerturb",
     "Units",
     "core",
     "diagnose",
     "find_units",
     "init_laws",
     "laws",
+    "methods",
+    "plasticity",
+    "reinitialize",
     "reparametrize_layer_norms",
+    "reset_optimizer_state",
 ]
 
 

@@ -18,15 +18,20 @@ from ..lab.runs import best_of_sweep, engine, local_engine, lock, manifest, prob
 from ..lab.runs.problems import Maker, Problem, ViTMaker
 from ..lab.runs.progress import counted
 from ..lab.runs.store import Store, load
-from ..lab.studies import STUDIES, StackPlan, choose
+from ..lab.studies import STUDIES, SYSTEMS, VARIANTS, StackPlan, choose
 from ..lab.studies.packing import count
 from ..lab.studies.permuted_grids import Winners
 from ..lab.vit.options import PAPERS_EPOCHS, Options
+from ..methods.swr import PRUNINGS, REINITS, UTILITIES
 
 Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 Count = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")]
 Flag = Annotated[bool, FlagCreatePairsOff]
+_SYSTEMS = (
+    f"systems to train, of {', '.join(name for name in SYSTEMS if name not in VARIANTS)} and swr-UTILITY-PRUNING-VALUE "
+    f"({'; '.join(map(', '.join, (UTILITIES, PRUNINGS, REINITS)))}); default: the study's"
+)
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,7 @@ class Run:
     """initial-assessment, weights-vs-units, optimizers or vit-cifar; `regrow studies` tells what is in them"""
     settings: Names = ()
     """some of the study's settings; default: all of them"""
-    systems: Names = ()
-    """systems to train; default: the study's"""
+    systems: Annotated[tuple[str, ...], arg(metavar="NAME ...", help=_SYSTEMS, help_behavior_hint="")] = ()
     tasks: Count = None
     """tasks of each network; default: the paper's, 1,000 on permuted images, 20 on CIFAR-100"""
     seeds: int = 1

@@ -1,0 +1,256 @@
+"""`regrow run` refuses what makes no sense, stores what it trains, and goes on as if it had never stopped."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from polars.testing import assert_frame_equal
+from run_folders import says, trained_here
+
+import regrow
+from regrow.cli import main
+from regrow.commands.run import Maker, Run, prepare, words
+from regrow.lab.runs import best_of_sweep, timing
+from regrow.lab.runs.store import Store
+from regrow.lab.studies import packing
+
+STUDY = "weights-vs-units"
+SMALL = ("run", STUDY, "--settings", "small", "--systems", "base", "cbp", "swr")
+
+
+@pytest.fixture(autouse=True)
+def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All of this on scikit-learn's digits."""
+    monkeypatch.delenv("REGROW_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def small(out: Path, tasks: int, seeds: int = 1) -> Run:
+    return Run(STUDY, ("small",), ("base", "cbp", "swr"), tasks, seeds, out=out)
+
+
+def test_a_run_goes_on_and_grows(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    first = trained_here(small(out, 1))
+    assert first.select("system", "task").rows() == [(s, 0) for s in ("base", "cbp", "swr")]
+    assert first["online_accuracy"].min() > 0.1 and not first["diverged"].any()  # type: ignore[operator]
+
+    assert main([*SMALL, "--tasks", "2", "--seeds", "2", "--workers", "1", "--out", str(out)]) == 0
+    said = capfd.readouterr().out.splitlines()
+    assert said[0] == f"{STUDY} on digits: 6 networks in 2 stacks, 2 tasks, 2,688 network-updates, on cpu."
+    assert said[1].startswith("Expected time: the 75% that are left take about ")
+    assert said[1].endswith(" with 1 worker.") and said[-1] == f"Results: {out}"
+    ends = [line.partition(" in ")[0] for line in said if line.endswith(" stacks done)")]
+    assert ends == ["small.seed1.0: 2 tasks", "small.seed0.0: 1 task"]
+    rows = regrow.load(out)
+    assert_frame_equal(rows, trained_here(small(tmp_path / "here", 2, 2)), check_exact=True)
+    assert_frame_equal(rows.filter(pl.col("seed") == 0, pl.col("task") < 1), first, check_exact=True)
+
+    assert main([*SMALL, "--tasks", "1", "--out", str(out)]) == 0
+    assert "All of it is stored" in capfd.readouterr().out
+    assert main([*SMALL, "--tasks", "1", "--out", str(out), "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+    assert main([*SMALL, "--measure-every", "1", "--out", str(out)]) == 1
+    assert "`measure_every` 20; got 1" in capfd.readouterr().err
+    assert_frame_equal(regrow.load(out), rows, check_exact=True)
+
+
+def wait_for_task(folder: Path, run: subprocess.Popen[str]) -> None:
+    """Until a plain line tells that a task is finished, which is not stored yet."""
+    assert run.stdout
+    for line in run.stdout:
+        if "swr" in line:
+            return
+    raise AssertionError(f"the run ended: {run.wait()}")
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_and_on(told: signal.Signals, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    asked = [*SMALL, "--tasks", "400", "--out", str(out)]
+    code = "import sys; from regrow.lab.runs import progress; progress.LINE_EVERY = 0.5; from regrow.cli import main\n"
+    code += "if __name__ == '__main__': sys.exit(main())"
+    (tmp_path / "run.py").write_text(code)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, tmp_path / "run.py", *asked], start_new_session=True, **pipes) as run:
+        wait_for_task(out, run)
+        os.killpg(run.pid, told)  # as a terminal does, or `timeout` and a cluster's scheduler
+        _, error = run.communicate()
+    assert run.returncode == 130
+    assert error == (
+        f"\nregrow: stopped; what was finished is stored in {out}. To go on: regrow run {STUDY} --settings small "
+        f"--systems base cbp swr --tasks 400 --out {out}\n"
+    )
+    tasks = Store(out, STUDY).task("small.seed0.0")
+    assert 1 <= tasks < 400 and regrow.load(out)["task"].max() == tasks - 1
+    assert main(["status", str(out)]) == 0
+    assert "no run is going on. To go on: regrow run weights-vs-units" in capfd.readouterr().out
+    rows = trained_here(small(out, tasks + 2))
+    assert_frame_equal(rows, trained_here(small(tmp_path / "here", tasks + 2)), check_exact=True)
+
+
+KILLED = """
+import sys; from pathlib import Path
+from regrow.lab.runs import engine, lock, manifest; from regrow.commands.run import Run, prepare
+from regrow.lab.runs.store import Store
+if __name__ == "__main__":
+    job = prepare(Run("weights-vs-units", ("small", "small-ln"), tasks=150, out=Path(sys.argv[1])))
+    manifest.open_folder(job.folder)
+    with lock.sole_run(job.folder):
+        manifest.begin(job.folder, job.manifest)
+        job.store.prepare()
+        engine.run(job.plans, job.make, Store(job.folder, "weights-vs-units", every=0.5), tasks=150, workers=2)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
+    """All six systems; the run alone or with its workers, while it starts, trains or stores."""
+    script, out = tmp_path / "run.py", tmp_path / "out"
+    script.write_text(KILLED)
+    moments = random.Random(0)
+    store = Store(out, STUDY)
+
+    def reached() -> list[int]:
+        return [store.task(f"{setting}.seed0.0") for setting in ("small", "small-ln")]
+
+    for kill in range(10):
+        before = reached()
+        run = subprocess.Popen([sys.executable, script, out], start_new_session=True)
+        while kill % 3 and reached() == before:  # the others are killed before they have stored anything
+            assert run.poll() is None
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 1.5))
+        run.kill() if kill % 2 else os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    assert 0 < min(reached()) and max(reached()) < 150
+    for folder in (out, tmp_path / "here"):
+        subprocess.run([sys.executable, script, folder], check=True)
+    rows = regrow.load(out)
+    assert len(rows) == 2 * 6 * 150
+    assert_frame_equal(rows, regrow.load(tmp_path / "here"), check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("optimisers", "`study` must be one of 'initial-assessment', 'weights-vs-units', 'optimizers'"),
+        ("optimizers --settings small", "got 'small': choose from 'large', 'large-sgdw', 'large-adamw'"),
+        ("optimizers --systems base srw", "got 'srw': choose from 'base', 'l2'"),
+        ("optimizers --tasks 0", "`tasks` must be at least 1"),
+        ("optimizers --seeds 0", "`seeds` must be at least 1"),
+        ("optimizers --workers 0", "`workers` must be at least 1"),
+        ("optimizers --measure-every 0", "`measure_every` must be at least 1"),
+        ("optimizers --units-read after", "`units_read` 'after' needs a setting with layer norm"),
+        ("optimizers --from there", "`--from` takes the winners of one sweep into another; got no --sweep: add it"),
+        ("optimizers --sweep --from there", "there is no folder: give a folder that `regrow run` wrote"),
+        ("optimizers --data there", "train-images-idx3-ubyte.gz is missing"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(
+    asked: str, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", *asked.split()]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("regrow: ") and said.count("\n") == 1 and message in said
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_without_a_device_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "optimizers", "--device", "cuda"]) == 1
+    assert "`--device cuda` needs a CUDA device" in capsys.readouterr().err
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.tex").touch()
+    assert main([*SMALL, "--out", str(tmp_path)]) == 1
+    assert "holds files but no manifest.json" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} - {"cache"} == {"thesis.tex"}
+
+
+# Sweeps.
+
+
+def test_a_sweep_and_one_from_its_winners(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "sweep"
+    options = Run(STUDY, ("small",), ("base",), tasks=1, out=out, sweep=True)
+    trained_here(options)
+    assert main(words(options)) == 0
+    assert f"Best of each grid: {out / 'selected.json'}" in capfd.readouterr().out
+    stored = json.loads((out / "selected.json").read_text())
+    base = stored["ranking"]["small"]["base"]
+    means = (
+        regrow.load(out)
+        .group_by("config_id")
+        .agg(pl.col("online_accuracy").mean())
+        .sort("online_accuracy", descending=True)
+    )
+    assert [best["config_id"] for best in base] == means["config_id"].to_list() and len(base) == 6
+    assert base[0]["mean"] == pytest.approx(means["online_accuracy"][0])
+    assert base[0]["n"] == 1 and base[0]["standard_error"] is None  # one seed
+
+    (sweep,) = prepare(Run(STUDY, ("small",), ("l2",), sweep=True, from_=out)).plans
+    assert {member.config["step_size"] for member in sweep.members} == {base[0]["config"]["step_size"]}
+    changed = json.loads((out / "manifest.json").read_text())
+    (out / "manifest.json").write_text(json.dumps(changed | {"config": changed["config"] | {"data": "mnist"}}))
+    with pytest.raises(ValueError, match="has `data` mnist; got digits: sweep on the same data first"):
+        prepare(Run(STUDY, sweep=True, from_=out))
+
+
+def test_winners_are_only_those_of_a_finished_sweep(tmp_path: Path) -> None:
+    for sweep, message in ((False, "must name the folder of a sweep"), (True, "is missing: the sweep is not finished")):
+        (tmp_path / "manifest.json").write_text(json.dumps({"study": STUDY, "config": {"sweep": sweep}}))
+        with pytest.raises((ValueError, FileNotFoundError)) as caught:
+            best_of_sweep.read_winners(tmp_path)
+        assert message in says(caught)
+    for content in ("{", "{}", '{"ranking": {"small": {"l2": [{"config": {"decay": 1}, "config_id": "00000000"}]}}}'):
+        (tmp_path / "selected.json").write_text(content)
+        with pytest.raises(ValueError, match="is damaged"):
+            best_of_sweep.read_winners(tmp_path)
+
+
+def test_what_diverged_comes_last() -> None:
+    seeds = {"a": [0.5, 0.7], "b": [float("nan"), 0.9], "c": [0.8, 0.6]}
+    rows = pl.DataFrame(
+        [
+            {"setting": "small", "system": "cbp", "config": "{}", "config_id": name, "seed": seed, "task": task,
+             "online_accuracy": accuracy, "diverged": accuracy != accuracy}
+            for name, values in seeds.items() for seed, accuracy in enumerate(values) for task in range(3)
+        ]
+    )  # fmt: skip
+    ranked = best_of_sweep.rank(rows)["small"]["cbp"]
+    assert [(r["config_id"], r["n"], r["diverged"]) for r in ranked] == [("c", 2, 0), ("a", 2, 0), ("b", 2, 1)]
+    assert ranked[0]["mean"] == pytest.approx(0.7) and ranked[0]["standard_error"] == pytest.approx(0.1)
+    assert ranked[2]["mean"] is None and ranked[2]["standard_error"] is None
+
+
+# How long it takes.
+
+
+def test_calibration_tells_structures_apart() -> None:
+    plans = packing.pack(STUDY, ["small", "large"], ["base", "swr"], seeds=3)
+    speeds = timing.calibrate(plans, Maker(None), seconds=0.2)
+    assert set(speeds) == {(name, "after", ("base", "swr")) for name in ("small", "large")}
+    assert {timing.estimate(plan, speeds) for plan in plans} == set(speeds.values())
+    assert min(speeds.values()) > 0
+
+
+def test_what_was_not_measured_is_derived() -> None:
+    def plan(*systems: str) -> packing.StackPlan:
+        (packed,) = packing.pack(STUDY, ["small"], systems)
+        return packed
+
+    speeds = {timing.structure(plan("base", "swr")): 2.0, timing.structure(plan("swr")): 5.0}
+    assert timing.estimate(plan("base"), speeds) == 1.0  # as one of the two
+    assert timing.estimate(plan("swr", "cbp"), speeds) == 3.0 + 3.0  # both as the mean of 1 and 5

@@ -1,0 +1,349 @@
+"""The page needs nothing but itself, shows what it is given and runs none of it, and fits a telephone."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+from report_checks import Page, check_links, check_refused
+from results_frames import run
+
+from regrow.commands.report import Report, Watch
+from regrow.report.page import html
+from regrow.report.page.page import write_page
+from regrow.report.page.sections import missing, table
+from regrow.report.results import Folder, combine, read
+from regrow.report.tables.permuted import runs_table
+
+STORED = Path(__file__).parent / "stored"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+HOSTILE = '</script><script>alert("1")</script><img src=x onerror=alert(2)>&amp;\'"'
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """A report of stored runs of the laboratory."""
+    out = tmp_path_factory.mktemp("report")
+    write_page(combine([read(folder) for folder in sorted(STORED.iterdir())]), out)
+    return Page(out / "index.html")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A folder of two networks: nearly all figures are missing, so a report is made at once."""
+    shutil.copytree(STORED / "units-read", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_it_asks_for_nothing_from_outside(page: Page) -> None:
+    for _, attributes, _ in page.elements:
+        for name in ("src", "href", "srcset", "data", "action", "poster"):
+            value = attributes.get(name)
+            assert value is None or re.match(r"(#|data:|figures/|tables/|claims\.json)", value), value
+    assert not page.all("script") and "@import" not in page.text
+    assert not re.search(r"url\(\s*['\"]?(?!#)", page.text)
+    (policy,) = [m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy"]
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    assert page.path.stat().st_size < 10e6
+
+
+def test_links_resolve(page: Page) -> None:
+    check_links(page)
+    assert len(page.all("a")) > 50
+
+
+def test_every_figure_is_there_as_picture_and_file(page: Page) -> None:
+    figures = page.path.parent / "figures"
+    names = {path.stem for path in figures.iterdir()}
+    assert names == {path.stem for path in figures.glob("*.svg")} == {path.stem for path in figures.glob("*.png")}
+    assert len(names) == 20
+    shown = page.all("svg")
+    assert len(shown) == len(page.all("figcaption")) == 20
+    assert all(each["role"] == "img" and len(each["aria-label"] or "") > 40 for each in shown)
+    assert all((figures / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in names)
+
+
+def test_every_table_is_there_as_table_and_file(page: Page) -> None:
+    tables = page.path.parent / "tables"
+    names = {path.stem for path in tables.glob("*.md")}
+    assert names == {path.stem for path in tables.glob("*.tex")}
+    assert names == {"runs", "summary", "renewals", "table-1", "table-2", "table-3", "table-4", "claims"}
+    assert len(page.all("table")) == len(names) - 1  # the claims are a list
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all("scope" in attributes for attributes in page.all("th"))
+    assert all("div" in parents for name, _, parents in page.elements if name == "table")  # a box that scrolls
+
+
+def test_headings_are_in_order(page: Page) -> None:
+    levels = [int(name[1]) for name, *_ in page.elements if re.fullmatch(r"h[1-6]", name)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:]))
+    assert page.all("html")[0]["lang"] == "en" and len(page.all("main")) == len(page.all("title")) == 1
+    assert page.all("meta")[1]["content"] == "width=device-width, initial-scale=1"
+
+
+def test_the_page_has_all_its_sections(page: Page) -> None:
+    for text in ("How well each system learns", "What is missing", "How the numbers come about", "fresh network"):
+        assert text in page.text
+    verdicts = json.loads((page.path.parent / "claims.json").read_text())["claims"]
+    assert len(verdicts) > 20
+    assert [f"claim-{verdict['id']}" for verdict in verdicts] == [
+        attributes["id"] for attributes in page.all("li") if (attributes.get("id") or "").startswith("claim-")
+    ]
+    assert "These runs are on scikit-learn&#x27;s digits, not on MNIST" in page.text
+
+
+def test_every_folder_has_a_row() -> None:
+    folder = read(STORED / "sweep")
+    row = dict(zip(*((t := runs_table([folder])).columns, t.rows[0]), strict=True))
+    assert row["Study"] == "weights-vs-units, sweep" and row["Seeds × tasks"] == "1 × 2"
+    assert row["Command"].startswith("regrow run weights-vs-units --settings small --systems cbp redo swr")
+    assert row["Version"].startswith("0.1.0, commit ") and "torch 2." in row["Version"]
+    half = replace(folder, rows=folder.rows.filter(pl.col("task") == 0))
+    assert runs_table([half]).rows[0][2] == "1 × 2 (not finished)"
+    assert runs_table([replace(folder, manifest={"study": "optimizers"})]).rows[0][0] == "optimizers"
+
+
+def test_every_text_is_escaped(small: Path, tmp_path: Path) -> None:
+    """A manifest and rows from elsewhere may hold anything."""
+    manifest = json.loads((small / "manifest.json").read_text())
+    for key in ("study", "version", "machine", "commit", "started", "torch", "device"):
+        manifest[key] = HOSTILE
+    manifest["command"] = ["run", HOSTILE]
+    manifest["config"] |= {"data": HOSTILE, "settings": [HOSTILE], "seeds": HOSTILE}
+    (small / "manifest.json").write_text(json.dumps(manifest))
+    rows = pl.read_parquet(small / "results" / "all.parquet")
+    rows = rows.with_columns(study=pl.lit(HOSTILE), config=pl.lit(json.dumps({HOSTILE: HOSTILE})))
+    rows.write_parquet(small / "results" / "all.parquet")
+    write_page(combine([read(small)]), tmp_path / "out", note=HOSTILE)
+    page = Page(tmp_path / "out" / "index.html")
+    assert not page.all("script") and not page.all("img") and "onerror=alert(2)&gt;" in page.text
+    assert "&lt;script&gt;alert(&quot;1&quot;)" in page.text
+
+
+def test_elements_escape_what_is_no_element() -> None:
+    made = html.element("p", HOSTILE, html.element("b", "<"), None, title=HOSTILE)
+    assert made.count("<") == 4 and made.count('"') == 2 and "&lt;script&gt;" in made and "<b>&lt;</b>" in made
+    assert html.element("p", data_x=None) == "<p></p>"
+
+
+def test_nothing_missing_is_said() -> None:
+    assert "every figure has all its runs" in missing([])
+
+
+def test_a_table_keeps_its_notes_outside_of_its_box() -> None:
+    shown = table(runs_table([read(STORED / "sweep")]))
+    assert shown.index("One row for each folder") < shown.index('class="scroll"')
+
+
+def test_what_an_earlier_report_drew_and_this_one_lacks_goes(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "figures").mkdir(parents=True)
+    for name in ("figure-02.svg", "figure-02.png", "mine.txt"):
+        (out / "figures" / name).touch()
+    write_page(combine([read(small)]), out)
+    left = {path.name for path in (out / "figures").iterdir()}
+    assert "mine.txt" in left and not left & {"figure-02.svg", "figure-02.png"} and "options.svg" in left
+
+
+def browser() -> str:
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} found")
+    return path
+
+
+MEASURE = """<!DOCTYPE html><body><iframe id="f" src="REPORT" style="border:0;height:800px;width:WIDTHpx"></iframe>
+<script>
+document.getElementById("f").onload = event => {
+  const inner = event.target.contentDocument, width = inner.documentElement.clientWidth;
+  const wide = [...inner.querySelectorAll("body *")].filter(
+    e => !e.parentElement.closest(".scroll, svg") && e.getBoundingClientRect().right > width + 1);
+  document.body.innerHTML = "<pre id=found></pre>";
+  document.getElementById("found").textContent = JSON.stringify(
+    {width, needs: inner.documentElement.scrollWidth, wide: wide.map(e => e.outerHTML.slice(0, 80)),
+     boxes: inner.querySelectorAll(".scroll").length});
+};
+</script>"""
+
+
+@pytest.mark.parametrize("width", [360, 1000])
+def test_nothing_is_wider_than_the_screen(page: Page, tmp_path: Path, width: int) -> None:
+    """Tables and figures scroll in boxes of their own."""
+    outer = tmp_path / "outer.html"
+    outer.write_text(MEASURE.replace("REPORT", page.path.as_uri()).replace("WIDTH", str(width)))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+    done = subprocess.run(
+        [browser(), *flags, f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom",
+         outer.as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    (text,) = re.findall(r'<pre id="found">(.*?)</pre>', done.stdout) or pytest.fail(done.stdout[-500:] + done.stderr)
+    measured = json.loads(text.replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">"))
+    assert measured["width"] in range(width - 20, width + 1) and measured["boxes"] > 20
+    assert measured["needs"] <= measured["width"] and measured["wide"] == []
+
+
+def no_folder(folder: Path) -> Path:
+    return folder / "nowhere"
+
+
+def empty(folder: Path) -> Path:
+    shutil.rmtree(folder)
+    folder.mkdir()
+    return folder
+
+
+def no_rows(folder: Path) -> Path:
+    shutil.rmtree(folder / "results")
+    return folder
+
+
+def cut(folder: Path) -> Path:
+    path = folder / "results" / "all.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    return folder
+
+
+def foreign_rows(folder: Path) -> Path:
+    pl.DataFrame({"setting": ["large"], "price": [1.0]}).write_parquet(folder / "results" / "all.parquet")
+    return folder
+
+
+def wrong_types(folder: Path) -> Path:
+    rows = pl.read_parquet(folder / "results" / "all.parquet")
+    rows.with_columns(task=pl.lit("first")).write_parquet(folder / "results" / "all.parquet")
+    return folder
+
+
+def foreign_settings(folder: Path) -> Path:
+    rows = pl.read_parquet(folder / "results" / "all.parquet")
+    rows.with_columns(setting=pl.lit("huge")).write_parquet(folder / "results" / "all.parquet")
+    return folder
+
+
+def foreign_manifest(folder: Path) -> Path:
+    (folder / "manifest.json").write_text("[1, 2]")
+    return folder
+
+
+def bad_bench(folder: Path) -> Path:
+    (folder / "bench.json").write_text('{"large": {"seconds": 3}}')
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (no_folder, "nowhere is no folder: give a folder that `regrow run` wrote"),
+        (empty, "run holds no manifest.json: give a folder that `regrow run` wrote"),
+        (no_rows, "run holds no rows of `results` yet"),
+        (cut, "all.parquet is damaged ("),
+        (foreign_rows, "run holds rows without study, system, config_id, seed, task, online_accuracy, so not of a run"),
+        (wrong_types, "run holds rows that are not of a run ("),
+        (foreign_settings, "no results of the settings large, large-ln, small, small-ln"),
+        (foreign_manifest, "manifest.json is no manifest of a run"),
+        (bad_bench, "bench.json is damaged (KeyError: 'ms_per_network_update'): write it again with regrow bench"),
+    ],
+)
+def test_a_folder_that_is_none_is_refused_in_one_line(small: Path, spoil: Callable[[Path], Path], says: str) -> None:
+    check_refused(spoil(small), says)
+
+
+def test_runs_on_different_images_are_not_mixed(small: Path) -> None:
+    one = read(small)
+    other = replace(one, manifest=one.manifest | {"config": {**one.config, "data": "mnist", "data_checksum": "f"}})
+    with pytest.raises(ValueError, match=r"a report is of one set of images; got .* of digits, .* of mnist: make one"):
+        combine([one, other])
+
+
+def test_of_a_network_in_two_folders_the_longer_series_counts() -> None:
+    """Whole: rows of two runs are never put together."""
+    short = run("large", "swr", tasks=3, online_accuracy=0.5)
+    long = run("large", "swr", tasks=5, online_accuracy=0.9)
+    results = combine([Folder(Path(str(i)), {}, rows, {}) for i, rows in enumerate((short, long, short))])
+    (only,) = results.runs.main("large", "swr")
+    assert only.measure("online_accuracy").tolist() == [90.0] * 5
+
+
+def test_options_are_told_apart(small: Path) -> None:
+    results = combine([read(small), read(STORED / "weights-vs-units")])
+    assert len(results.runs.main("small-ln", "cbp")[0].rows) == 4
+    assert len(results.others["units read after the norm"].main("small-ln", "cbp")[0].rows) == 3
+    assert results.pixels == 64
+
+
+def test_the_times_of_a_bench_are_read() -> None:
+    assert read(STORED / "weights-vs-units").cost == {
+        ("large", "base"): 0.2, ("large", "cbp"): 0.23, ("large", "swr"): 0.2, ("small", "base"): 0.03,
+    }  # fmt: skip
+
+
+def test_a_page_that_is_no_report_is_not_overwritten(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("<h1>mine</h1>")
+    with pytest.raises(OSError, match="index.html is no report and would be overwritten: choose another --out"):
+        Report((small,), tmp_path / "site").run()
+    assert (tmp_path / "site" / "index.html").read_text() == "<h1>mine</h1>"
+    with pytest.raises(OSError, match="manifest.json cannot be written"):
+        Report((small,), small / "manifest.json").run()
+
+
+def test_report_says_where_it_is(small: Path, capsys: Capture) -> None:
+    Report((small, small / ".")).run()
+    assert capsys.readouterr().out.startswith(f"Report: {small / 'report' / 'index.html'}. Statements: not enough data")
+    page = Page(small / "report" / "index.html")
+    assert page.text.count('<th scope="row">weights-vs-units</th>') == 1  # the same folder twice is one
+    Report((small,)).run()  # over its own
+    with pytest.raises(ValueError, match="needs folders of results; got none"):
+        Report(()).run()
+
+
+def test_watch_draws_what_is_new_and_stops_when_the_run_is_complete(small: Path, capsys: Capture) -> None:
+    path = small / "results" / "all.parquet"
+    rows = pl.read_parquet(path)
+    path.unlink()
+    refreshes = []
+
+    def store(tasks: int) -> None:
+        rows.filter(pl.col("task") < tasks).write_parquet(small / "new")
+        os.replace(small / "new", path)
+
+    def sleep(seconds: float) -> None:
+        """What the run does meanwhile: one task more, and once nothing."""
+        assert seconds >= 0.5
+        index = small / "report" / "index.html"
+        refreshes.append(index.exists() and 'http-equiv="refresh"' in index.read_text())
+        if len(refreshes) != 3:
+            store({1: 0, 2: 1, 4: 2, 5: 3}[len(refreshes)])
+
+    Watch(small).run(pause=0.5, sleep=sleep)
+    said = capsys.readouterr().out
+    assert refreshes == [False, False, True, True, True]
+    assert "No rows yet" in said and said.count("up to task 0: 2 rows") == 1
+    assert "up to task 1: 4 rows" in said and "up to task 2: 6 rows" in said
+    assert said.endswith(f"The run is complete. Report: {small / 'report' / 'index.html'}\n")
+    final = (small / "report" / "index.html").read_text()
+    assert 'http-equiv="refresh"' not in final and "The run goes on" not in final
+    assert (small / "report" / "figures" / "options.png").exists()
+
+
+def test_watch_stops_on_ctrl_c_with_a_clear_line(small: Path) -> None:
+    rows = pl.read_parquet(small / "results" / "all.parquet")
+    rows.filter(pl.col("task") < 2).write_parquet(small / "results" / "all.parquet")
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match="stopped watching; the page stays: .*index.html. Again: regrow watch"):
+        Watch(small).run(sleep=interrupt)
+    with pytest.raises(FileNotFoundError, match="nowhere is no folder"):
+        Watch(small / "nowhere").run(sleep=interrupt)
