@@ -32,7 +32,25 @@ class Seat:
         ]
 
     @outside_graphs
-    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """Run what comes before the update: now, or if the gradients come from a closure, after its first call."""
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            self._begin(optimizer)
+            return None
+        begun = False
+
+        def then_begin() -> Any:
+            nonlocal begun
+            loss = closure()
+            if not begun:
+                self._begin(optimizer)
+            begun = True
+            return loss
+
+        return ((args[0], then_begin, *args[2:]), kwargs) if len(args) > 1 else (args, kwargs | {"closure": then_begin})
+
+    def _begin(self, optimizer: Optimizer) -> None:
         for maintainer in self._maintainers:
             maintainer._before_update(getattr(optimizer, "found_inf", None))
 
