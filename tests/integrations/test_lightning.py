@@ -12,10 +12,6 @@ import regrow
 lightning = pytest.importorskip("lightning.pytorch")
 from regrow.integrations.lightning import RegrowCallback  # noqa: E402
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
-]
 every_method = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
 
 
