@@ -1,6 +1,7 @@
 """Classes that come two by two: the output layer grows, and optimizer and maintainer go along.
 
-Each stage trains on all digits seen so far; a fresh network, trained on the same ones, is the yardstick.
+Each stage trains on all digits seen so far; a fresh network, trained on the same ones, is the yardstick. Five stages are
+too few to lose plasticity: what this shows is that units, laws and memory follow a layer that grows.
 Run: pip install 'regrow[lab]'; python examples/class_incremental.py [picture.png]
 """
 
@@ -14,7 +15,7 @@ from torch import nn
 
 import regrow
 
-STAGES, EPOCHS, BATCH, STEP_SIZE, SEEDS = (2, 4, 6, 8, 10), 20, 16, 0.05, 4
+STAGES, EPOCHS, BATCH, STEP_SIZE, SEEDS = (2, 4, 6, 8, 10), 20, 16, 2e-3, 3
 images, labels = load_digits(return_X_y=True)
 split = train_test_split(images / 16, labels, test_size=0.3, random_state=0, stratify=labels)
 train_x, test_x = (torch.tensor(x, dtype=torch.float32) for x in split[:2])
@@ -64,7 +65,7 @@ def train(model, optimizer, classes):
 def start(classes):
     model = network(classes)
     groups = [{"params": model[part].parameters()} for part in ("body", "head")]
-    return model, torch.optim.SGD(groups, lr=STEP_SIZE, momentum=0.9)
+    return model, torch.optim.Adam(groups, lr=STEP_SIZE)
 
 
 def incremental(seed, maintained):
@@ -72,7 +73,8 @@ def incremental(seed, maintained):
     model, optimizer = start(STAGES[0])
     if maintained:
         # Laws of torch's own initialisation: the values of a head that has grown are trained ones.
-        regrow.ReDo(model, every=256, threshold=0.01, laws="modules", units=UNITS, seed=seed).attach(optimizer)
+        knobs = {"replacement_rate": 1e-4, "maturity": 200, "decay": 0.99, "laws": "modules", "units": UNITS}
+        regrow.ContinualBackprop(model, **knobs, seed=seed).attach(optimizer)
     accuracy = [train(model, optimizer, STAGES[0])]
     for classes in STAGES[1:]:
         grow(model, optimizer, classes)
@@ -86,7 +88,7 @@ def scratch(seed):
 
 
 def main(picture):
-    runs = {"a fresh network": scratch, "base": lambda s: incremental(s, False), "ReDo": lambda s: incremental(s, True)}
+    runs = {"a fresh network": scratch, "base": lambda s: incremental(s, False), "CBP": lambda s: incremental(s, True)}
     for name, run in runs.items():
         accuracy = 100 * torch.tensor([run(seed) for seed in range(SEEDS)])
         mean, error = accuracy.mean(0), accuracy.std(0) / SEEDS**0.5
