@@ -37,9 +37,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The laboratory and `load`, on first use: the library does without them."""
-    if name == "lab":
-        return importlib.import_module(".lab", __name__)
+    """The laboratory, the integrations and `load`, on first use: the library does without them."""
+    if name in ("integrations", "lab"):
+        return importlib.import_module(f".{name}", __name__)
     if name == "load":
         return importlib.import_module(".lab.runs.store", __name__).load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
