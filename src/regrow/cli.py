@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from . import __version__
@@ -66,10 +66,19 @@ def _load(wanted: str) -> dict[str, Any]:
 
 
 def _options(command: Any) -> str:
+    return ", ".join(_names(command))
+
+
+def _names(command: Any) -> Iterator[str]:
+    """Positional arguments in capitals, options with their dashes, those of a nested dataclass in its place."""
     hints = typing.get_type_hints(command, include_extras=True)
-    names = [field.name.rstrip("_").replace("_", "-") for field in dataclasses.fields(command)]
-    positional = ["Positional" in str(getattr(hint, "__metadata__", "")) for hint in hints.values()]
-    return ", ".join(name.upper() if first else f"--{name}" for name, first in zip(names, positional, strict=True))
+    for field in dataclasses.fields(command):
+        kind = typing.get_args(hints[field.name])[:1]
+        if kind and dataclasses.is_dataclass(kind[0]):
+            yield from _names(kind[0])
+        else:
+            name = field.name.rstrip("_").replace("_", "-")
+            yield name.upper() if "Positional" in str(hints[field.name]) else f"--{name}"
 
 
 def _fail(message: str) -> int:

@@ -145,14 +145,14 @@ SMALL = {f"{NAME}/train": b"x" * 5000, f"{NAME}/test": b"y"}
 @pytest.mark.parametrize(
     ("suffix", "content", "says"),
     [
-        ("gz", lambda: b"no archive", "truncated or no archive"),
-        ("xz", lambda: b"no archive", "truncated or no archive"),
-        ("gz", lambda: gzip.compress(b"no archive"), "truncated or no archive"),
-        ("gz", lambda: gzip.compress(os.urandom(2000)), "truncated or no archive"),
-        ("gz", lambda: gzip.compress(tarred(SMALL))[:-20], "truncated or no archive"),
+        ("gz", lambda: b"no archive", "truncated or not a archive"),
+        ("xz", lambda: b"no archive", "truncated or not a archive"),
+        ("gz", lambda: gzip.compress(b"no archive"), "truncated or not a archive"),
+        ("gz", lambda: gzip.compress(os.urandom(2000)), "truncated or not a archive"),
+        ("gz", lambda: gzip.compress(tarred(SMALL))[:-20], "truncated or not a archive"),
         ("gz", lambda: gzip.compress(tarred(SMALL) + bytes(1 << 22))[:-8] + bytes(8), r"no archive \(CRC check failed"),
-        ("xz", lambda: lzma.compress(tarred(SMALL))[:-20], "truncated or no archive"),
-        ("gz", lambda: gzip.compress(tarred(SMALL)[:2000]), "truncated or no archive"),
+        ("xz", lambda: lzma.compress(tarred(SMALL))[:-20], "truncated or not a archive"),
+        ("gz", lambda: gzip.compress(tarred(SMALL)[:2000]), "truncated or not a archive"),
         (
             "gz",
             lambda: gzip.compress(tarred({"cifar-10-batches-py/data_batch_1": b"", "cifar-10-batches-py/test": b""})),
@@ -190,8 +190,8 @@ class Runs:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (lambda: b"", "truncated or no pickle"),
-        (lambda: split(DATA[:9], LABELS)[:-1], "truncated or no pickle"),
+        (lambda: b"", "truncated or not a pickle"),
+        (lambda: split(DATA[:9], LABELS)[:-1], "truncated or not a pickle"),
         (lambda: b"\x80\x02]q\x00.", "must hold 'data' and 'fine_labels'; got list"),
         (lambda: b"\x80\x02" + pickled({b"data": 1, b"labels": 2}) + b".", r"got \[b'data', b'labels'\]"),
         (lambda: split(DATA, LABELS), r"must hold 50,000 x 3,072 uint8 values; got an array of \(10, 3072\)"),

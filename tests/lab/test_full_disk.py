@@ -13,7 +13,7 @@ from walks import MakeWalk, plans, train_here
 
 import regrow
 from regrow.lab.runs import engine, files, lock, manifest
-from regrow.lab.runs.worker import train_stack
+from regrow.lab.runs.training import train_stack
 
 
 @pytest.fixture

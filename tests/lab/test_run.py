@@ -18,7 +18,7 @@ from run_folders import says, trained_here
 
 import regrow
 from regrow.cli import main
-from regrow.commands.run import Maker, Run, prepare, words
+from regrow.commands.run import PermutedMaker, Run, prepare, words
 from regrow.lab.runs import best_of_sweep, timing
 from regrow.lab.runs.store import Store
 from regrow.lab.studies import packing
@@ -47,7 +47,7 @@ def test_a_run_goes_on_and_grows(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert main([*SMALL, "--tasks", "2", "--seeds", "2", "--workers", "1", "--out", str(out)]) == 0
     said = capfd.readouterr().out.splitlines()
     assert said[0] == f"{STUDY} on digits: 6 networks in 2 stacks, 2 tasks, 2,688 network-updates, on cpu."
-    assert said[1].startswith("Expected time: the 75% that are left take about ")
+    assert said[1].startswith("Expected time: for the remaining 75%, about ")
     assert said[1].endswith(" with 1 worker.") and said[-1] == f"Results: {out}"
     ends = [line.partition(" in ")[0] for line in said if line.endswith(" stacks done)")]
     assert ends == ["small.seed1.0: 2 tasks", "small.seed0.0: 1 task"]
@@ -56,7 +56,7 @@ def test_a_run_goes_on_and_grows(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert_frame_equal(rows.filter(pl.col("seed") == 0, pl.col("task") < 1), first, check_exact=True)
 
     assert main([*SMALL, "--tasks", "1", "--out", str(out)]) == 0
-    assert "All of it is stored" in capfd.readouterr().out
+    assert "Everything is stored" in capfd.readouterr().out
     assert main([*SMALL, "--tasks", "1", "--out", str(out), "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")
     assert main([*SMALL, "--measure-every", "1", "--out", str(out)]) == 1
@@ -87,13 +87,13 @@ def test_stopped_and_on(told: signal.Signals, tmp_path: Path, capfd: pytest.Capt
         _, error = run.communicate()
     assert run.returncode == 130
     assert error == (
-        f"\nregrow: stopped; what was finished is stored in {out}. To go on: regrow run {STUDY} --settings small "
+        f"\nregrow: stopped; finished tasks are stored in {out}. To resume: regrow run {STUDY} --settings small "
         f"--systems base cbp swr --tasks 400 --out {out}\n"
     )
     tasks = Store(out, STUDY).task("small.seed0.0")
     assert 1 <= tasks < 400 and regrow.load(out)["task"].max() == tasks - 1
     assert main(["status", str(out)]) == 0
-    assert "no run is going on. To go on: regrow run weights-vs-units" in capfd.readouterr().out
+    assert "no run is in progress. To resume: regrow run weights-vs-units" in capfd.readouterr().out
     rows = trained_here(small(out, tasks + 2))
     assert_frame_equal(rows, trained_here(small(tmp_path / "here", tasks + 2)), check_exact=True)
 
@@ -151,7 +151,10 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
         ("optimizers --workers 0", "`workers` must be at least 1"),
         ("optimizers --measure-every 0", "`measure_every` must be at least 1"),
         ("optimizers --units-read after", "`units_read` 'after' needs a setting with layer norm"),
-        ("optimizers --from there", "`--from` takes the winners of one sweep into another; got no --sweep: add it"),
+        (
+            "optimizers --from there",
+            "`--from` takes the winners of one sweep into another; got no --sweep: add --sweep",
+        ),
         ("optimizers --sweep --from there", "there is no folder: give a folder that `regrow run` wrote"),
         ("optimizers --data there", "train-images-idx3-ubyte.gz is missing"),
     ],
@@ -209,7 +212,7 @@ def test_a_sweep_and_one_from_its_winners(tmp_path: Path, capfd: pytest.CaptureF
 
 
 def test_winners_are_only_those_of_a_finished_sweep(tmp_path: Path) -> None:
-    for sweep, message in ((False, "must name the folder of a sweep"), (True, "is missing: the sweep is not finished")):
+    for sweep, message in ((False, "must name the folder of a sweep"), (True, "is missing, the sweep is not finished")):
         (tmp_path / "manifest.json").write_text(json.dumps({"study": STUDY, "config": {"sweep": sweep}}))
         with pytest.raises((ValueError, FileNotFoundError)) as caught:
             best_of_sweep.read_winners(tmp_path)
@@ -240,7 +243,7 @@ def test_what_diverged_comes_last() -> None:
 
 def test_calibration_tells_structures_apart() -> None:
     plans = packing.pack(STUDY, ["small", "large"], ["base", "swr"], seeds=3)
-    speeds = timing.calibrate(plans, Maker(None), seconds=0.2)
+    speeds = timing.calibrate(plans, PermutedMaker(None), seconds=0.2)
     assert set(speeds) == {(name, "after", ("base", "swr")) for name in ("small", "large")}
     assert {timing.estimate(plan, speeds) for plan in plans} == set(speeds.values())
     assert min(speeds.values()) > 0

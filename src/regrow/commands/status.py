@@ -1,4 +1,4 @@
-"""`regrow status`: what of a run is done, and how to go on."""
+"""`regrow status`: how far a run is, and how to resume it."""
 
 import json
 import shlex
@@ -12,8 +12,8 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 from ..lab.runs import lock, manifest
-from ..lab.runs.progress import counted
 from ..lab.runs.store import Store, load
+from ..lab.runs.text import counted
 from ..lab.studies import packing
 
 _SPAN = 10  # tasks at either end
@@ -21,13 +21,13 @@ _SPAN = 10  # tasks at either end
 
 @dataclass(frozen=True)
 class Status:
-    """Tell what of a run is done, whether it is going on now, and how to go on."""
+    """Show how far a run is, whether it is running now, and how to resume it."""
 
     folder: Annotated[Positional[Path], arg(metavar="DIR")]
-    """what `regrow run` wrote"""
+    """folder that `regrow run` wrote"""
 
     def run(self) -> None:
-        """Print it; changes nothing, also while the run goes on."""
+        """Print it; changes nothing, and works during the run too."""
         console = Console()
         content = manifest.read(self.folder)
         config, tasks = content["config"], content["config"]["tasks"]
@@ -35,7 +35,7 @@ class Status:
         done = {plan.id: store.done(plan.id, tasks) for plan in packing.restore(content["packing"])}
         console.print(
             f"{content['study']} on {config['data']}: {counted(tasks, 'task')}, {counted(config['seeds'], 'seed')}"
-            f"{', a sweep' * bool(config.get('sweep'))}; begun {content['started']}, "
+            f"{', a sweep' * bool(config.get('sweep'))}; started {content['started']}, "
             f"version {content['version']}, torch {content['torch']}, {content['device']}.",
             soft_wrap=True, highlight=False,
         )  # fmt: skip
@@ -46,7 +46,7 @@ class Status:
 
 
 def stacks(done: dict[str, int], tasks: int) -> Table:
-    """How far each stack is, as it is stored."""
+    """How many tasks of each stack are stored."""
     table = Table("stack", title="Stacks", title_justify="left")
     for name in ("tasks stored", "of", ""):
         table.add_column(name, justify="right")
@@ -56,7 +56,7 @@ def stacks(done: dict[str, int], tasks: int) -> Table:
 
 
 def systems(rows: pl.DataFrame) -> Table:
-    """Tasks and accuracy of each system, the mean over its networks; of a sweep, over all configs."""
+    """Tasks and accuracy of each system, averaged over its networks; in a sweep, over all configs."""
     span = f"{_SPAN} tasks (%)"
     table = Table(title="Online accuracy", title_justify="left")
     for name in ("setting", "system"):
@@ -80,14 +80,14 @@ def systems(rows: pl.DataFrame) -> Table:
 
 
 def outlook(folder: Path, content: dict[str, Any], done: dict[str, int]) -> str:
-    """Whether it is finished, going on, or how to go on."""
+    """Whether the run is finished or running, or how to resume it."""
     tasks = content["config"]["tasks"]
     finished = sum(task >= tasks for task in done.values())
     if lock.is_running(folder):
-        return f"{finished} of {len(done)} stacks are finished; a run is going on now."
+        return f"{finished} of {len(done)} stacks are finished; a run is in progress."
     if finished == len(done):
         return f"Finished. In Python: regrow.load({json.dumps(str(folder))})"
     last = [content, *content.get("continued", [])][-1]
-    return f"{finished} of {len(done)} stacks are finished; no run is going on. To go on: " + shlex.join(
+    return f"{finished} of {len(done)} stacks are finished; no run is in progress. To resume: " + shlex.join(
         ["regrow", *last["command"]]
     )

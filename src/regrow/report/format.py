@@ -105,13 +105,3 @@ def run_command(
     which = f"--settings {' '.join(dict.fromkeys(settings))} --systems {' '.join(dict.fromkeys(systems))}"
     more = f"{' --sweep' * sweep}{f' {options}' * bool(options)}"
     return f"regrow run {study} {which} --tasks {least if tasks is None else tasks} --seeds {seeds}{more}"
-
-
-def many(count: int, what: str) -> str:
-    """So many of something.
-
-    Example:
-        >>> many(1, "seed"), many(1200, "task")
-        ('1 seed', '1,200 tasks')
-    """
-    return f"{count:,} {what}{'s' * (count != 1)}"

@@ -1,4 +1,4 @@
-"""The files that images come from: their checksum, and what goes wrong in reading them as one line with its remedy."""
+"""Source files of data sets: their checksum, and one-line errors with a remedy where they cannot be read."""
 
 import contextlib
 import gzip
@@ -21,7 +21,7 @@ def checksum(paths: Iterable[Path]) -> str:
 
 
 def remedy(folder: Path, name: str) -> str:
-    """What to do where a data set is not whole.
+    """What to do where a data set is missing or damaged.
 
     Example:
         >>> remedy(Path("my data"), "mnist").partition(",")[0]
@@ -33,11 +33,11 @@ def remedy(folder: Path, name: str) -> str:
 
 @contextlib.contextmanager
 def reading(path: Path, kind: str, fix: str) -> Iterator[None]:
-    """Turns what goes wrong in reading a file into one line: the file, what is wrong, the remedy.
+    """Turn the errors of reading a file into one line: the file, what is wrong, the remedy.
 
     Args:
-        path: the file; of several, an error names the one that it met.
-        kind: what the file ought to be.
+        path: the file; of several, an error names the one at fault.
+        kind: what the file should be.
         fix: the remedy.
 
     Raises:
@@ -50,6 +50,6 @@ def reading(path: Path, kind: str, fix: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error.filename or path} is missing: {fix}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
-        raise ValueError(f"{path}: truncated or no {kind} ({error}): {fix}") from None
+        raise ValueError(f"{path}: truncated or not a {kind} ({error}): {fix}") from None
     except OSError as error:
         raise OSError(f"{error.filename or path} cannot be read ({error.strerror or error}): {fix}") from None

@@ -1,4 +1,4 @@
-"""One run at a time into a folder: a lock that the system itself releases when its holders are gone."""
+"""One run at a time writes to a folder: a lock that the system itself releases when its holders are gone."""
 
 import contextlib
 import os
@@ -10,19 +10,19 @@ from pathlib import Path
 from .files import cannot_write
 
 NAME = "lock"
-_PATIENCE = 10.0  # seconds for the workers of a killed run to notice that they are alone
+_PATIENCE = 10.0  # seconds for the workers of a killed run to notice that it is gone
 
 
 @contextlib.contextmanager
 def sole_run(folder: Path) -> Iterator[None]:
     """Hold a folder for one run.
 
-    Whoever may write holds a shared lock on the file: the run, and each of its workers. A run begins only at a moment
-    when it alone can have the lock; so after a run is killed the next one waits for the workers left behind, which
-    stop by themselves, and two never write at once.
+    Every process that may write holds a shared lock on the file: the run, and each of its workers. A run begins only at
+    a moment when it can lock the file exclusively; so after a run is killed the next one waits for the workers left
+    behind, which stop by themselves, and two runs never write at once.
 
     Raises:
-        OSError: where another run goes on, or the folder cannot be written.
+        OSError: where another run holds it, or the folder cannot be written.
     """
     import fcntl
 
@@ -33,10 +33,10 @@ def sole_run(folder: Path) -> Iterator[None]:
         raise cannot_write(path, error) from error
     try:
         _acquire(handle, folder)
-        with contextlib.suppress(OSError):  # a full disk: the name of the owner only serves the message
+        with contextlib.suppress(OSError):  # a full disk: the owner only serves the message
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{socket.gethostname()} {os.getpid()}\n".encode(), 0)
-        # Going from exclusive to shared is not atomic: another run may slip in, and then has the folder.
+        # Going from exclusive to shared is not atomic: another run may get the lock in between.
         if not _try(handle, fcntl.LOCK_SH):
             raise _taken(handle, folder)
         yield
@@ -58,7 +58,7 @@ def one_writer(folder: Path) -> Iterator[None]:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a run, or a worker that a killed one left behind, holds the folder now."""
+    """Whether a run, or a worker left behind by a killed run, holds the folder now."""
     import fcntl
 
     try:
@@ -92,7 +92,7 @@ def _try(handle: int, kind: int) -> bool:
 
 
 def _owner(handle: int) -> tuple[str, int] | None:
-    """Machine and process of the run that took the lock last."""
+    """Host and process id of the last run that took the lock."""
     words = os.pread(handle, 1000, 0).decode(errors="replace").split()
     return (words[0], int(words[1])) if len(words) == 2 and words[1].isdigit() else None
 

@@ -1,4 +1,4 @@
-"""What the studies train on: permuted images, or classes of CIFAR-100; all that the commands must know of either."""
+"""The problems of the studies, permuted images and classes of CIFAR-100: everything the commands need of either."""
 
 import dataclasses
 import functools
@@ -27,31 +27,31 @@ OWN = {
     "permuted": ("ln_position", "units_read"),
     "vit": ("optimizer", *(field.name for field in dataclasses.fields(Options))),
 }
-"""Options of a run that are of one kind of study alone."""
+"""Options of a run that only one kind of study has."""
 
 
 def is_vit(settings: Sequence[str]) -> bool:
-    """Whether settings, which are of one study, are of vision transformers."""
+    """Whether the settings, all of one study, are vision transformers."""
     return settings[0] in VIT_SETTINGS
 
 
-def device(asked: str) -> str:
-    """The device that "auto", "cpu" or "cuda" asks for.
+def device(option: str) -> str:
+    """The device that `--device` "auto", "cpu" or "cuda" stands for.
 
     Raises:
         ValueError: for "cuda" where there is none.
     """
-    found = torch.cuda.is_available()
-    if asked == "cuda" and not found:
-        raise ValueError("`--device cuda` needs a CUDA device and a build of torch for it; found none: use cpu")
-    return "cuda" if found and asked != "cpu" else "cpu"
+    available = torch.cuda.is_available()
+    if option == "cuda" and not available:
+        raise ValueError("`--device cuda` needs a CUDA device and a CUDA build of torch; got neither: use --device cpu")
+    return "cuda" if available and option != "cpu" else "cpu"
 
 
 class Problem(Protocol):
-    """What the networks of a run learn, and how."""
+    """What the networks of a run learn."""
 
     schemas: ClassVar[Mapping[str, Schema]]
-    """Of the tables that are stored."""
+    """Of the stored tables."""
 
     @property
     def device(self) -> str:
@@ -59,13 +59,13 @@ class Problem(Protocol):
         ...
 
     @property
-    def make(self) -> "Maker | ViTMaker":
+    def make(self) -> "PermutedMaker | ViTMaker":
         """Makes the trainers."""
         ...
 
     @property
     def config(self) -> dict[str, Any]:
-        """What decides the results and is of this kind of study, as JSON can hold it."""
+        """The options of this kind of study that decide the results, as JSON."""
         ...
 
     def pack(self, *run: Any, sweep: bool = False, winners: Winners | None = None) -> list[StackPlan]:
@@ -73,7 +73,7 @@ class Problem(Protocol):
         ...
 
     def tasks(self, plans: Sequence[StackPlan], wanted: int) -> int:
-        """So many tasks, or as many as there are."""
+        """The number of tasks to run: as many as wanted, or as many as there are."""
         ...
 
     def check(self, plans: Sequence[StackPlan], tasks: int) -> None:
@@ -85,7 +85,7 @@ class Problem(Protocol):
         ...
 
     def data(self) -> dict[str, str]:
-        """Read the images: their name and their checksum."""
+        """Read the images; returns their name and checksum."""
         ...
 
 
@@ -93,8 +93,8 @@ class Problem(Protocol):
 
 
 @dataclass(frozen=True)
-class Maker:
-    """Makes the trainers of a run on permuted images, in whatever process."""
+class PermutedMaker:
+    """Makes the trainers of a run on permuted images, in any process."""
 
     data: Path | None
     device: str = "cpu"
@@ -118,9 +118,9 @@ def _images(data: Path | None) -> tuple[str, Images]:
 
 @dataclass(frozen=True)
 class PermutedJob:
-    """Studies on permuted images: MNIST where it is found, else the embedded digits.
+    """Studies on permuted images: MNIST if present, else the embedded digits.
 
-    folder: what `--data` names. The others are options of `regrow run`.
+    folder: the value of `--data`. The others are options of `regrow run`.
     """
 
     folder: Path | None = None
@@ -131,8 +131,8 @@ class PermutedJob:
     schemas: ClassVar[Mapping[str, Schema]] = {"results": RESULTS}
 
     @property
-    def make(self) -> Maker:
-        return Maker(self.folder, self.device, self.measure_every)
+    def make(self) -> PermutedMaker:
+        return PermutedMaker(self.folder, self.device, self.measure_every)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -169,10 +169,10 @@ class PermutedJob:
 class ViTJob:
     """The study of vision transformers on CIFAR-100.
 
-    folder: what `--data` names. optimizer: "authors" or "clean". options: size, length, precision.
+    folder: the value of `--data`. optimizer: "authors" or "clean". options: size, length, precision.
 
     Raises:
-        TypeError, ValueError: for options that the device or the images cannot meet.
+        TypeError, ValueError: for options that the device does not support or the images do not suffice for.
     """
 
     folder: Path | None = None
@@ -210,7 +210,7 @@ class ViTJob:
         check_run(plans, tasks, self.options, self.device)
 
     def updates(self, plans: Sequence[StackPlan], tasks: int) -> int:
-        return sum(updates(plans[0], self.options, k) for k in range(tasks))  # a run has one number of new classes
+        return sum(updates(plans[0], self.options, k) for k in range(tasks))  # equal for all stacks
 
     def data(self) -> dict[str, str]:
         train, _ = load_cifar100(self._folder())
@@ -219,7 +219,9 @@ class ViTJob:
     def _folder(self) -> Path:
         folder = data_folder(self.folder) or default_folder()
         if folder is None:
-            raise FileNotFoundError("CIFAR-100 is missing, with no home folder to look in: name a folder with --data")
+            raise FileNotFoundError(
+                "CIFAR-100 is missing, and there is no home folder to search: name a folder with --data"
+            )
         return folder
 
 

@@ -1,4 +1,4 @@
-"""The same training as tasks of ray, on one machine or many that share the folder of results."""
+"""The same training as tasks of Ray, on one machine or many that share the folder of results."""
 
 import contextlib
 import importlib
@@ -8,25 +8,13 @@ from typing import Any
 from . import lock
 from .scheduler import Turn, Turns
 from .store import Store
-from .worker import (
-    Brake,
-    Failure,
-    Maker,
-    Report,
-    StackFailed,
-    Stopped,
-    Watch,
-    failure,
-    handling,
-    log_failure,
-    train_stack,
-    use_one_thread,
-)
+from .training import MakeLearner, Report, Stopped, StopSignal, train_stack
+from .worker import Failure, Observer, StackFailed, failure, handling, log_failure, use_one_thread
 
-_GLANCE = 0.5  # seconds between looks at the reports
+_POLL = 0.5  # seconds between looks at the reports
 
 
-class Mailbox:
+class ReportQueue:
     """Keeps what the workers report until it is asked for."""
 
     def __init__(self) -> None:
@@ -40,14 +28,14 @@ class Mailbox:
         return taken
 
 
-def train(turn: Turn, make: Maker, store: Store, mailbox: Any) -> Failure | None:
-    """A task of ray: train one stack; returns what went wrong."""
+def train(turn: Turn, make: MakeLearner, store: Store, mailbox: Any) -> Failure | None:
+    """A task of Ray: train one stack; returns what went wrong."""
     use_one_thread()
-    brake = Brake()
-    signal.signal(signal.SIGINT, brake.pull)  # as ray cancels a task
+    stop = StopSignal()
+    signal.signal(signal.SIGINT, stop.request)  # as ray cancels a task
     with lock.one_writer(store.folder):
         try:
-            train_stack(turn.plan, make, store, turn.tasks, mailbox.put.remote, brake)
+            train_stack(turn.plan, make, store, turn.tasks, mailbox.put.remote, stop)
         except Stopped:
             return None
         except Exception as error:
@@ -55,12 +43,12 @@ def train(turn: Turn, make: Maker, store: Store, mailbox: Any) -> Failure | None
     return None
 
 
-def run_on_ray(turns: Turns, make: Maker, store: Store, count: int, watch: Watch, device: str) -> None:
+def run_on_ray(turns: Turns, make: MakeLearner, store: Store, count: int, observer: Observer, device: str) -> None:
     """Train stacks as `regrow.lab.runs.engine.run` does.
 
     Args:
         turns: hands them out.
-        make, store, watch, device: as there.
+        make, store, observer, device: as there.
         count: stacks at once, as far as the cluster has room for them.
     """
     try:
@@ -69,7 +57,7 @@ def run_on_ray(turns: Turns, make: Maker, store: Store, count: int, watch: Watch
         raise ValueError("`--engine ray` needs ray, which is not installed: pip install ray, or leave it out") from None
     ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
     needs = {"num_cpus": 1, "num_gpus": 1 if device == "cuda" else 0, "max_retries": 0}
-    remote, mailbox = ray.remote(**needs)(train), ray.remote(num_cpus=0)(Mailbox).remote()
+    remote, mailbox = ray.remote(**needs)(train), ray.remote(num_cpus=0)(ReportQueue).remote()
     at_work = dict[Any, tuple[int, Turn]]()
     places = list(range(count))
     failed: Failure | None = None
@@ -77,21 +65,21 @@ def run_on_ray(turns: Turns, make: Maker, store: Store, count: int, watch: Watch
     def look() -> None:
         numbers = {turn.plan.id: number for number, turn in at_work.values()}
         for report in ray.get(mailbox.take.remote()):
-            watch.report(numbers.get(report.stack, 0), report)
+            observer.report(numbers.get(report.stack, 0), report)
 
     try:
         with handling(signal.SIGTERM, _interrupt):
             while turns.unfinished and not failed:
                 while places and (turn := turns.next()):
                     at_work[remote.remote(turn, make, store, mailbox)] = places.pop(0), turn
-                done, _ = ray.wait(list(at_work), timeout=_GLANCE)
+                done, _ = ray.wait(list(at_work), timeout=_POLL)
                 look()
                 for task in done:
                     number, turn = at_work.pop(task)
                     places.append(number)
                     failed = failed or _outcome(ray, task, turn)
                     if not failed and turns.ended(turn):
-                        watch.done(number, turn.plan.id)
+                        observer.done(number, turn.plan.id)
     finally:
         with contextlib.suppress(KeyboardInterrupt):
             for task in at_work:

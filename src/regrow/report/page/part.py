@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ...lab.runs.text import counted
 from .. import notes
 from ..claims import Verdict, evaluate
 from ..figures.all import figures
 from ..figures.sheet import Drawing, Missing
-from ..format import many
 from ..margins import MARGINS, Margin
 from ..results import Results
 from ..tables.permuted import runs_table, tables
@@ -54,8 +54,8 @@ def permuted(results: Results) -> Part:
     title = f"Permuted {IMAGES.get(results.data, results.data)}"
     longest = max((run.tasks for each in found for run in each), default=0)
     told = (
-        f"{title}: {many(len(systems), 'system')} in {many(len(runs.settings), 'setting')}, at most "
-        f"{many(longest, 'task')} and {many(max(map(len, found), default=0), 'seed')}. {PAPERS}"
+        f"{title}: {counted(len(systems), 'system')} in {counted(len(runs.settings), 'setting')}, at most "
+        f"{counted(longest, 'task')} and {counted(max(map(len, found), default=0), 'seed')}. {PAPERS}"
     )
     return Part(
         key="permuted",

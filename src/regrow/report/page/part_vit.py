@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
+from ...lab.runs.text import counted
 from ..claims import Verdict, evaluate
 from ..claims.vit import STATEMENTS
 from ..figures.vit import figure_3, figure_15, figure_16, figure_17, figure_18
 from ..figures.vit_optimizers import boundaries
-from ..format import many
 from ..margins import VIT_MARGINS
 from ..notes import SHRUNK, VIT_METHOD
 from ..results_vit import TASKS, ViTResults, every, folder_options
@@ -42,8 +42,8 @@ def part(results: ViTResults) -> Part:
     seeds, ways = {run.seed for run in runs}, [way for way, each in results.runs.items() if each.settings]
     both = ", with the authors' and with the clean optimizer" if len(ways) > 1 else ""
     told = (
-        f"Class-incremental CIFAR-100: {many(len(systems), 'system')} in {many(len(settings), 'setting')}, at most "
-        f"{many(results.tasks, 'task')} and {many(len(seeds), 'seed')}{both}. {PAPERS}"
+        f"Class-incremental CIFAR-100: {counted(len(systems), 'system')} in {counted(len(settings), 'setting')}, at "
+        f"most {counted(results.tasks, 'task')} and {counted(len(seeds), 'seed')}{both}. {PAPERS}"
     )
     return Part(
         key="cifar100",
