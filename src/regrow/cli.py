@@ -1,7 +1,10 @@
 """The `regrow` command: one typed configuration for each subcommand."""
 
+import contextlib
 import dataclasses
 import importlib
+import io
+import signal
 import sys
 import typing
 from collections.abc import Iterator, Sequence
@@ -24,11 +27,23 @@ _COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; returns its exit status: 0, 1 for an error, 2 for unknown words, 130 when interrupted."""
+    """Run a command line; returns its exit status: 0, 1 for an error, 2 for unknown words, 128 + n after signal n."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments == ["--version"]:
         print(f"regrow {__version__}")
         return 0
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # paths that are no text are printed as they are
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt as stop:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"\nregrow: {_flags(str(stop), _command(arguments))}" if str(stop) else "", file=sys.stderr)
+        return 128 + getattr(stop, "number", signal.SIGINT)
+
+
+def _main(arguments: list[str]) -> int:
     try:
         import tyro
 
@@ -47,13 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     try:
         command.run()
-    except KeyboardInterrupt as stop:
-        if str(stop):
-            print(f"\nregrow: {stop}", file=sys.stderr)
-        return 130
     except (OSError, ValueError) as error:
-        return _fail(str(error))
+        return _fail(_flags(str(error), type(command)))
     return 0
+
+
+def _command(arguments: Sequence[str]) -> Any:
+    return _load(arguments[0]).get(arguments[0]) if arguments and arguments[0] in _COMMANDS else None
+
+
+def _flags(message: str, command: Any) -> str:
+    """A message that names the options as they were typed: `measure_every` is --measure-every to the user."""
+    for word in _names(command) if command else ():
+        name = word.removeprefix("--").replace("-", "_").lower()
+        message = message.replace(f"`{name}`", f"`{word}`")
+    return message
 
 
 def _load(wanted: str) -> dict[str, Any]:

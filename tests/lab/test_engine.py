@@ -15,7 +15,7 @@ from run_folders import begin, says
 from walks import UPDATES, MakeWalk, plans, train_here
 
 import regrow
-from regrow.lab.runs import engine, local_engine, lock, scheduler, worker
+from regrow.lab.runs import engine, local_engine, lock, scheduler, signals, worker
 from regrow.lab.runs.store import Store
 from regrow.lab.runs.training import Report, train_stack
 
@@ -226,7 +226,7 @@ def test_a_thread_leaves_signals_alone() -> None:
     seen = []
 
     def handle() -> None:
-        with worker.handling(signal.SIGINT, None):
+        with signals.handling(signal.SIGINT, None):
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=handle)

@@ -157,7 +157,7 @@ def test_check_says_what_there_is(tmp_path: Path, real_mnist: Path) -> None:
     _, mnist, cifar = check(tmp_path)
     assert (mnist.state, mnist.detail) == ("whole", "60,000 training and 10,000 test images of 28 x 28")
     assert cifar.state == "damaged" and cifar.place == str(tmp_path / "cifar-100-python.tar.xz")
-    assert "truncated or not a archive" in cifar.detail and "regrow data fetch --only cifar100" in cifar.detail
+    assert "truncated or no valid archive" in cifar.detail and "regrow data fetch --only cifar100" in cifar.detail
 
 
 def test_the_command_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

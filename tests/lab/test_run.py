@@ -18,8 +18,9 @@ from run_folders import says, trained_here
 
 import regrow
 from regrow.cli import main
-from regrow.commands.run import PermutedMaker, Run, prepare, words
-from regrow.lab.runs import best_of_sweep, timing
+from regrow.commands.run import Run, prepare, words
+from regrow.lab.runs import best_of_sweep, manifest, timing
+from regrow.lab.runs.problems import PermutedMaker
 from regrow.lab.runs.store import Store
 from regrow.lab.studies import packing
 
@@ -60,7 +61,7 @@ def test_a_run_goes_on_and_grows(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert main([*SMALL, "--tasks", "1", "--out", str(out), "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")
     assert main([*SMALL, "--measure-every", "1", "--out", str(out)]) == 1
-    assert "`measure_every` 20; got 1" in capfd.readouterr().err
+    assert "`--measure-every` 20; got 1" in capfd.readouterr().err
     assert_frame_equal(regrow.load(out), rows, check_exact=True)
 
 
@@ -73,8 +74,8 @@ def wait_for_task(folder: Path, run: subprocess.Popen[str]) -> None:
     raise AssertionError(f"the run ended: {run.wait()}")
 
 
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_and_on(told: signal.Signals, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stopped_and_on(sent: signal.Signals, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     asked = [*SMALL, "--tasks", "400", "--out", str(out)]
     code = "import sys; from regrow.lab.runs import progress; progress.LINE_EVERY = 0.5; from regrow.cli import main\n"
@@ -83,9 +84,9 @@ def test_stopped_and_on(told: signal.Signals, tmp_path: Path, capfd: pytest.Capt
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, tmp_path / "run.py", *asked], start_new_session=True, **pipes) as run:
         wait_for_task(out, run)
-        os.killpg(run.pid, told)  # as a terminal does, or `timeout` and a cluster's scheduler
+        os.killpg(run.pid, sent)  # as a terminal does, or `timeout` and a cluster's scheduler
         _, error = run.communicate()
-    assert run.returncode == 130
+    assert run.returncode == 128 + sent
     assert error == (
         f"\nregrow: stopped; finished tasks are stored in {out}. To resume: regrow run {STUDY} --settings small "
         f"--systems base cbp swr --tasks 400 --out {out}\n"
@@ -101,6 +102,7 @@ def test_stopped_and_on(told: signal.Signals, tmp_path: Path, capfd: pytest.Capt
 KILLED = """
 import sys; from pathlib import Path
 from regrow.lab.runs import engine, lock, manifest; from regrow.commands.run import Run, prepare
+from regrow.lab.runs.problems import PermutedMaker
 from regrow.lab.runs.store import Store
 if __name__ == "__main__":
     job = prepare(Run("weights-vs-units", ("small", "small-ln"), tasks=150, out=Path(sys.argv[1])))
@@ -143,14 +145,14 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ("optimisers", "`study` must be one of 'initial-assessment', 'weights-vs-units', 'optimizers'"),
+        ("optimisers", "`STUDY` must be one of 'initial-assessment', 'weights-vs-units', 'optimizers'"),
         ("optimizers --settings small", "got 'small': choose from 'large', 'large-sgdw', 'large-adamw'"),
         ("optimizers --systems base srw", "got 'srw': choose from 'base', 'l2'"),
-        ("optimizers --tasks 0", "`tasks` must be at least 1"),
-        ("optimizers --seeds 0", "`seeds` must be at least 1"),
-        ("optimizers --workers 0", "`workers` must be at least 1"),
-        ("optimizers --measure-every 0", "`measure_every` must be at least 1"),
-        ("optimizers --units-read after", "`units_read` 'after' needs a setting with layer norm"),
+        ("optimizers --tasks 0", "`--tasks` must be at least 1"),
+        ("optimizers --seeds 0", "`--seeds` must be at least 1"),
+        ("optimizers --workers 0", "`--workers` must be at least 1"),
+        ("optimizers --measure-every 0", "`--measure-every` must be at least 1"),
+        ("optimizers --units-read after", "`--units-read` 'after' needs a setting with layer norm"),
         (
             "optimizers --from there",
             "`--from` takes the winners of one sweep into another; got no --sweep: add --sweep",
@@ -205,15 +207,16 @@ def test_a_sweep_and_one_from_its_winners(tmp_path: Path, capfd: pytest.CaptureF
 
     (sweep,) = prepare(Run(STUDY, ("small",), ("l2",), sweep=True, from_=out)).plans
     assert {member.config["step_size"] for member in sweep.members} == {base[0]["config"]["step_size"]}
-    changed = json.loads((out / "manifest.json").read_text())
-    (out / "manifest.json").write_text(json.dumps(changed | {"config": changed["config"] | {"data": "mnist"}}))
+    changed = manifest.read(out)
+    manifest.write(out, changed | {"config": changed["config"] | {"data": "mnist"}})
     with pytest.raises(ValueError, match="has `data` mnist; got digits: sweep on the same data first"):
         prepare(Run(STUDY, sweep=True, from_=out))
 
 
 def test_winners_are_only_those_of_a_finished_sweep(tmp_path: Path) -> None:
     for sweep, message in ((False, "must name the folder of a sweep"), (True, "is missing, the sweep is not finished")):
-        (tmp_path / "manifest.json").write_text(json.dumps({"study": STUDY, "config": {"sweep": sweep}}))
+        config = {"tasks": 1, "seeds": 1, "sweep": sweep}
+        manifest.write(tmp_path, manifest.describe(STUDY, config, [], "cpu", []))
         with pytest.raises((ValueError, FileNotFoundError)) as caught:
             best_of_sweep.read_winners(tmp_path)
         assert message in says(caught)

@@ -40,7 +40,7 @@ def test_status_says_what_is_done_and_how_to_go_on(folder: Path, capsys: Capture
     assert "small.seed1.0 6 12 50%" in lines
     assert "small.seed2.0 0 12 0%" in lines
     assert any(line.startswith("small swr 2 6 to 12 ") for line in lines)
-    end = "1 of 3 stacks are finished; no run is in progress. To resume: regrow run weights-vs-units"
+    end = f"1 of 3 stacks are finished; no run is in progress. To resume: regrow run weights-vs-units --out {folder}"
     assert lines[-1] == end
     assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
 

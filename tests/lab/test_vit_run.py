@@ -69,20 +69,20 @@ def test_a_run_stores_its_tables_and_goes_on(tmp_path: Path, cifar: Path, capfd:
     )  # fmt: skip
     assert main(["status", str(out)]) == 0 and "Finished." in capfd.readouterr().out
     assert main([*_ASKED, "--tasks", "2", "--width", "32", *where]) == 1
-    assert "was begun with `width` 24; got 32" in capfd.readouterr().err
+    assert "was begun with `--width` 24; got 32" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ("vit-cifar --systems l2", "`systems` of study 'vit-cifar' lack 'l2'"),
-        ("vit-cifar --precision tf32", "`precision` 'tf32' needs a CUDA device; got cpu"),
-        ("vit-cifar --graphs", "`graphs` True needs a CUDA device"),
-        ("vit-cifar --tasks 21", "`tasks` must be at most 20, for each brings 5 of 100 classes; got 21"),
-        ("vit-cifar --sweep --systems base --tasks 2", "`tasks` must be at most 1"),
-        ("vit-cifar --images-per-class 17", "`images_per_class` must be at least 18"),
-        ("vit-cifar --images-per-class 451", "`images_per_class` must be at most 450; got 451"),
-        ("vit-cifar --clip-at 0", "`clip_at` must be above `flush_below`"),
+        ("vit-cifar --systems l2", "`--systems` of study 'vit-cifar' lack 'l2'"),
+        ("vit-cifar --precision tf32", "`--precision` 'tf32' needs a CUDA device; got cpu"),
+        ("vit-cifar --graphs", "`--graphs` True needs a CUDA device"),
+        ("vit-cifar --tasks 21", "`--tasks` must be at most 20, for each brings 5 of 100 classes; got 21"),
+        ("vit-cifar --sweep --systems base --tasks 2", "`--tasks` must be at most 1"),
+        ("vit-cifar --images-per-class 17", "`--images-per-class` must be at least 18"),
+        ("vit-cifar --images-per-class 451", "`--images-per-class` must be at most 450; got 451"),
+        ("vit-cifar --clip-at 0", "`--clip-at` must be above `--flush-below`"),
         ("vit-cifar --units-read after", "`--units-read` is an option of studies on permuted images; got it for vit"),
         ("optimizers --width 24", "`--width` is an option of study vit-cifar; got it for optimizers: leave it out"),
         ("optimizers --optimizer clean", "`--optimizer` is an option of study vit-cifar"),
@@ -137,7 +137,7 @@ class Stopping:
 
 def store_in(folder: Path, every: float) -> Store:
     folder.mkdir()
-    manifest.write(folder, {"study": "vit-cifar"})
+    manifest.write(folder, manifest.describe("vit-cifar", {"tasks": 2, "seeds": 1}, [plan("swr")], "cpu", []))
     store = Store(folder, "vit-cifar", every, VIT_SCHEMAS)
     store.prepare()
     return store
@@ -150,8 +150,8 @@ def test_one_stopped_within_a_task_goes_on_from_its_last_epoch(tmp_path: Path) -
         stop = StopSignal()
         with pytest.raises(Stopped):
             train_stack(plan("swr"), lambda *_, b=stop, k=task: Stopping(b, k), stopped, 2, stop=stop)
-        found, state, tables = stopped.restore(plan("swr").id)
-        assert state and (found, state["epoch"], len(tables["results"])) == (task, 1, task)
+        found = stopped.restore(plan("swr"))
+        assert found.state and (found.task, found.state["epoch"], len(found.tables["results"])) == (task, 1, task)
     train_stack(plan("swr"), lambda *_: trainer("swr"), stopped, 2)
     for table in ("results", "epochs"):
         one, other = (regrow.load(tmp_path / name, table) for name in ("at once", "stopped"))

@@ -126,7 +126,7 @@ def test_every_text_is_escaped(small: Path, tmp_path: Path) -> None:
     for key in ("study", "version", "machine", "commit", "started", "torch", "device"):
         manifest[key] = HOSTILE
     manifest["command"] = ["run", HOSTILE]
-    manifest["config"] |= {"data": HOSTILE, "settings": [HOSTILE], "seeds": HOSTILE}
+    manifest["config"] |= {"data": HOSTILE, "settings": [HOSTILE]}
     (small / "manifest.json").write_text(json.dumps(manifest))
     rows = pl.read_parquet(small / "results" / "all.parquet")
     rows = rows.with_columns(study=pl.lit(HOSTILE), config=pl.lit(json.dumps({HOSTILE: HOSTILE})))
@@ -255,8 +255,8 @@ def bad_bench(folder: Path) -> Path:
         (empty, "run holds no manifest.json: give a folder that `regrow run` wrote"),
         (no_rows, "run holds no rows of `results` yet"),
         (cut, "all.parquet is damaged ("),
-        (foreign_rows, "run holds rows without study, system, config_id, seed, task, online_accuracy, so not of a run"),
-        (wrong_types, "run holds rows that are not of a run ("),
+        (foreign_rows, "all.parquet is not whole or not of this run: it has no column system, config_id, seed, task"),
+        (wrong_types, "all.parquet is not whole or not of this run: its column task is of type String"),
         (foreign_settings, "no results of the settings large, large-ln, small, small-ln"),
         (foreign_manifest, "manifest.json is no manifest of a run"),
         (bad_bench, "bench.json is damaged (KeyError: 'ms_per_network_update'): write it anew with regrow bench"),

@@ -22,7 +22,8 @@ from ..lab.data.mnist import Images, load_digits_images, load_mnist
 from ..lab.mlp.trainer import Trainer
 from ..lab.problems.permuted import Course
 from ..lab.runs import engine, local_engine, lock, manifest, progress, timing
-from ..lab.runs.store import Store, load
+from ..lab.runs.store import Store
+from ..lab.runs.tables import load
 from ..lab.studies import Member, Setting, StackPlan
 from ..report.stats import Estimate, estimate
 from ..report.style import SETTINGS, SUBTITLE, SYSTEMS
@@ -120,13 +121,16 @@ def _images(data: Path | None) -> Images:
 
 def train(plan: Plan, data: Path | None, folder: Path, console: Console) -> pl.DataFrame:
     """Train what is not stored in the folder yet; returns the rows of the results."""
-    stacks, store = plan.stacks(), Store(folder, "demo")
-    config = {"tasks": plan.tasks, "seeds": plan.seeds, "data": "digits" if data is None else "mnist"}
+    source = {"data": "digits" if data is None else "mnist"}
+    stacks, store = plan.stacks(), Store(folder, "demo", data=source)
+    config = {"tasks": plan.tasks, "seeds": plan.seeds} | source
     manifest.open_folder(folder)
     with lock.sole_run(folder):
         manifest.begin(folder, manifest.describe("demo", config, stacks, "cpu", ["demo"]))
         store.prepare()
-        done = {stack.id: store.done(stack.id, plan.tasks) for stack in stacks}
+        done, set_aside = store.survey(stacks, plan.tasks)
+        for line in set_aside:
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
         workers = min(local_engine.default_workers(), len(stacks))
         make = DemoMaker(data)
         speeds = timing.calibrate(stacks, make, seconds=0.5)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import polars as pl
 from rich.console import Console
 from tyro.conf import Positional, arg
 
 from ..lab.runs import manifest
 from ..lab.runs.lock import is_running
+from ..lab.runs.tables import read_table, table_files
 from ..report.claims import Verdict
 from ..report.page.page import NAME, gather, prepare, write_page
 from ..report.results import BENCH, Folder, read
@@ -101,7 +101,7 @@ def _draw(results: Folder, out: Path, complete: bool, console: Console) -> None:
 
 def stamp(folder: Path) -> Stamp:
     """What changes when a run has stored something: names, times and sizes of its files."""
-    paths = [folder / manifest.NAME, folder / BENCH, *_tables(folder)]
+    paths = [folder / manifest.NAME, folder / BENCH, *table_files(folder)]
     files = []
     for path in paths:
         try:
@@ -115,13 +115,9 @@ def stamp(folder: Path) -> Stamp:
 def has_rows(folder: Path) -> bool:
     """Whether a run has stored any rows; unreadable files count, since reading them later names the problem."""
     try:
-        return any(pl.scan_parquet(path).select(pl.len()).collect().item() for path in _tables(folder))
-    except pl.exceptions.PolarsError:
+        return any(len(read_table(path)[0]) for path in table_files(folder))
+    except (OSError, ValueError):
         return True
-
-
-def _tables(folder: Path) -> list[Path]:
-    return sorted((folder / "results").glob("*.parquet"))
 
 
 def tally(verdicts: Sequence[Verdict]) -> str:

@@ -2,17 +2,21 @@
 
 import json
 import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import polars as pl
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from ..lab.runs import lock, manifest
-from ..lab.runs.store import Store, load
+from ..lab.runs import lock, manifest, manifest_file
+from ..lab.runs.columns import RESULTS, VIT_SCHEMAS
+from ..lab.runs.job import DATA
+from ..lab.runs.store import Inspection, Store
+from ..lab.runs.tables import load
 from ..lab.runs.text import counted
 from ..lab.studies import packing
 
@@ -25,14 +29,16 @@ class Status:
 
     folder: Annotated[Positional[Path], arg(metavar="DIR")]
     """folder that `regrow run` wrote"""
+    verify: Annotated[bool, FlagCreatePairsOff] = False
+    """also verify every checkpoint, and name the files that have no digest; exit status 1 if one is damaged"""
 
     def run(self) -> None:
         """Print it; changes nothing, and works during the run too."""
         console = Console()
         content = manifest.read(self.folder)
         config, tasks = content["config"], content["config"]["tasks"]
-        store = Store(self.folder, content["study"])
-        done = {plan.id: store.done(plan.id, tasks) for plan in packing.restore(content["packing"])}
+        files = inspect(self.folder, content, states=self.verify)
+        done = {stack: found.done(tasks) for stack, found in files.items()}
         console.print(
             f"{content['study']} on {config['data']}: {counted(tasks, 'task')}, {counted(config['seeds'], 'seed')}"
             f"{', a sweep' * bool(config.get('sweep'))}; started {content['started']}, "
@@ -40,9 +46,42 @@ class Status:
             soft_wrap=True, highlight=False,
         )  # fmt: skip
         console.print(stacks(done, tasks))
-        if any(done.values()):
+        if any(done.values()) and not any(found.damaged for found in files.values()):
             console.print(systems(load(self.folder)))
-        console.print(outlook(self.folder, content, done), soft_wrap=True, highlight=False)
+        console.print(outlook(self.folder, content, done), soft_wrap=True, highlight=False, markup=False)
+        for line in condition(self.folder, files, self.verify):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+        if damaged := sum(len(found.damaged) for found in files.values()):
+            raise ValueError(f"{counted(damaged, 'file')} damaged, see above: rerun the command of the run")
+
+
+def inspect(folder: Path, content: manifest.Manifest, *, states: bool) -> dict[str, Inspection]:
+    """What the files of each stack hold, verified."""
+    schemas = VIT_SCHEMAS if (folder / "epochs").is_dir() else {"results": RESULTS}
+    data = {key: value for key, value in content["config"].items() if key in DATA}
+    store = Store(folder, content["study"], schemas=schemas, data=data)
+    return {plan.id: store.inspect(plan, states=states) for plan in packing.restore(content["packing"])}
+
+
+def condition(folder: Path, files: Mapping[str, Inspection], verify: bool) -> Iterator[str]:
+    """A line for each damaged file, and one on what was verified.
+
+    Args:
+        folder: of the run.
+        files: of its stacks.
+        verify: whether the states were verified too, and unverified files are to be named.
+    """
+    for found in files.values():
+        yield from (f"{path} is damaged: {why}" for path, why in found.damaged.items())
+    unverified = [path for found in files.values() for path in found.unverified]
+    if not manifest_file.read_verified(folder)[1]:
+        unverified.insert(0, folder / manifest.NAME)
+    if unverified:
+        yield f"Unverified, since written without a digest: {counted(len(unverified), 'file')}."
+    if verify:
+        yield from (f"  {path}" for path in unverified)
+        if not unverified and not any(found.damaged for found in files.values()):
+            yield "Verified: every file is as it was written."
 
 
 def stacks(done: dict[str, int], tasks: int) -> Table:
@@ -79,7 +118,7 @@ def systems(rows: pl.DataFrame) -> Table:
     return table
 
 
-def outlook(folder: Path, content: dict[str, Any], done: dict[str, int]) -> str:
+def outlook(folder: Path, content: manifest.Manifest, done: dict[str, int]) -> str:
     """Whether the run is finished or running, or how to resume it."""
     tasks = content["config"]["tasks"]
     finished = sum(task >= tasks for task in done.values())
@@ -87,7 +126,16 @@ def outlook(folder: Path, content: dict[str, Any], done: dict[str, int]) -> str:
         return f"{finished} of {len(done)} stacks are finished; a run is in progress."
     if finished == len(done):
         return f"Finished. In Python: regrow.load({json.dumps(str(folder))})"
-    last = [content, *content.get("continued", [])][-1]
-    return f"{finished} of {len(done)} stacks are finished; no run is in progress. To resume: " + shlex.join(
-        ["regrow", *last["command"]]
-    )
+    again = shlex.join(["regrow", *resuming(folder, content)])
+    return f"{finished} of {len(done)} stacks are finished; no run is in progress. To resume: {again}"
+
+
+def resuming(folder: Path, content: manifest.Manifest) -> list[str]:
+    """The words of the last command, with the folder as it is called here."""
+    last = [dict(content), *content.get("continued", [])][-1]
+    command = [str(word) for word in last.get("command") or content["command"]]
+    if "--out" in command:
+        place = command.index("--out")
+        del command[place : place + 2]
+    out = f"./{folder}" if str(folder).startswith("-") else str(folder)
+    return [*command, "--out", out]

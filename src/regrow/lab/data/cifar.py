@@ -25,6 +25,8 @@ _OPEN: dict[str, Callable[[Path], Any]] = {f"{_NAME}.tar.gz": gzip.open, f"{_NAM
 _CLASSES = 100
 _PER_CLASS = {"train": 500, "test": 100}
 _IMAGE = (3, 32, 32)
+_MOST = 250_000_000
+"""Bytes that the files of an archive take together at most; they are 186 million."""
 
 
 class LabelledImages(NamedTuple):
@@ -82,7 +84,7 @@ def load_cifar100(folder: Path | str) -> tuple[LabelledImages, LabelledImages]:
 def _decode(source: Path, fix: str) -> dict[str, np.ndarray]:
     """The four arrays, by name."""
     if source.is_dir():
-        contents = {split: (source / split).read_bytes() for split in _PER_CLASS}
+        contents = {split: _read(source / split, fix) for split in _PER_CLASS}
     else:
         contents = _archived(source, fix)
     arrays = {}
@@ -92,10 +94,33 @@ def _decode(source: Path, fix: str) -> dict[str, np.ndarray]:
     return arrays
 
 
+class _Bounded:
+    """A file that ends a read, with an error, once it has given too much: an archive may unpack to any size."""
+
+    def __init__(self, file: Any, error: str) -> None:
+        self._file, self._error, self._left = file, error, _MOST
+
+    def read(self, size: int) -> bytes:
+        content = self._file.read(min(size, self._left + 1))
+        self._left -= len(content)
+        if self._left < 0:
+            raise ValueError(self._error)
+        return content
+
+
+def _read(path: Path, fix: str) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(_MOST + 1)
+    if len(content) > _MOST:
+        raise ValueError(f"{path}: must hold at most {_MOST:,} bytes: {fix}")
+    return content
+
+
 def _archived(source: Path, fix: str) -> dict[str, bytes]:
     """Both pickles of an archive, read in one pass; nothing is extracted to disk."""
     names, contents = [], {}
-    with _OPEN[source.name](source) as file:
+    with _OPEN[source.name](source) as opened:
+        file: Any = _Bounded(opened, f"{source}: unpacks to more than {_MOST:,} bytes: {fix}")
         with tarfile.open(fileobj=file, mode="r|", bufsize=1 << 20) as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
@@ -115,6 +140,8 @@ def _split(content: bytes, where: str, per_class: int, fix: str) -> tuple[np.nda
     """Images (N, 3, 32, 32) and labels (N,) of a pickled split, both uint8, checked."""
     count = _CLASSES * per_class
     batch = _unpickle(content, where, fix)
+    if isinstance(batch, dict):  # keys are text where Python 3 wrote them
+        batch = {key.encode() if isinstance(key, str) else key: value for key, value in batch.items()}
     if not (isinstance(batch, dict) and {b"data", b"fine_labels"} <= batch.keys()):
         got = ascii(list(batch)) if isinstance(batch, dict) else type(batch).__name__
         raise ValueError(f"{where}: must hold 'data' and 'fine_labels'; got {got[:100]}: {fix}")
@@ -156,7 +183,15 @@ class _Unpickler(pickle.Unpickler):
         """Called for every name that a pickle refers to."""
         if f"{module}.{name}" in self.allowed:
             return _Inert
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in protocol 2
+            return _latin_bytes
         raise _Forbidden(ascii(f"{module}.{name}"))
+
+
+def _latin_bytes(text: object, encoding: object) -> bytes:
+    if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
+        raise _Forbidden("_codecs.encode")
+    return text.encode("latin1")
 
 
 def _unpickle(content: bytes, where: str, fix: str) -> object:
@@ -166,7 +201,7 @@ def _unpickle(content: bytes, where: str, fix: str) -> object:
         raise ValueError(f"{where}: the pickle asks for {error}, which images do not need: {fix}") from None
     except Exception as error:  # damaged bytes can misuse any object in any way
         reason = " ".join(str(error).split())
-        raise ValueError(f"{where}: truncated or not a pickle ({reason}): {fix}") from None
+        raise ValueError(f"{where}: truncated or no valid pickle ({reason}): {fix}") from None
 
 
 def _uint8_array(value: object) -> np.ndarray | None:

@@ -5,10 +5,12 @@ import gzip
 import hashlib
 import lzma
 import shlex
+import socket
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 
 def checksum(paths: Iterable[Path]) -> str:
@@ -18,6 +20,37 @@ def checksum(paths: Iterable[Path]) -> str:
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
+
+
+def checksums(pixels: Any, labels: Any) -> dict[str, str]:
+    """What a manifest says of images: checksums of their decoded pixels and labels.
+
+    Args:
+        pixels, labels: tensors on the CPU.
+    """
+    return {
+        "data_checksum": f"{zlib.crc32(pixels.contiguous().numpy().data):08x}",
+        "labels_checksum": f"{zlib.crc32(labels.long().contiguous().numpy().astype('<i8').data):08x}",
+    }
+
+
+def verify(expected: Mapping[str, str], pixels: Any, labels: Any, source: object) -> None:
+    """Refuse images that are not those that a run was begun with.
+
+    Args:
+        expected: of `checksums`; what is missing is not verified.
+        pixels, labels: as read here.
+        source: where from.
+
+    Raises:
+        ValueError: where they differ; one line.
+    """
+    for key, value in checksums(pixels, labels).items():
+        if value != expected.get(key, value):
+            raise ValueError(
+                f"the images from {source} on {socket.gethostname()} have `{key}` {value}, and the run has "
+                f"{expected[key]}: put the same data on every machine"
+            )
 
 
 def remedy(folder: Path, name: str) -> str:
@@ -50,6 +83,6 @@ def reading(path: Path, kind: str, fix: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error.filename or path} is missing: {fix}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
-        raise ValueError(f"{path}: truncated or not a {kind} ({error}): {fix}") from None
+        raise ValueError(f"{path}: truncated or no valid {kind} ({error}): {fix}") from None
     except OSError as error:
         raise OSError(f"{error.filename or path} cannot be read ({error.strerror or error}): {fix}") from None

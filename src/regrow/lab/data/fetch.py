@@ -133,7 +133,8 @@ def download(url: str, checksum: str, path: Path, follow: Callable[[str, int, in
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         downloader: Any = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 18)
-        pooch.retrieve(url, checksum, path.name, path.parent, downloader=downloader)
+        # An absolute path: pooch would expand ~.
+        pooch.retrieve(url, checksum, path.name, path.parent.absolute(), downloader=downloader)
     except OSError as error:
         if (response := getattr(error, "response", None)) is not None:
             response.close()  # pooch leaves the connection open where the server refuses

@@ -75,10 +75,20 @@ def load_images(option: Path | None = None) -> tuple[str, Images]:
         FileNotFoundError: where a file of MNIST is missing, in an explicit folder or beside the others.
         ValueError, OSError: as `load_mnist` does.
     """
+    folder = mnist_folder(option)
+    return ("digits", load_digits_images()) if folder is None else ("mnist", load_mnist(folder)[0])
+
+
+def mnist_folder(option: Path | None = None) -> Path | None:
+    """The folder that `load_images` reads MNIST from, absolute; None where it takes the embedded digits.
+
+    Args:
+        option: the value of `--data`.
+    """
     folder = data_folder(option)
     if folder and (_explicit_folder(option) or any((folder / file).exists() for file in MNIST_FILES)):
-        return "mnist", load_mnist(folder)[0]
-    return "digits", load_digits_images()
+        return folder.absolute()
+    return None
 
 
 def load_digits_images() -> Images:

@@ -10,6 +10,7 @@ import polars as pl
 from ..studies import ALL_SETTINGS, SYSTEMS, Member
 from ..studies.permuted_grids import Winners
 from . import manifest
+from .digests import open_json, seal_json
 from .files import write_whole
 
 NAME = "selected.json"
@@ -57,7 +58,7 @@ def write(folder: Path, rows: pl.DataFrame) -> Ranking:
     """Store the ranking of a finished sweep as `selected.json` in its folder."""
     ranking = rank(rows)
     content = {"study": rows["study"][0], "tasks": int(rows["task"].n_unique()), "ranking": ranking}
-    write_whole(folder / NAME, (json.dumps(content, indent=1) + "\n").encode())
+    write_whole(folder / NAME, seal_json(content))
     return ranking
 
 
@@ -82,12 +83,12 @@ def read_winners(folder: Path, data: Mapping[str, Any] | None = None) -> Winners
             f"`--from` must name the folder of a sweep; got {folder}, which holds a run without --sweep: {remedy}"
         )
     for key, value in (data or {}).items():
-        if stored["config"].get(key) != value:
+        if stored["config"].get(key, value) != value:
             was = stored["config"].get(key)
             raise ValueError(f"`--from` {folder} has `{key}` {was}; got {value}: sweep on the same data first")
     path = folder / NAME
     try:
-        ranking = json.loads(path.read_text())["ranking"]
+        ranking = open_json(path.read_bytes())[0]["ranking"]
         winners = {(s, m): ranked[0]["config"] for s, systems in ranking.items() for m, ranked in systems.items()}
         for (setting, system), config in winners.items():
             if Member(system, config, 0).config_id != ranking[setting][system][0]["config_id"]:

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from .scheduler import Turn, Turns
+from .signals import STOPPING, Interrupted, handling
 from .store import Store
 from .training import MakeLearner, Report
-from .worker import Failure, Observer, StackFailed, handling, log_failure, work
+from .worker import Failure, Observer, StackFailed, log_failure, work
 
 _THREADS = ("OMP", "MKL", "OPENBLAS", "POLARS")
 _POLL = 0.2  # seconds until Ctrl-C is noticed
@@ -65,14 +66,16 @@ class _Pool:
         self._store, self._observer = store, observer
         self._workers: list[_Worker] = []
         self._failure: Failure | None = None
-        self._signals, self._asked_to_stop = 0, False
+        self._signals, self._last_signal, self._asked_to_stop = 0, 0, False
         self._handlers = contextlib.ExitStack()
 
     def __enter__(self) -> "_Pool":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPPING:
             self._handlers.enter_context(handling(number, self._count_signal))
         context = multiprocessing.get_context("spawn")
-        with _one_thread_each(), handling(signal.SIGINT, signal.SIG_IGN):  # workers ignore Ctrl-C from the first moment
+        with _one_thread_each(), contextlib.ExitStack() as ignored:
+            for number in (signal.SIGINT, signal.SIGHUP):  # workers ignore them from the first moment
+                ignored.enter_context(handling(number, signal.SIG_IGN))
             for number in range(self._count):
                 here, there = context.Pipe()
                 gpu = number % torch.cuda.device_count() if self._device == "cuda" else None
@@ -89,8 +92,8 @@ class _Pool:
             worker.process.join()
             worker.connection.close()
 
-    def _count_signal(self, *_: object) -> None:
-        self._signals += 1
+    def _count_signal(self, number: int, _: object) -> None:
+        self._signals, self._last_signal = self._signals + 1, number
 
     def train(self, turns: Turns) -> None:
         """Hand out the stacks until all are done."""
@@ -110,7 +113,7 @@ class _Pool:
         if self._failure:
             raise StackFailed(log_failure(self._store.folder, self._failure))
         if self._signals:
-            raise KeyboardInterrupt
+            raise Interrupted(number=self._last_signal)
 
     def _hand_out(self, worker: _Worker, turns: Turns) -> None:
         worker.turn = turns.next()

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ import torch
 
 from ... import check
 from ..data.cifar import load_cifar100
-from ..data.mnist import Images, data_folder, default_folder, load_images
+from ..data.errors import checksums, verify
+from ..data.mnist import Images, data_folder, default_folder, load_digits_images, load_mnist, mnist_folder
 from ..mlp.trainer import Course, Trainer, course_for
 from ..problems.incremental import BATCH, CLASSES
 from ..problems.permuted import PermutedImages
@@ -94,26 +94,31 @@ class Problem(Protocol):
 
 @dataclass(frozen=True)
 class PermutedMaker:
-    """Makes the trainers of a run on permuted images, in any process."""
+    """Makes the trainers of a run on permuted images, in any process and on any machine.
 
-    data: Path | None
+    folder: absolute, holds MNIST; None: the embedded digits. checksums: of the images, verified where they are read.
+    """
+
+    folder: Path | None
     device: str = "cpu"
     measure_every: int = 20
+    checksums: tuple[tuple[str, str], ...] = ()
 
     def __call__(self, plan: StackPlan, progress: Callable[[int], None] | None = None) -> Trainer:
-        problem = _problem(self.data, self.device)
+        problem = _problem(self.folder, self.device, self.checksums)
         return Trainer(plan, problem, measure_every=self.measure_every, progress=progress)
 
 
 @functools.cache
-def _problem(data: Path | None, device: str) -> PermutedImages:
-    images = _images(data)[1]
+def _problem(folder: Path | None, device: str, expected: tuple[tuple[str, str], ...]) -> PermutedImages:
+    images = _images(folder)
+    verify(dict(expected), images.pixels, images.labels, folder or "scikit-learn")
     return PermutedImages(images, course_for(images), device)
 
 
 @functools.cache
-def _images(data: Path | None) -> tuple[str, Images]:
-    return load_images(data)
+def _images(folder: Path | None) -> Images:
+    return load_digits_images() if folder is None else load_mnist(folder)[0]
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,8 @@ class PermutedJob:
 
     @property
     def make(self) -> PermutedMaker:
-        return PermutedMaker(self.folder, self.device, self.measure_every)
+        checksums = tuple(self.checksums.items())
+        return PermutedMaker(self.source, self.device, self.measure_every, checksums)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -140,7 +146,17 @@ class PermutedJob:
 
     @property
     def course(self) -> Course:
-        return course_for(_images(self.folder)[1])
+        return course_for(_images(self.source))
+
+    @functools.cached_property
+    def source(self) -> Path | None:
+        """Where MNIST is; None: the embedded digits."""
+        return mnist_folder(self.folder)
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        images = _images(self.source)
+        return checksums(images.pixels, images.labels)
 
     def pack(self, *run: Any, sweep: bool = False, winners: Winners | None = None) -> list[StackPlan]:
         return packing.pack(*run, sweep=sweep, winners=winners, ratio=self.course.ratio, **self.config)
@@ -158,8 +174,7 @@ class PermutedJob:
         return tasks * self.course.updates_a_task
 
     def data(self) -> dict[str, str]:
-        name, images = _images(self.folder)
-        return {"data": name, "data_checksum": _checksum(images.pixels)}
+        return {"data": "mnist" if self.source else "digits"} | self.checksums
 
 
 # Classes of CIFAR-100.
@@ -191,7 +206,9 @@ class ViTJob:
 
     @property
     def make(self) -> ViTMaker:
-        return ViTMaker(self._folder(), self.options, self.device, self.measure_every)
+        return ViTMaker(
+            self._folder(), self.options, self.device, self.measure_every, tuple(_cifar(self._folder()).items())
+        )
 
     @property
     def config(self) -> dict[str, Any]:
@@ -213,8 +230,7 @@ class ViTJob:
         return sum(updates(plans[0], self.options, k) for k in range(tasks))  # equal for all stacks
 
     def data(self) -> dict[str, str]:
-        train, _ = load_cifar100(self._folder())
-        return {"data": "cifar100", "data_checksum": _checksum(train.pixels)}
+        return {"data": "cifar100"} | _cifar(self._folder())
 
     def _folder(self) -> Path:
         folder = data_folder(self.folder) or default_folder()
@@ -222,8 +238,10 @@ class ViTJob:
             raise FileNotFoundError(
                 "CIFAR-100 is missing, and there is no home folder to search: name a folder with --data"
             )
-        return folder
+        return folder.absolute()
 
 
-def _checksum(pixels: torch.Tensor) -> str:
-    return f"{zlib.crc32(pixels.numpy().data):08x}"
+@functools.cache
+def _cifar(folder: Path) -> dict[str, str]:
+    train, _ = load_cifar100(folder)
+    return checksums(*train)

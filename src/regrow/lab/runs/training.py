@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import polars as pl
 
 from ..studies import StackPlan
-from .store import Store
+from . import checkpoint, digests
+from .store import Store, Stored
 
 REPORT_EVERY = 0.5  # seconds
 RECENT = 10  # tasks over which accuracy is shown
@@ -124,17 +125,20 @@ def train_stack(
     Raises:
         Stopped: on request.
         OSError, ValueError: as the store does; and whatever the training raises.
+        ValueError: where training started anew and gives other numbers than those stored.
     """
     stop = stop or StopSignal()
     reporter = _Reporter(plan.id, send)
     with stop.interruptible():
-        task, state, tables = store.restore(plan.id)
+        stored = store.restore(plan)
         learner = make(plan, reporter.updates)
-        if state is not None:
-            learner.load_state_dict(state)
-    reporter.finished(task, tables["results"].filter(pl.col("task") >= task - RECENT))
+        if stored.state is not None:
+            learner.load_state_dict(stored.state)
+        if learner.task != stored.task:
+            raise ValueError(f"the checkpoint of {plan.id} holds task {learner.task}, and names task {stored.task}")
+    reporter.finished(stored.task, stored.tables["results"].filter(pl.col("task") >= stored.task - RECENT))
     reporter.flush()
-    writer = _Writer(plan.id, store, tables)
+    writer = _Writer(plan, store, stored)
 
     def between() -> None:
         if writer.due(store.every):
@@ -159,18 +163,51 @@ def train_stack(
 class _Writer:
     """Collects the finished tasks of a stack, and stores those that are not stored yet."""
 
-    def __init__(self, stack: str, store: Store, tables: Mapping[str, pl.DataFrame]) -> None:
-        self._stack, self._store, self._tables = stack, store, dict(tables)
-        self._new: tuple[int, dict[str, Any]] | None = None
+    def __init__(self, plan: StackPlan, store: Store, stored: Stored) -> None:
+        self._plan, self._store, self._tables = plan, store, dict(stored.tables)
+        self._expected, self._expected_state = dict(stored.expected), stored.expected_state
+        tasks = [frame["task"].max() for frame in stored.expected.values()]
+        self._expected_tasks = max((int(task) + 1 for task in tasks if task is not None), default=0)  # type: ignore[arg-type]
+        self._new: tuple[int, dict[str, Any], bool] | None = None
         self._stored_at = time.monotonic()
+        self._confirmed = False
 
     def add(self, task: int, state: dict[str, Any], rows: Any) -> pl.DataFrame:
         """Add a finished task: the state after it and its rows; returns its results."""
         by_table = rows if isinstance(rows, Mapping) else {"results": rows}
         frames = {name: self._store.frame(name, by_table.get(name, ())) for name in self._tables}
+        for name, frame in frames.items():
+            self._compare(name, task - 1, frame)
+        self._compare_state(task, state)
         tables = {name: table.vstack(frames[name]) for name, table in self._tables.items()}
-        self._tables, self._new = tables, (task, state)
+        self._tables, self._new = tables, (task, state, False)
         return frames["results"]
+
+    def _compare(self, name: str, task: int, frame: pl.DataFrame) -> None:
+        """Refuse rows that differ from those expected of a task; then these are expected no more."""
+        expected = self._expected[name].filter(pl.col("task") == task)
+        if not len(expected):
+            return
+        keys = [key for key in ("system", "config_id", "seed", "epoch") if key in expected.columns]
+        one, other = frame.select(expected.columns).sort(keys), expected.sort(keys)
+        for column in expected.columns:
+            if digests.values_digest(one.select(column)) != digests.values_digest(other.select(column)):
+                raise ValueError(
+                    f"{self._store.table_path(name, self._plan.id)} holds another `{column}` of task {task} than is "
+                    "computed now: train on with the processor, torch and regrow that manifest.json names, or choose "
+                    "another --out"
+                )
+        self._expected[name] = self._expected[name].filter(pl.col("task") > task)
+
+    def _compare_state(self, task: int, state: dict[str, Any]) -> None:
+        if self._expected_state and self._expected_state[0] == task:
+            if not checkpoint.same(state, self._expected_state[1]):
+                raise ValueError(
+                    f"{self._store.lost_path(self._plan.id)} holds another state after task {task - 1} than is "
+                    "computed now: train on with the processor, torch and regrow that manifest.json names, or delete it"
+                )
+            self._expected_state = None
+            self._confirmed = True
 
     def due(self, every: float) -> bool:
         """Whether the last store is at least so many seconds ago."""
@@ -178,14 +215,22 @@ class _Writer:
 
     def store_within(self, task: int, state: dict[str, Any]) -> None:
         """Store in the middle of a task, which has no rows yet."""
-        self._new = task, state
+        self._new = task, state, True
         self.store()
 
     def store(self, every: float = 0.0) -> None:
         """Store, unless nothing is new or the last store is less than so many seconds ago."""
         if self._new and self.due(every):
             self._tables = {name: table.rechunk() for name, table in self._tables.items()}
-            self._store.save(self._stack, *self._new, self._tables)
+            tables = {
+                name: pl.concat([table, rest], how="diagonal") if len(rest := self._expected[name]) else table
+                for name, table in self._tables.items()
+            }
+            task, state, within = self._new
+            self._store.save(self._plan, task, state, tables, expected=self._expected_tasks, within=within)
+            if self._confirmed:
+                self._store.confirmed(self._plan)
+                self._confirmed = False
             self._new, self._stored_at = None, time.monotonic()
 
 

@@ -7,15 +7,15 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
 from . import lock
 from .scheduler import Turn
+from .signals import STOPPING
 from .store import Store
 from .training import MakeLearner, Report, Stopped, StopSignal, train_stack
 
@@ -68,7 +68,8 @@ def work(connection: Connection, make: MakeLearner, store: Store, device: int | 
     assert parent is not None
     threading.Thread(target=_end_with, args=[parent.sentinel], daemon=True).start()
     stop = StopSignal()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the run stops its workers itself
+    for number in STOPPING:  # Ctrl-C goes to the whole group; the run stops its workers itself, by SIGTERM
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, stop.request)
     use_one_thread()
     if device is not None:
@@ -81,7 +82,7 @@ def work(connection: Connection, make: MakeLearner, store: Store, device: int | 
     stack = ""
     with connection:
         try:
-            with contextlib.suppress(Stopped, EOFError), lock.one_writer(store.folder):
+            with contextlib.suppress(Stopped, EOFError), lock.one_writer(store.folder, store.shard):
                 # If the run died before this process had the lock, another run may hold the folder by now.
                 while parent.is_alive():
                     with stop.interruptible():
@@ -125,17 +126,3 @@ def log_failure(folder: Path, failure: Failure) -> str:
     except OSError:
         return line  # the disk itself may be the problem
     return f"{line} (traceback: {path})"
-
-
-@contextlib.contextmanager
-def handling(number: signal.Signals, handler: Any) -> Iterator[None]:
-    """Handle a signal, unless it is ignored already or this is not the main thread."""
-    before = signal.getsignal(number)
-    handled = before is not signal.SIG_IGN and threading.current_thread() is threading.main_thread()
-    if handled:
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        if handled:
-            signal.signal(number, before)
