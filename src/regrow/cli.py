@@ -18,6 +18,7 @@ _COMMANDS = {
     "studies": ("studies", "Studies"),
     "run": ("run", "Run"),
     "status": ("status", "Status"),
+    "merge": ("merge", "Merge"),
     "report": ("report", "Report"),
     "watch": ("report", "Watch"),
     "data": ("data", "Data"),

@@ -151,7 +151,7 @@ class Store:
             expected = found.tasks
         tables, later = {}, {}
         for name, schema in self.schemas.items():
-            rows = self._rows(name, plan)
+            rows = self.read(name, plan)
             tables[name] = rows.filter(pl.col("task") < task)
             later[name] = rows.filter(pl.col("task").is_between(task, expected, closed="left"))
             if state is not None and tables[name].schema != pl.Schema(dict(schema)):
@@ -247,7 +247,8 @@ class Store:
         """A checkpoint whose rows were lost, until its state has come out again."""
         return self.folder / "checkpoints" / f"{stack}.expected"
 
-    def _rows(self, name: str, plan: StackPlan) -> pl.DataFrame:
+    def read(self, name: str, plan: StackPlan) -> pl.DataFrame:
+        """The rows of a table of a stack; none where it is missing."""
         path = self.table_path(name, plan.id)
         if not path.exists():
             return pl.DataFrame(schema=dict(self.schemas[name]))
