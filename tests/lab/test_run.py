@@ -18,9 +18,10 @@ from run_folders import says, trained_here
 
 import regrow
 from regrow.cli import main
-from regrow.commands.run import Run, prepare, words
+from regrow.commands.run import Run, prepare
 from regrow.lab.runs import best_of_sweep, manifest, timing
-from regrow.lab.runs.problems import PermutedMaker
+from regrow.lab.runs.job import words
+from regrow.lab.runs.problems import PermutedJob, PermutedMaker
 from regrow.lab.runs.store import Store
 from regrow.lab.studies import packing
 
@@ -102,7 +103,8 @@ def test_stopped_and_on(sent: signal.Signals, tmp_path: Path, capfd: pytest.Capt
 KILLED = """
 import sys; from pathlib import Path
 from regrow.lab.runs import engine, lock, manifest; from regrow.commands.run import Run, prepare
-from regrow.lab.runs.problems import PermutedMaker
+from regrow.lab.runs.job import words
+from regrow.lab.runs.problems import PermutedJob, PermutedMaker
 from regrow.lab.runs.store import Store
 if __name__ == "__main__":
     job = prepare(Run("weights-vs-units", ("small", "small-ln"), tasks=150, out=Path(sys.argv[1])))
@@ -260,3 +262,36 @@ def test_what_was_not_measured_is_derived() -> None:
     speeds = {timing.structure(plan("base", "swr")): 2.0, timing.structure(plan("swr")): 5.0}
     assert timing.estimate(plan("base"), speeds) == 1.0  # as one of the two
     assert timing.estimate(plan("swr", "cbp"), speeds) == 3.0 + 3.0  # both as the mean of 1 and 5
+
+
+def test_workers_read_the_data_that_the_run_was_begun_with(tmp_path: Path) -> None:
+    """On a cluster every machine has its own: other images are refused, and never replaced by the embedded ones."""
+    (plan,) = packing.pack(STUDY, ["small"], ["base"])
+    make = PermutedJob().make
+    assert make.folder is None and dict(make.checksums) == {
+        key: value for key, value in PermutedJob().data().items() if key != "data"
+    }
+    assert make(plan).task == 0
+    changed = dict(make.checksums) | {"labels_checksum": "00000000"}
+    with pytest.raises(
+        ValueError, match="have `labels_checksum` .*, and the run has 00000000: put the same data on every"
+    ):
+        PermutedMaker(None, checksums=tuple(changed.items()))(plan)
+    with pytest.raises(FileNotFoundError, match="is missing"):
+        PermutedMaker(tmp_path, checksums=make.checksums)(plan)
+
+
+@pytest.mark.parametrize("name", ["--seeds", "--tasks", "--workers", "--measure-every", "--width"])
+def test_numbers_of_any_length_are_refused_at_once(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", STUDY, name, "9" * 40, "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert f"`{name}` must be at most 1,000,000; got 99999999999999999999…" in said and said.count("\n") == 1
+
+
+def test_the_printed_command_works_for_every_path(tmp_path: Path) -> None:
+    for name in ("a b", "-x", "it's", "$HOME", "ü\udcff"):
+        options = Run(STUDY, ("small",), ("base",), tasks=1, out=Path(name))
+        read = words(options)
+        assert Path(read[read.index("--out") + 1]) == Path(name) and not read[-1].startswith("-")

@@ -257,7 +257,7 @@ def bad_bench(folder: Path) -> Path:
         (cut, "all.parquet is damaged ("),
         (foreign_rows, "all.parquet is not whole or not of this run: it has no column system, config_id, seed, task"),
         (wrong_types, "all.parquet is not whole or not of this run: its column task is of type String"),
-        (foreign_settings, "no results of the settings large, large-ln, small, small-ln"),
+        (foreign_settings, "it holds rows of setting huge, system base"),
         (foreign_manifest, "manifest.json is no manifest of a run"),
         (bad_bench, "bench.json is damaged (KeyError: 'ms_per_network_update'): write it anew with regrow bench"),
     ],

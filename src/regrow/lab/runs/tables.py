@@ -46,9 +46,7 @@ def check_complete(path: Path, rows: pl.DataFrame, members: set[Key], *, of_stac
     try:
         return complete_tasks(rows, members, of_stack=of_stack)
     except ValueError as error:
-        raise ValueError(
-            f"{path} is not of this stack as it is: {error}: move it away, or put back the right one"
-        ) from None
+        raise ValueError(f"{path} is not whole or not of this run: {error}: move it away, or put it back") from None
 
 
 def load(folder: Path | str, table: str = "results") -> pl.DataFrame:
