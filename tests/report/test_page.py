@@ -257,7 +257,7 @@ def bad_bench(folder: Path) -> Path:
         (cut, "all.parquet is damaged ("),
         (foreign_rows, "all.parquet is not whole or not of this run: it has no column system, config_id, seed, task"),
         (wrong_types, "all.parquet is not whole or not of this run: its column task is of type String"),
-        (foreign_settings, "it holds rows of setting huge, system base"),
+        (foreign_settings, "it holds rows of setting huge, system "),
         (foreign_manifest, "manifest.json is no manifest of a run"),
         (bad_bench, "bench.json is damaged (KeyError: 'ms_per_network_update'): write it anew with regrow bench"),
     ],
@@ -351,7 +351,9 @@ def test_watch_stops_on_ctrl_c_with_a_clear_line(small: Path) -> None:
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt, match="stopped watching; the page stays: .*index.html. Again: regrow watch"):
+    with pytest.raises(
+        KeyboardInterrupt, match="stopped watching; the page is .*index.html. To watch again: regrow watch"
+    ):
         Watch(small).run(sleep=interrupt)
     with pytest.raises(FileNotFoundError, match="nowhere is no folder"):
         Watch(small / "nowhere").run(sleep=interrupt)
