@@ -90,7 +90,7 @@ class Demo:
         name, plan = ("digits", DIGITS) if self.data is None else ("MNIST", MNIST)
         images = _images(self.data)
         console.print(
-            f"{plan.tasks} tasks: pixels permuted anew, {COURSE.passes} passes over {COURSE.images:,} of "
+            f"{plan.tasks} tasks: new pixel permutations, {COURSE.passes} passes over {COURSE.images:,} of "
             f"{len(images.labels):,} {name} images. {len(plan.configs())} systems x {plan.seeds} seeds. "
             "This takes about a minute and a half on two free cores."
         )

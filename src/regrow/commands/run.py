@@ -111,7 +111,7 @@ class Run:
 
 @contextlib.contextmanager
 def resumable(job: Job) -> Iterator[None]:
-    """Within it, what stops a run also says how to resume it."""
+    """Within it, errors that stop the run also name the command to resume it."""
     again = shlex.join(["regrow", *job.manifest["command"]])
     try:
         yield

@@ -38,7 +38,7 @@ class Status:
         content = manifest.read(self.folder)
         config, tasks = content["config"], content["config"]["tasks"]
         files = inspect(self.folder, content, states=self.verify)
-        done = {stack: found.done(tasks) for stack, found in files.items()}
+        done = {stack: inspection.done(tasks) for stack, inspection in files.items()}
         console.print(
             f"{content['study']} on {config['data']}: {counted(tasks, 'task')}, {counted(config['seeds'], 'seed')}"
             f"{', a sweep' * bool(config.get('sweep'))}; started {content['started']}, "
@@ -46,12 +46,12 @@ class Status:
             soft_wrap=True, highlight=False,
         )  # fmt: skip
         console.print(stacks(done, tasks))
-        if any(done.values()) and not any(found.damaged for found in files.values()):
+        if any(done.values()) and not any(inspection.damaged for inspection in files.values()):
             console.print(systems(load(self.folder)))
         console.print(outlook(self.folder, content, done), soft_wrap=True, highlight=False, markup=False)
         for line in condition(self.folder, files, self.verify):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
-        if damaged := sum(len(found.damaged) for found in files.values()):
+        if damaged := sum(len(inspection.damaged) for inspection in files.values()):
             raise ValueError(f"{counted(damaged, 'file')} damaged, see above: rerun the command of the run")
 
 
@@ -71,16 +71,16 @@ def condition(folder: Path, files: Mapping[str, Inspection], verify: bool) -> It
         files: of its stacks.
         verify: whether the states were verified too, and unverified files are to be named.
     """
-    for found in files.values():
-        yield from (f"{path} is damaged: {why}" for path, why in found.damaged.items())
-    unverified = [path for found in files.values() for path in found.unverified]
+    for inspection in files.values():
+        yield from (f"{path} is damaged: {why}" for path, why in inspection.damaged.items())
+    unverified = [path for inspection in files.values() for path in inspection.unverified]
     if not manifest_file.read_verified(folder)[1]:
         unverified.insert(0, folder / manifest.NAME)
     if unverified:
         yield f"Unverified, since written without a digest: {counted(len(unverified), 'file')}."
     if verify:
         yield from (f"  {path}" for path in unverified)
-        if not unverified and not any(found.damaged for found in files.values()):
+        if not unverified and not any(inspection.damaged for inspection in files.values()):
             yield "Verified: every file is as it was written."
 
 

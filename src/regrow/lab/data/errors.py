@@ -23,7 +23,7 @@ def checksum(paths: Iterable[Path]) -> str:
 
 
 def checksums(pixels: Any, labels: Any) -> dict[str, str]:
-    """What a manifest says of images: checksums of their decoded pixels and labels.
+    """Checksums of decoded pixels and labels, for the manifest.
 
     Args:
         pixels, labels: tensors on the CPU.

@@ -1,4 +1,4 @@
-"""Where images are found; scikit-learn's embedded digits, and MNIST as its four original files."""
+"""Where images are looked for; scikit-learn's embedded digits, and MNIST as its four original files."""
 
 import gzip
 import math

@@ -27,8 +27,8 @@ _OLD = b"PK"
 class Header(NamedTuple):
     """What is known of a stored stack without reading its state.
 
-    task: the next one, from 0. expected: the number of tasks whose rows were stored before training began anew, which
-    must come out as they are stored. within: whether the state is of the middle of a task. owner: whose it is, as
+    task: the next one, from 0. expected: the number of tasks whose rows were stored before the stack was retrained,
+    which must come out as they are stored. within: whether the state is of the middle of a task. owner: whose it is, as
     given to `save`; None for a file without a digest.
     """
 

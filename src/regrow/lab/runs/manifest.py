@@ -1,4 +1,4 @@
-"""The manifest of a run: what it says at the start, and what a later run of the same folder may change."""
+"""The manifest of a run: writing it at the start, and extending it in later runs of the same folder."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The file that tells a folder of results: what it must hold, and reading it."""
+"""The file that marks a folder of results: its content, and reading it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ _REMEDY = "give a folder that `regrow run` wrote (its --out)"
 
 
 class Manifest(TypedDict):
-    """What a folder of results says of itself.
+    """The description of a folder of results.
 
     config: all that decides the results, with `tasks` and `seeds`. packing: see `regrow.lab.studies.packing.describe`.
     arithmetic: see `regrow.lab.mlp.arithmetic`; absent: 1. continued: of every later run, what it differs in. nodes: of

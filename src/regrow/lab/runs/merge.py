@@ -66,17 +66,17 @@ def _copy(plan: StackPlan, store: Store, into: Store) -> None:
 
 def _furthest(plan: StackPlan, stores: Sequence[Store]) -> Store | None:
     """The store with the most tasks of a stack, if any; the others' rows must be the same."""
-    found = []
+    copies = []
     for store in stores:
         inspection = store.inspect(plan, states=True)
         for path, why in inspection.damaged.items():
             raise ValueError(f"{path} is damaged ({why}): rerun the command of its run first")
         if inspection.tasks:
-            found.append((inspection.tasks, inspection.header is not None, store))
-    if not found:
+            copies.append((inspection.tasks, inspection.header is not None, store))
+    if not copies:
         return None
-    found.sort(key=lambda entry: entry[:2])
-    *others, (_, _, best) = found
+    copies.sort(key=lambda entry: entry[:2])
+    *others, (_, _, best) = copies
     for name in best.schemas:
         rows = best.read(name, plan)
         for tasks, _, store in others:

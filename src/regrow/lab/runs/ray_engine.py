@@ -108,21 +108,21 @@ class Cluster:
         nodes = self.alive()
         answers = [ask.options(**self.on(node)).remote() for node in nodes]
         try:
-            found = dict(zip(nodes, self.ray.get(answers), strict=True))
+            answered = dict(zip(nodes, self.ray.get(answers), strict=True))
         except self.ray.exceptions.RayError as error:
             raise ValueError(f"a node of the cluster cannot load regrow: {_cause(error)}: install it there") from None
         mine = about_node()
-        for about in found.values():
+        for about in answered.values():
             for key in _MUST_AGREE:
                 if about[key] != mine[key]:
                     raise ValueError(
                         f"node {about['host']} has {key} {about[key]}, and this machine {mine[key]}: install the same "
                         "on every node, or results would differ"
                     )
-        return found
+        return answered
 
     def close(self) -> None:
-        """Disconnect, unless somebody else connected."""
+        """Disconnect, unless the connection is the caller's."""
         if self._own:
             self.ray.shutdown()
 

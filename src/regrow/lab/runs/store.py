@@ -21,9 +21,9 @@ Tables = Mapping[str, pl.DataFrame]
 class Stored(NamedTuple):
     """A stack as it is stored.
 
-    task: the next one. state: None where training starts anew. tables: the rows before that task. expected: rows from
-    that task on which must come out as they are; only where training started anew though rows were stored.
-    expected_state: (task, state) that must come out too.
+    task: the next one. state: None where training starts from task 0. tables: the rows before that task. expected: rows
+    from that task on which must come out as they are; only where a stack with rows is retrained. expected_state: (task,
+    state) that must come out too.
     """
 
     task: int
@@ -64,7 +64,7 @@ class Store:
 
     `DIR/results/<stack>.parquet` holds a stack's rows (so does any other table), `DIR/checkpoints/<stack>.pt` its
     state. Rows are written first; those beyond the checkpoint's task are dropped when the stack is resumed, unless they
-    were there before training started anew: then they are expected, and compared as they come out again.
+    were there before the stack was retrained: then they are expected, and compared with the new ones.
 
     Args:
         folder: the run's, which has its manifest.
@@ -139,16 +139,16 @@ class Store:
         Raises:
             ValueError: where a file is damaged or of another stack, with the remedy.
         """
-        found = self.inspect(plan)
-        for path, why in found.damaged.items():
+        inspection = self.inspect(plan)
+        for path, why in inspection.damaged.items():
             raise damaged(path, why)
-        resumed = found.header is not None and found.tasks >= found.header.task
+        resumed = inspection.header is not None and inspection.tasks >= inspection.header.task
         state, task = None, 0
         if resumed:
             header, state = self._load(self.checkpoint_path(plan.id))
             task, expected = header.task, header.expected
         else:
-            expected = found.tasks
+            expected = inspection.tasks
         tables, later = {}, {}
         for name, schema in self.schemas.items():
             rows = self.read(name, plan)
@@ -192,7 +192,7 @@ class Store:
         return Inspection(header, min(reached, default=0), bad, unverified)
 
     def task(self, stack: str) -> int:
-        """The task that a stack's checkpoint goes on with; 0 where there is none."""
+        """The next task of a stack's checkpoint; 0 where there is none."""
         header = self._header(self.checkpoint_path(stack))
         return header.task if header else 0
 
@@ -202,35 +202,35 @@ class Store:
         Raises:
             ValueError: where a file is damaged or of another stack, with the remedy.
         """
-        found = self.inspect(plan)
-        for path, why in found.damaged.items():
+        inspection = self.inspect(plan)
+        for path, why in inspection.damaged.items():
             raise damaged(path, why)
-        return found.done(tasks)
+        return inspection.done(tasks)
 
     def survey(self, plans: Sequence[StackPlan], tasks: int) -> tuple[dict[str, int], list[str]]:
         """How many tasks of each stack need no training, {id: tasks}; and a line for each file that was set aside.
 
-        Damaged files are moved to `DIR/damaged`, and so is a checkpoint that lost its rows: the stack is then trained
-        anew, and what is left of it is expected to come out again. For the run that holds the lock.
+        Damaged files are moved to `DIR/damaged`, and so is a checkpoint that lost its rows: the stack is then
+        retrained, and must reproduce what is left of it. For the run that holds the lock.
 
         Raises:
             ValueError: as `inspect` does.
         """
         done, lines = {}, []
         for plan in plans:
-            found = self.inspect(plan, states=True)
-            lines += [
-                f"{path} is damaged ({why}): moved to {self._set_aside(path)}" for path, why in found.damaged.items()
-            ]
-            if found.damaged:
-                found = self.inspect(plan)
-            if found.header and found.tasks < found.header.task:
+            inspection = self.inspect(plan, states=True)
+            for path, why in inspection.damaged.items():
+                lines.append(f"{path} is damaged ({why}): moved to {self._set_aside(path)}")
+            if inspection.damaged:
+                inspection = self.inspect(plan)
+            if inspection.header and inspection.tasks < inspection.header.task:
                 path = self.checkpoint_path(plan.id)
-                path.replace(self.lost_path(plan.id))
-                lines.append(
-                    f"{self.table_path('results', plan.id)} lacks rows: {plan.id} is trained anew and compared"
-                )
-            done[plan.id] = found.done(tasks)
+                if inspection.header.within:  # no state of this moment will come out again
+                    self._set_aside(path)
+                else:
+                    path.replace(self.lost_path(plan.id))
+                lines.append(f"{self.table_path('results', plan.id)} lacks rows: {plan.id} is retrained and compared")
+            done[plan.id] = inspection.done(tasks)
         return done, lines
 
     def confirmed(self, plan: StackPlan) -> None:

@@ -33,7 +33,7 @@ def read_table(path: Path) -> tuple[pl.DataFrame, bool]:
 def damaged(path: Path, why: str) -> ValueError:
     """The error to raise for a damaged file, with the remedy."""
     return ValueError(
-        f"{path} is damaged ({why}): rerun the command of the run, which sets it aside and trains its stack anew"
+        f"{path} is damaged ({why}): rerun the command of the run, which sets it aside and retrains its stack"
     )
 
 
@@ -46,7 +46,7 @@ def check_complete(path: Path, rows: pl.DataFrame, members: set[Key], *, of_stac
     try:
         return complete_tasks(rows, members, of_stack=of_stack)
     except ValueError as error:
-        raise ValueError(f"{path} is not whole or not of this run: {error}: move it away, or put it back") from None
+        raise ValueError(f"{path} is incomplete or not of this run: {error}: move it away, or put it back") from None
 
 
 def load(folder: Path | str, table: str = "results") -> pl.DataFrame:

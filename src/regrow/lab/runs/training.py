@@ -125,7 +125,7 @@ def train_stack(
     Raises:
         Stopped: on request.
         OSError, ValueError: as the store does; and whatever the training raises.
-        ValueError: where training started anew and gives other numbers than those stored.
+        ValueError: where retraining gives other numbers than those stored.
     """
     stop = stop or StopSignal()
     reporter = _Reporter(plan.id, send)
