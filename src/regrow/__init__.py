@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 try:
-    from . import core, laws
-    from .diagnose import diagnose
+    from . import core, laws, methods
+    from .diagnose import diagnose, plasticity
     from .laws import init_laws
-    from .maintain import SWR, ContinualBackprop, ReDo, ShrinkPerturb
+    from .maintain import FRONT_ENDS, Maintainer
     from .nn import ReparamLayerNorm, reparametrize_layer_norms
     from .optim import SGDW
+    from .optimizer_state import reset_optimizer_state
+    from .reinit import reinitialize
     from .wiring import Units, find_units
 except KeyboardInterrupt:  # loading takes seconds: Ctrl-C on the command line ends it without a traceback
     if Path(sys.argv[0] if sys.argv else "").name not in ("regrow", "regrow.exe", "-m"):
@@ -20,20 +22,24 @@ except KeyboardInterrupt:  # loading takes seconds: Ctrl-C on the command line e
 
 __version__ = "0.1.0"
 
+globals().update(FRONT_ENDS)  # a class for each method of the registry: SWR, ContinualBackprop, ReDo, …
+
 __all__ = [
+    *FRONT_ENDS,
     "SGDW",
-    "SWR",
-    "ContinualBackprop",
-    "ReDo",
+    "Maintainer",
     "ReparamLayerNorm",
-    "ShrinkPerturb",
     "Units",
     "core",
     "diagnose",
     "find_units",
     "init_laws",
     "laws",
+    "methods",
+    "plasticity",
+    "reinitialize",
     "reparametrize_layer_norms",
+    "reset_optimizer_state",
 ]
 
 

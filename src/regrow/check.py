@@ -1,8 +1,9 @@
 """Argument checks: the rule, the value got, the remedy, in one line."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
+from typing import Any
 
 
 def choice(name: str, value: object, choices: Iterable[str]) -> str:
@@ -48,3 +49,15 @@ def patterns(name: str, value: object) -> tuple[str, ...]:
         if not isinstance(pattern, str):
             raise TypeError(f"`{name}` takes name patterns (text, or a list of it); got {pattern!r}")
     return found  # type: ignore[return-value]
+
+
+def field(state: Mapping[str, Any], key: str, kind: type, low: int | None = None) -> Any:
+    """One value of a state, of the right type and, if it is a number, at least `low`."""
+    if key not in state:
+        raise ValueError(f"state_dict lacks {key!r}: it is not complete, or not from a regrow maintainer")
+    value = state[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"state_dict[{key!r}] must be {kind.__name__}; got {type(value).__name__}")
+    if low is not None and value < low:
+        raise ValueError(f"state_dict[{key!r}] must be at least {low}; got {value!r}")
+    return value

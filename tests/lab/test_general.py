@@ -14,7 +14,7 @@ from regrow.lab.general.dropout import KeyedDropout
 from regrow.lab.nets import ViT
 from regrow.lab.optimizers import DESCENTS
 from regrow.lab.studies import Member
-from regrow.maintain.cbp_schedule import Schedule
+from regrow.methods.cbp_schedule import Schedule
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_problem.py"
 UPDATES, BATCH, CLASSES = 10, 6, 3
@@ -56,7 +56,19 @@ def vit(dropout=0.0):
     return ViT(image_size=8, patch_size=4, width=8, depth=2, heads=2, mlp=12, classes=CLASSES, dropout=dropout)
 
 
-NETS = {"conv": conv_net, "mlp": normed_mlp, "vit": vit}
+class Branches(nn.Module):
+    """Units that two layers read."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.a, self.b = nn.Linear(64, 9), nn.Linear(9, CLASSES), nn.Linear(9, CLASSES)
+
+    def forward(self, x):
+        h = self.fc(x.flatten(1)).relu()
+        return self.a(h) + self.b(h)
+
+
+NETS = {"conv": conv_net, "mlp": normed_mlp, "vit": vit, "branches": Branches}
 
 
 def made(net, seed):
@@ -229,6 +241,14 @@ def test_networks_and_data_by_seed(seeds):
         torch.testing.assert_close(w, stack.parameters[name], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("utility", ["contribution", "activation", "gradient", "magnitude"])
+def test_units_of_several_readers_and_any_utility_equal_single_runs(utility):
+    kinds = ("cbp", "redo")
+    knobs = {"cbp": SYSTEMS["cbp"], "redo": {"every": 4, "threshold": 1.0}}
+    configs = {kind: STEPS["sgd"] | knobs[kind] | {"utility": utility} for kind in kinds}
+    check_equal("branches", [Member(kind, configs[kind], seed) for kind in kinds for seed in range(2)], "sgd")
+
+
 def test_metrics_are_of_before_the_update():
     members = [Member("base", STEPS["sgd"], seed) for seed in range(3)]
     stack = StackedModule([made("mlp", member.seed) for member in members])
@@ -307,19 +327,6 @@ def lab_of(system="base", config=None, net=normed_mlp, **options):
     return Lab(StackedModule([net()], **options.pop("stack", {})), members, F.cross_entropy, **options)
 
 
-def read_twice():
-    class Two(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc, self.a, self.b = nn.Linear(4, 5), nn.Linear(5, 2), nn.Linear(5, 2)
-
-        def forward(self, x):
-            h = self.fc(x).relu()
-            return self.a(h) + self.b(h)
-
-    return Two()
-
-
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
@@ -328,18 +335,21 @@ def read_twice():
         (lambda: StackedModule([vit(0.1), vit(0.2)]), r"in '.*dropout.*': Dropout\(p=0.2.*build all"),
         (lambda: StackedModule([nn.DataParallel(nn.Linear(4, 2))]), "must not be wrapped"),
         (lambda: StackedModule([nn.ReLU()]), "must have parameters to train; got ReLU"),
-        (lambda: lab_of("sqr"), r"`members\[0\].system` must be one of 'base', .*'redo'; got 'sqr'"),
+        (lambda: lab_of("sqr"), r"`members\[0\].system` must be one of 'base', .*'swr'; got 'sqr'"),
         (lambda: lab_of(config={}), "must hold step_size; got none of step_size"),
         (lambda: lab_of(config={"step_size": -1.0}), r"`members\[0\].config\['step_size'\]` must be finite and at"),
         (lambda: lab_of("swr", {"step_size": 0.1, "every": 0, "factor": 1.0}), r"\['every'\]` must be at least 1"),
         (lambda: lab_of("swr", {"step_size": 0.1, "every": 2}), "must hold step_size, every, factor; got none of fac"),
         (lambda: lab_of("base", {"step_size": 0.1, "evry": 2}), "of 'base' must hold some of .*; got 'evry': leave"),
-        (lambda: lab_of("redo", {"step_size": 0.1, "every": 2, "threshold": 1, "utility": "x"}), "one of 'activation'"),
+        (
+            lambda: lab_of("redo", {"step_size": 0.1, "every": 2, "threshold": 1, "utility": "x"}),
+            "one of 'contribution', 'activation'",
+        ),
         (lambda: lab_of(optimizer="adam"), "`optimizer` must be one of 'sgd', 'sgdw', 'adamw'; got 'adam'"),
         (lambda: Lab(StackedModule([nn.Linear(4, 2)]), [], F.mse_loss), "each of the 1 networks; got 0"),
         (
-            lambda: lab_of("cbp", {"step_size": 0.1, "replacement_rate": 0.1, "maturity": 1}, read_twice),
-            "dimension 1 of one layer that reads them; got Units.* with 2 layers that read them: name the layers",
+            lambda: lab_of("swr", {"step_size": 0.1, "every": 2, "factor": 5.0, "prune": "proportional"}),
+            r"`members\[0\].config\['factor'\]` must be in \[0, 1\] \(share of the entries\); got 5.0",
         ),
         (
             lambda: lab_of("redo", {"step_size": 0.1, "every": 2, "threshold": 1}, lambda: nn.Linear(4, 2)),
@@ -357,8 +367,7 @@ def read_twice():
             r"`keys` must be given.*; got None and a dropout of 0.1",
         ),
         (lambda: StackedModule([normed_mlp()]).descend(), "set stack.scale = descent.scale"),
-        (lambda: StackedModule([normed_mlp()]).activity(0, "before", torch.tensor([0])), r"watch=True"),
-        (lambda: StackedModule([normed_mlp()]).activity(0, "after", torch.tensor([0])), "`read` must be 'before'"),
+        (lambda: StackedModule([normed_mlp()]).activity(0, [0]), r"watch=True"),
     ],
 )
 def test_bad_input_is_refused(wrong, text):

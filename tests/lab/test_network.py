@@ -18,8 +18,8 @@ from regrow.lab.mlp.online_metrics import Online
 from regrow.lab.mlp.trainer import Trainer, course_for
 from regrow.lab.nets import MLP
 from regrow.lab.problems.permuted import Course, PermutedImages
-from regrow.lab.renewal import StackedCBP
 from regrow.lab.studies import Member, StackPlan
+from regrow.methods import ContinualBackprop, StackedMethod, from_config
 
 SHORT = Course(images=480, batch=16)  # 30 updates a task
 
@@ -203,7 +203,7 @@ def test_a_state_is_a_copy():
 def test_rare_replacements_come_too():
     """Ten units at a rate of 1e-5 are replaced every 10,000 updates, which is as far as a schedule looks ahead."""
     config = config_of(SETTINGS["narrow"], "cbp") | {"replacement_rate": 1e-5, "maturity": 1}
-    cbp = StackedCBP([0], [config], [0], widths=[10, 10, 10])
+    cbp = StackedMethod([from_config(ContinualBackprop, config)], [0], [0], StackedMLP(MLP(10, inputs=6), 1))
     owed, expected = 0.0, []
     for step in range(1, 35_000):
         owed += 1e-5 * 10 * (step > 1)

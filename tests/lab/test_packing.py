@@ -80,7 +80,7 @@ def test_stacks_are_few_and_even(run: dict) -> None:
     for plan in pack(**run):
         groups.setdefault((plan.setting.name, plan.ln_position), []).append(len(plan.members))
     for (setting, _), sizes in groups.items():
-        limit = STACK_SIZE[setting]
+        limit = STACK_SIZE[SETTINGS[setting].hidden]
         assert max(sizes) <= limit and max(sizes) - min(sizes) <= 1
         assert len(sizes) == (sum(sizes) + limit - 1) // limit
 

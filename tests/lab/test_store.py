@@ -213,7 +213,7 @@ def test_the_manifest_says_what_was_run(folder: Path) -> None:
         "study config version arithmetic device commit torch machine cpu started command packing".split()
     )
     assert stored["command"] == ["run", "weights-vs-units"] and stored["version"] == regrow.__version__
-    if (Path(regrow.__file__).parents[3] / ".git").exists():
+    if (Path(regrow.__file__).parents[2] / ".git").exists():
         assert len(stored["commit"].removesuffix("-dirty")) == 40
 
 

@@ -6,19 +6,20 @@ import torch
 from regrow.lab.mlp.loss import CrossEntropy
 from regrow.lab.mlp.network import StackedMLP
 from regrow.lab.nets import MLP
-from regrow.lab.renewal import StackedSWR
 from regrow.lab.studies import CONTROLS
 from regrow.lab.studies.permuted_values import chosen
+from regrow.methods import SWR, StackedMethod, from_config
 
 SYSTEMS = ("swr", *CONTROLS)
 
 
-def renewed_by(factor: float) -> tuple[dict[str, dict[str, torch.Tensor]], StackedSWR]:
+def renewed_by(factor: float) -> tuple[dict[str, dict[str, torch.Tensor]], StackedMethod]:
     """Which entries the first renewal changes, {parameter: {system: bool}}, after one pass over dark-edged images."""
     torch.manual_seed(0)
     net = StackedMLP(MLP(hidden=12, inputs=20), len(SYSTEMS), dtype=torch.float64)
     configs = [dict(chosen("small", system)) | {"every": 1, "factor": factor} for system in SYSTEMS]
-    swr = StackedSWR(range(len(SYSTEMS)), configs, [7] * len(SYSTEMS))
+    methods = [from_config(SWR, config) for config in configs]
+    swr = StackedMethod(methods, range(len(SYSTEMS)), [7] * len(SYSTEMS))
     x = torch.rand(30, 20, dtype=torch.float64)
     x[:, 14:] = 0  # pixels that no image lights
     scale = torch.ones(len(SYSTEMS), dtype=torch.float64)

@@ -210,7 +210,7 @@ def test_renewers_run_before_noise_and_each_in_attach_order():
         "two": make(model, every=1, only="bias"),
     }
     for name, maintainer in made.items():
-        maintainer._fire = lambda *args, name=name: calls.append(name)
+        maintainer._after_update = lambda *args, name=name: calls.append(name)
         maintainer.attach(optimizer)
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()

@@ -9,11 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from twins_diagnose import energy, frozen
 
-from regrow import ReparamLayerNorm
+from regrow import ContinualBackprop, ReDo, ReparamLayerNorm
 from regrow.diagnose import diagnose
 from regrow.lab.nets import MLP
-from regrow.maintain.cbp import ContinualBackprop
-from regrow.maintain.redo import ReDo
 
 
 class Wrapped(nn.Module):

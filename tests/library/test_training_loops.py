@@ -323,3 +323,29 @@ def test_torch_func_passes_are_not_watched():
     torch.func.vmap(model)(torch.randn(3, 4, 6))
     redo.step()
     assert redo.report()["renewed_total"] > 0
+
+
+def test_a_closure_shrinks_and_adds_noise_as_a_plain_step_does():
+    """Its gradients are of the weights before they shrink, as where `backward()` is called before `step()`."""
+
+    def run(closure):
+        model = mlp()
+        opt = sgd(model)
+        regrow.ShrinkPerturb(model, shrink=0.1, noise_variance=1e-4, seed=0).attach(opt)
+        for step in range(3):
+
+            def loss(step=step):
+                opt.zero_grad()
+                x, y = batch(step)
+                loss = nn.functional.cross_entropy(model(x), y)
+                loss.backward()
+                return loss
+
+            opt.step(loss) if closure == "given" else opt.step(closure=loss) if closure == "named" else (
+                loss(),
+                opt.step(),
+            )
+        return weights(model)
+
+    plain = run(None)
+    assert same(plain, run("given")) and same(plain, run("named"))

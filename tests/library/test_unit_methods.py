@@ -9,7 +9,7 @@ from torch import nn
 
 import regrow
 from regrow.core import random
-from regrow.maintain.cbp_schedule import Schedule
+from regrow.methods.cbp_schedule import Schedule
 
 
 class LoopUnits:
@@ -244,8 +244,8 @@ def test_moments_of_what_changed_are_cleared():
     train(model, opt, range(4))
     backward(model, 4)
     masks = {}
-    fire = redo._fire
-    redo._fire = lambda found_inf: (masks.update(redo.preview()), fire(found_inf))
+    act = redo._act
+    redo._act = lambda step: (masks.update(redo.preview()), act(step))
     opt.step()
     for name in ("0.weight", "0.bias", "3.weight"):
         state = opt.state[dict(model.named_parameters())[name]]

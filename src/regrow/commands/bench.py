@@ -127,8 +127,8 @@ Row = dict[str, Any]
 
 STACK = 8
 """Members per stack where systems are compared."""
-SIZES = {"large": (8, 16, 32), "small": (64, 128, 256)}
-"""Stack sizes to try for each setting, by the first part of its name."""
+SIZES = {100: (8, 16, 32), 10: (64, 128, 256)}
+"""Stack sizes to try for each setting, by the units of its hidden layers."""
 WINDOWS = {"cbp": 400, "redo": 400, "swr": 2048, "shrink-perturb": 100, "l2": 100}
 """Updates timed at once, whole periods: with the paper's values CBP renews every 100, ReDo 16, SWR 2048 updates."""
 
@@ -251,7 +251,7 @@ def measure(images: Images, quick: bool, console: Console) -> tuple[Sgemm, dict[
 
 def best_size(images: Images, setting: str, quick: bool) -> Comparison:
     """The setting's base system, at the stack size at which a network costs least."""
-    sizes = SIZES[setting.split("-")[0]]
+    sizes = SIZES[SETTINGS[setting].hidden]
     stacks = {members: Stack(images, setting, members=members) for members in (sizes[:1] if quick else sizes)}
     updates = 2 if quick else 50
     times = [{members: stack.ms(updates) for members, stack in stacks.items()} for _ in range(2 if quick else 6)]

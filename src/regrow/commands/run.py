@@ -26,8 +26,10 @@ from ..lab.runs import (
 from ..lab.runs.job import Job, prepare
 from ..lab.runs.tables import load
 from ..lab.runs.text import counted, duration
+from ..lab.studies import SYSTEMS, VARIANTS
 from ..lab.studies.packing import count
 from ..lab.vit.options import Options
+from ..methods.swr import PRUNINGS, REINITS, UTILITIES
 
 MANY = 1_000
 """Seeds from which on preparing them takes seconds."""
@@ -36,6 +38,10 @@ Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 Count = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")]
 Flag = Annotated[bool, FlagCreatePairsOff]
+_SYSTEMS = (
+    f"systems to train, of {', '.join(name for name in SYSTEMS if name not in VARIANTS)} and swr-UTILITY-PRUNING-VALUE "
+    f"({'; '.join(map(', '.join, (UTILITIES, PRUNINGS, REINITS)))}); default: the study's"
+)
 
 
 class Size(Options):
@@ -53,8 +59,7 @@ class Run:
     """initial-assessment, weights-vs-units, optimizers or vit-cifar; `regrow studies` describes them"""
     settings: Names = ()
     """some of the study's settings; default: all of them"""
-    systems: Names = ()
-    """systems to train; default: the study's"""
+    systems: Annotated[tuple[str, ...], arg(metavar="NAME ...", help=_SYSTEMS, help_behavior_hint="")] = ()
     tasks: Count = None
     """tasks of each network; default: the paper's, 1,000 on permuted images, 20 on CIFAR-100"""
     seeds: int = 1

@@ -64,7 +64,7 @@ def resample_(w: Tensor, mask: Tensor, draw: Draw) -> None:
     """`resample` in place and in chunks; on a CPU it draws for the selected entries only.
 
     Each number belongs to its entry, so the result has the bits of `resample`. Besides the mask it takes memory for
-    one chunk (and one copy of `w` where that is not contiguous).
+    one chunk, whatever the layout of `w`.
 
     Args:
         w: weights, any shape; changed.
@@ -78,20 +78,26 @@ def resample_(w: Tensor, mask: Tensor, draw: Draw) -> None:
         >>> w
         tensor([10.,  1., 12.])
     """
-    flat, chosen = w.reshape(-1), mask.reshape(-1)  # a copy where w is not contiguous
+    chosen = mask.reshape(-1)
+    flat = w.view(-1) if w.is_contiguous() else None
     sparse = looking_is_free(w)
     size = CHUNK if sparse else 16 * CHUNK
-    for start in range(0, flat.numel(), size):
-        part, picked = flat[start : start + size], chosen[start : start + size]
+    for start in range(0, w.numel(), size):
+        picked = chosen[start : start + size]
         if sparse:
             index = selected(picked)
-            if index.numel():
-                part.scatter_(0, index, draw(index + start).to(w.dtype))
+            if index.numel() and flat is not None:
+                flat[start : start + size].scatter_(0, index, draw(index + start).to(w.dtype))
+            elif index.numel():
+                w.index_put_(torch.unravel_index(index + start, w.shape), draw(index + start).to(w.dtype))
         else:
-            index = torch.arange(start, start + part.numel(), device=w.device)
-            part.copy_(replace(part, picked, draw(index)))
-    if not w.is_contiguous():
-        w.copy_(flat.view(w.shape))
+            index = torch.arange(start, start + picked.numel(), device=w.device)
+            if flat is not None:
+                part = flat[start : start + size]
+                part.copy_(replace(part, picked, draw(index)))
+            else:
+                at = torch.unravel_index(index, w.shape)
+                w.index_put_(at, replace(w[at], picked, draw(index)))
 
 
 def resample_slices_(w: Tensor, dim: int, chosen: Tensor, draw: Draw) -> None:

@@ -1,9 +1,12 @@
-"""Maintainers: objects that keep a model plastic. One step loop (`base`), one method a file."""
+"""Maintainers: objects that keep a model plastic. One step loop (`base`); what it calls is in `regrow.methods`."""
 
+from ..methods import REGISTRY
 from .base import Maintainer
-from .cbp import ContinualBackprop
-from .redo import ReDo
-from .shrink_perturb import ShrinkPerturb
-from .swr import SWR
+from .front_ends import front_end
 
-__all__ = ["SWR", "ContinualBackprop", "Maintainer", "ReDo", "ShrinkPerturb"]
+FRONT_ENDS = {row.method.__name__: front_end(row.method) for row in REGISTRY.values()}
+"""The methods of the registry as classes of maintainers, by name."""
+
+globals().update(FRONT_ENDS)
+
+__all__ = ["FRONT_ENDS", "Maintainer", "front_end", *FRONT_ENDS]

@@ -5,8 +5,9 @@ each in the order of attaching.
 """
 
 import functools
+import itertools
 from collections.abc import Callable
-from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,16 +33,23 @@ def outside_graphs(function: Callable[P, R]) -> Callable[P, R]:
 
 
 class Attached(Protocol):
-    """What a seat calls."""
+    """What the hooks of an optimizer call."""
 
-    after_renewers: ClassVar[bool]
-
-    def _before_update(self, found_inf: Tensor | None) -> None: ...
+    @property
+    def is_noise(self) -> bool: ...
+    def _before_update(self, found_inf: Tensor | None, first: bool) -> None: ...
+    def _penalty(self) -> Tensor | None: ...
+    def _restore_gradients(self, optimizer: Optimizer) -> None: ...
     def _after_update(self, found_inf: Tensor | None) -> None: ...
 
 
-class Seat:
-    """The maintainers of one optimizer."""
+class StepHooks:
+    """The maintainers of one optimizer.
+
+    The optimizer itself keeps this object: the two go together, and neither is copied or stored with its state.
+    """
+
+    ATTRIBUTE = "_regrow_hooks"
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._maintainers: list[Attached] = []
@@ -51,18 +59,38 @@ class Seat:
         ]
 
     @outside_graphs
-    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """What comes before the update: now or, where a closure computes the gradients, after each of its calls."""
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            self._begin(optimizer, first=True)
+            return None
+        calls = itertools.count()
+
+        def then_begin() -> Any:
+            loss = closure()
+            self._begin(optimizer, first=next(calls) == 0)
+            for maintainer in self._maintainers if isinstance(loss, Tensor) else ():
+                penalty = maintainer._penalty()  # a line search compares losses: they must be those of the gradients
+                loss = loss if penalty is None else loss.detach() + penalty.to(loss)
+            return loss
+
+        return ((args[0], then_begin, *args[2:]), kwargs) if len(args) > 1 else (args, kwargs | {"closure": then_begin})
+
+    def _begin(self, optimizer: Optimizer, first: bool) -> None:
         for maintainer in self._maintainers:
-            maintainer._before_update(getattr(optimizer, "found_inf", None))
+            maintainer._before_update(getattr(optimizer, "found_inf", None), first)
 
     @outside_graphs
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        for maintainer in self._maintainers:  # what renews sees the gradient of the loss alone
+            maintainer._restore_gradients(optimizer)
         for maintainer in self._maintainers:
             maintainer._after_update(getattr(optimizer, "found_inf", None))
 
     def add(self, maintainer: Attached) -> None:
         self._maintainers.append(maintainer)
-        self._maintainers.sort(key=lambda m: m.after_renewers)  # stable
+        self._maintainers.sort(key=lambda m: m.is_noise)  # stable
 
     def remove(self, maintainer: Attached) -> bool:
         """Take a maintainer off; True if it was the last one."""
@@ -73,18 +101,14 @@ class Seat:
         return not self._maintainers
 
 
-# The optimizer itself keeps its seat: the two go together, and neither is copied or stored with the optimizer's state.
-_SEAT = "_regrow_seat"
-
-
 def attach(maintainer: Attached, optimizer: Optimizer) -> None:
     """Have the optimizer call the maintainer around each of its steps."""
-    if not hasattr(optimizer, _SEAT):
-        setattr(optimizer, _SEAT, Seat(optimizer))
-    getattr(optimizer, _SEAT).add(maintainer)
+    if not hasattr(optimizer, StepHooks.ATTRIBUTE):
+        setattr(optimizer, StepHooks.ATTRIBUTE, StepHooks(optimizer))
+    getattr(optimizer, StepHooks.ATTRIBUTE).add(maintainer)
 
 
 def detach(maintainer: Attached, optimizer: Optimizer) -> None:
     """Undo `attach`."""
-    if getattr(optimizer, _SEAT).remove(maintainer):
-        delattr(optimizer, _SEAT)
+    if getattr(optimizer, StepHooks.ATTRIBUTE).remove(maintainer):
+        delattr(optimizer, StepHooks.ATTRIBUTE)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..check import field
+
 VERSION = 1
 
 _TALLY = {"renewals": int, "skipped_no_grad": int, "past": Tensor, "last": Tensor, "bits": Mapping}
@@ -21,18 +23,6 @@ class Stored:
     seed: int
     knobs: Mapping[str, Any]
     tally: Mapping[str, Any]
-
-
-def field(state: Mapping[str, Any], key: str, kind: type, low: int | None = None) -> Any:
-    """One value of a state, of the right type and, if it is a number, at least `low`."""
-    if key not in state:
-        raise ValueError(f"state_dict lacks {key!r}: it is not complete, or not from a regrow maintainer")
-    value = state[key]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f"state_dict[{key!r}] must be {kind.__name__}; got {type(value).__name__}")
-    if low is not None and value < low:
-        raise ValueError(f"state_dict[{key!r}] must be at least {low}; got {value!r}")
-    return value
 
 
 def read(state: Any, method: str) -> Stored:

@@ -1,52 +1,27 @@
-"""How every figure looks: one colour, name and dash for each system, told apart by colour-blind readers too."""
+"""How every figure looks: one label, colour and dash for each system, distinct to colour-blind readers too."""
 
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-LineStyle = Literal["-", "--", "-.", ":"]
+from ..lab.studies import VIT_SETTINGS, System
+from ..lab.studies.systems import STORED, Dashes
 
 
 class Look(NamedTuple):
-    """A system's name in figures and tables, its colour, and its dashes.
-
-    Dashed is `base` and what renews to the mean, dash-dotted the authors' order, dotted the yardstick.
-    """
+    """A line's name in legends and tables, its colour and its dashes; for systems see `regrow.lab.studies.systems`."""
 
     label: str
     colour: str
-    dashes: LineStyle = "-"
+    dashes: Dashes = "-"
 
 
-# The first six have the colours of Okabe & Ito, "Color universal design" (2008), base a hair off black, which SVG files
-# would leave out and a dark page could not tell from no colour. The others were searched for, so that no two systems
-# of a panel lie closer than those six do, to normal and to colour-blind eyes: gradient utility in reds and earth,
-# magnitude in violets, random in greens.
 SYSTEMS = {
-    "base": Look("base", "#111111", "--"),
-    "l2": Look("L2", "#E69F00"),
-    "shrink-perturb": Look("S&P", "#56B4E9"),
-    "cbp": Look("CBP", "#009E73"),
-    "redo": Look("ReDo", "#CC79A7"),
-    "swr": Look("SWR", "#D55E00"),
-    "swr-gradient-threshold-mean": Look("SWR gradient, threshold, mean", "#B80701", "--"),
-    "swr-gradient-proportional-resample": Look("SWR gradient, proportional", "#7D503E"),
-    "swr-gradient-proportional-mean": Look("SWR gradient, proportional, mean", "#C6AB60", "--"),
-    "swr-magnitude-threshold-resample": Look("SWR magnitude, threshold", "#9F64F9"),
-    "swr-magnitude-threshold-mean": Look("SWR magnitude, threshold, mean", "#4F5BA9", "--"),
-    "swr-magnitude-proportional-resample": Look("SWR magnitude, proportional", "#535F99"),
-    "swr-magnitude-proportional-mean": Look("SWR magnitude, proportional, mean", "#8230C9", "--"),
-    "swr-random-threshold-resample": Look("SWR random, threshold", "#A6B464"),
-    "swr-random-threshold-mean": Look("SWR random, threshold, mean", "#4EA8A1", "--"),
-    "swr-random-proportional-resample": Look("SWR random, proportional", "#9BB693"),
-    "swr-random-proportional-mean": Look("SWR random, proportional, mean", "#3EB1B9", "--"),
-    "swr-zero-only": Look("SWR, utility 0 only", "#7304FD", "--"),
-    "swr-zero-spared": Look("SWR, utility 0 spared", "#A94AC0", "-."),
-    "scratch": Look("fresh network", "#545E5F", ":"),
-    "cbp-authors": Look("CBP, authors' order", "#91B965", "-."),
-    "redo-authors": Look("ReDo, authors' order", "#814590", "-."),
+    system.name: Look(system.label, system.colour, system.dashes) for system in (System.of(name) for name in STORED)
 }
 """In the order of every legend and table."""
 
+FOUR = ("large", "large-ln", "small", "small-ln")
+"""The settings in which the paper compares all systems."""
 SETTING_LABELS = {
     "large": "large",
     "large-ln": "large, layer norm",
@@ -59,7 +34,9 @@ SETTING_LABELS = {
 STANDARD, REPARAM = "vit", "vit-reparam"
 METHODS = ("shrink-perturb", "cbp", "redo", "swr")
 NORMS = {STANDARD: "standard norm", REPARAM: "reparametrized norm", "vit-nodecay": "no decay on vectors"}
-VIT_SETTING_LABELS = NORMS | {f"{name}-scaled": f"{label}, scaled decay" for name, label in NORMS.items()}
+VIT_SETTING_LABELS = {
+    name: f"{NORMS[setting.unscaled]}{', scaled decay' * setting.scaled}" for name, setting in VIT_SETTINGS.items()
+}
 
 SERIES = (
     ("#440154", "o"),
@@ -85,7 +62,7 @@ DARK = {
     "#22a884": "#228B8D",
     "#5ec962": "#2E6F8E",
 }
-"""{colour: its counterpart on a dark page}; all others do for both."""
+"""{colour: its counterpart on a dark page}; all others serve on both."""
 NIGHT = "#14171C"
 """The paper of a dark page."""
 
@@ -131,11 +108,11 @@ SHEET: dict[Any, Any] = SETTINGS | {
 """For the figures of the report."""
 
 SUBTITLE: dict[str, Any] = {"fontsize": 8, "color": FAINT}
-"""A second title, at the right, that says what the lines are."""
+"""A second title, on the right, that says what the lines are."""
 
 
 def look(system: str) -> Look:
-    """The look of a system; of one that is not known, its own name in grey.
+    """The look of a system; an unknown one has its own name in grey.
 
     Example:
         >>> look("swr").label, look("mine").label

@@ -71,10 +71,10 @@ class Place(NamedTuple):
 
         Args:
             tensor: the parameter, for its shape.
-            chosen: bool of shape (n,), on the device of the parameter.
+            chosen: bool of shape (n,), or (*members, n), on the device of the parameter.
 
         Returns:
-            bool of shape (size of `dim`,).
+            bool of shape (size of `dim`,), or (*members, size).
 
         Example:
             >>> w = torch.zeros(2, 6)
@@ -83,22 +83,23 @@ class Place(NamedTuple):
         """
         if self.positions == 1 and self.start is None:
             return chosen
-        entries = self.entries(len(chosen), chosen.device)
-        nothing = chosen.new_zeros(tensor.shape[self.dim])
-        return nothing.index_put((entries,), chosen.unsqueeze(1).expand(entries.shape))
+        entries = self.entries(chosen.shape[-1], chosen.device)
+        nothing = chosen.new_zeros(*chosen.shape[:-1], tensor.shape[self.dim])
+        return nothing.index_copy(-1, entries.flatten(), chosen.repeat_interleave(self.positions, -1))
 
     def mask(self, tensor: Tensor, chosen: Tensor) -> Tensor:
         """True at the entries of the chosen units: `along` in the shape of the parameter.
 
         Args:
-            tensor: the parameter, for its shape.
-            chosen: bool of shape (n,), on the device of the parameter.
+            tensor: the parameter, for its shape; of several members, with their axes first, which `dim` counts.
+            chosen: bool of shape (n,), or (*members, n), on the device of the parameter.
 
         Returns:
             bool of the shape of the parameter; an expanded view, not to be written to.
         """
-        along = self.along(tensor, chosen)
-        return along.view([-1 if d == self.dim else 1 for d in range(tensor.dim())]).expand(tensor.shape)
+        along, members = self.along(tensor, chosen), chosen.dim() - 1
+        shape = [*chosen.shape[:-1], *(-1 if d == self.dim else 1 for d in range(members, tensor.dim()))]
+        return along.view(shape).expand(tensor.shape)
 
     def count(self, tensor: Tensor) -> int:
         """How many units the tensor has room for, from `start` on.

@@ -3,7 +3,6 @@
 Shapes: M members, U updates.
 """
 
-import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -13,41 +12,28 @@ from torch import Tensor, nn, vmap
 
 from ... import check
 from ...core import random
-from ...maintain.swr import PRUNINGS, REINITS, UTILITIES
+from ...methods import REGISTRY, Method, ShrinkPerturb, StackedMethod, from_config, knobs_of
 from ..optimizers import DESCENTS
-from ..renewal import Renewal, StackedCBP, StackedReDo, StackedSWR
-from ..renewal.units import UnitRenewal
+from ..renewal import Renewal
 from ..studies import Member
 from .stack import Inputs, Loss, StackedModule
 
 Maker = Callable[[Sequence[int], Sequence[Mapping[str, Any]], Sequence[int], torch.device], Renewal]
 """(members, configs, seeds, device) -> the renewal of those members; a subclass of `Renewal` is one."""
 
-_WITHOUT_RENEWAL = ("base", "l2", "shrink-perturb")
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "swr": {"utility": "gradient", "prune": "threshold", "reinit": "resample"},
-    "cbp": {"utility": "contribution"},
-    "redo": {"utility": "activation"},
-}
-_REQUIRED = {
+_BY_OPTIMIZER = ("base", "l2", "shrink-perturb")  # by `decay` and `noise_variance` of the config alone
+_METHODS = {name: row.method for name, row in REGISTRY.items() if name not in _BY_OPTIMIZER}
+_OPTIMIZERS = {
     "sgd": ("step_size",),
     "sgdw": ("step_size", "momentum"),
     "adamw": ("step_size", "beta1", "beta2"),
-    "swr": ("every", "factor"),
-    "cbp": ("replacement_rate", "maturity"),
-    "redo": ("every", "threshold"),
 }
-_OPTIONAL = {"decay": 0.0, "noise_variance": 0.0, "source": "ours"}
+_SHARED = knobs_of(ShrinkPerturb)
 _NUMBERS: dict[str, tuple[float, float]] = {
-    "step_size": (0, math.inf), "decay": (0, 1), "noise_variance": (0, math.inf), "momentum": (0, 1),
-    "beta1": (0, 1), "beta2": (0, 1), "replacement_rate": (0, 1), "threshold": (0, math.inf), "factor": (0, math.inf),
+    "step_size": (0, math.inf), "momentum": (0, 1), "beta1": (0, 1), "beta2": (0, 1),
+    **{knob.config or name: (knob.low, knob.high) for name, knob in _SHARED.items()},
 }  # fmt: skip
-_WHOLES = {"every": 1, "maturity": 0}
-_CHOICES = {
-    "swr": {"utility": UTILITIES, "prune": PRUNINGS, "reinit": REINITS},
-    "cbp": {"utility": ("contribution",)},
-    "redo": {"utility": ("activation",)},
-}
+_OPTIONAL = {"decay": 0.0, "noise_variance": 0.0, "source": "ours"}
 
 
 class Lab:
@@ -65,8 +51,8 @@ class Lab:
             `threshold`).
         loss: of one member, (prediction, targets) -> scalar.
         optimizer: "sgd", "sgdw" (decoupled decay, momentum) or "adamw".
-        own: your systems, name -> subclass of `regrow.lab.renewal.Renewal` with `due(step)` and
-            `renew(step, net, gradients, which)`.
+        own: your systems, name -> your subclass of `regrow.methods.Method`, whose knobs the config holds. (A
+            subclass of `regrow.lab.renewal.Renewal` does, too.)
         metrics: what else to record: name -> function of one member, (prediction, targets) -> number.
         shared: batches are the same for all members.
 
@@ -93,7 +79,7 @@ class Lab:
         loss: Loss,
         *,
         optimizer: str = "sgd",
-        own: Mapping[str, Maker] | None = None,
+        own: Mapping[str, type[Method] | Maker] | None = None,
         metrics: Mapping[str, Loss] | None = None,
         shared: bool = False,
     ) -> None:
@@ -111,12 +97,18 @@ class Lab:
         self._descent = DESCENTS[optimizer](net, configs, seeds)
         net.scale = self._descent.scale()
         self.step = 0
-        self.renewals: dict[str, Renewal] = {}
-        for system in dict.fromkeys(member.system for member in members if member.system not in _WITHOUT_RENEWAL):
+        self.renewals: dict[str, StackedMethod | Renewal] = {}
+        for system in dict.fromkeys(member.system for member in members if member.system not in _BY_OPTIMIZER):
             places = [i for i, member in enumerate(members) if member.system == system]
-            maker = own.get(system) or _maker(system, net)
+            of = [configs[i] for i in places], [seeds[i] for i in places]
             _ = net.laws  # one that cannot be told is refused now
-            self.renewals[system] = maker(places, [configs[i] for i in places], [seeds[i] for i in places], net.device)
+            kind: Any = own.get(system) or _METHODS[system]
+            if isinstance(kind, type) and issubclass(kind, Method):
+                _ = net.units if kind.by_unit else None  # none to renew are refused now
+                methods = [from_config(kind, config) for config in of[0]]
+                self.renewals[system] = StackedMethod(methods, places, of[1], net, device=net.device)
+            else:
+                self.renewals[system] = kind(places, *of, net.device)
 
     @torch.no_grad()
     def update(self, x: Inputs, y: Tensor) -> dict[str, Tensor]:
@@ -132,11 +124,13 @@ class Lab:
         due = [(renewal, which) for renewal in self.renewals.values() if (which := renewal.due(self.step))]
         keys = random.key(self._seeds, "dropout", 0, self.step)
         assert isinstance(keys, Tensor)
-        watch = any(isinstance(renewal, UnitRenewal) for renewal, _ in due)
+        watch = any(renewal.reads_activations for renewal, _ in due)
         seen = self.net.losses_and_gradients(x, y, self._loss, shared=self._shared, keys=keys, watch=watch)
         record = {"loss": seen.losses}
         for name, metric in self._metrics.items():
             record[name] = vmap(metric, in_dims=(0, None if self._shared else 0))(seen.predictions, y)
+        for renewal in self.renewals.values():
+            renewal.before(self.step, self.net)
         self._descent.shrink_and_perturb(self.step)
         self._descent.step(seen.gradients)
         record["renewed"] = torch.zeros(self.net.members, dtype=torch.bool, device=self.net.device)
@@ -151,38 +145,27 @@ class Lab:
         return {name: torch.stack([record[name] for record in records]).cpu() for name in (records or [{}])[0]}
 
 
-def _maker(system: str, net: StackedModule) -> Maker:
-    """That of a method of the library; what it needs of the stack is found now, or refused."""
-    if system == "swr":
-        return StackedSWR
-    widths = net.widths
-    return functools.partial(StackedCBP, widths=widths) if system == "cbp" else StackedReDo
-
-
-def _checked(i: int, member: Member, optimizer: str, own: Mapping[str, Maker]) -> dict[str, Any]:
+def _checked(i: int, member: Member, optimizer: str, own: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a member with what it leaves out; refused where it cannot be."""
     system, where = member.system, f"members[{i}].config"
-    check.choice(f"members[{i}].system", system, (*_WITHOUT_RENEWAL, *_DEFAULTS, *own))
-    defaults = {} if system in own else _DEFAULTS.get(system, {})
-    required = (*_REQUIRED[optimizer], *(_REQUIRED[system] if defaults else ()))
-    known = (*required, *defaults, *_OPTIONAL)
+    check.choice(f"members[{i}].system", system, (*_BY_OPTIMIZER, *_METHODS, *own))
+    method = own.get(system) or _METHODS.get(system)
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        method = None
+    knobs = {knob.config or name: knob for name, knob in knobs_of(method).items()} if method else {}
+    required = (*_OPTIMIZERS[optimizer], *(key for key, knob in knobs.items() if knob.required))
+    known = (*required, *(key for key, knob in knobs.items() if not knob.required), *_OPTIONAL)
     if missing := [key for key in required if key not in member.config]:
         raise ValueError(f"`{where}` must hold {', '.join(required)}; got none of {', '.join(missing)}: add them")
     for key, value in member.config.items():
-        if key in known:
-            _check_value(f"{where}[{key!r}]", key, value, _CHOICES.get(system, {}))
-        elif system not in own:
+        if key in _NUMBERS:
+            low, high = _NUMBERS[key]
+            check.number(f"{where}[{key!r}]", value, low, high, "a hyper-parameter of one member")
+        elif key not in known and system not in own:
             raise ValueError(f"`{where}` of {system!r} must hold some of {', '.join(known)}; got {key!r}: leave it out")
-    return _OPTIONAL | defaults | dict(member.config)
-
-
-def _check_value(name: str, key: str, value: Any, choices: Mapping[str, Sequence[str]]) -> None:
-    if key in choices:
-        check.choice(name, value, choices[key])
-    elif key in _WHOLES:
-        check.whole(name, value, _WHOLES[key], "updates")
-    elif key in _NUMBERS:
-        check.number(name, value, *_NUMBERS[key], "a hyper-parameter of one member")
+    if method:
+        from_config(method, member.config, where)
+    return _OPTIONAL | dict(member.config)
 
 
 def train(

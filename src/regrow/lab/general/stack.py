@@ -15,11 +15,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...laws import Law
 from ...laws.find import resolve_laws
+from ...methods import HiddenUnits
+from ...methods.network import added, taken
 from ...names import walk
+from ...nn import ReparamLayerNorm
 from ...wiring import Reading, Units, find_units
-from ..renewal import HiddenUnits
+from ..unit_loops import UnitLoops
 from .dropout import KeyedDropout
-from .units import STATISTICS, Tensors, Watching, hidden_units
+from .units import STATISTICS, Watching, hidden_units
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Inputs = Tensor | tuple[Tensor, ...]
@@ -33,7 +36,7 @@ class Pass(NamedTuple):
     predictions: Tensor
 
 
-class StackedModule:
+class StackedModule(UnitLoops):
     """Networks of one structure with parameters of their own, computed together.
 
     `parameters` maps the names of what is trained to contiguous tensors with a leading axis of members, changed in
@@ -91,10 +94,12 @@ class StackedModule:
             }
 
         own = dict(self._module.named_parameters())
-        self.parameters = Tensors(stacked({name: p for name, p in own.items() if p.requires_grad}))
+        self.parameters = stacked({name: p for name, p in own.items() if p.requires_grad})
         self._frozen = stacked({name: p for name, p in own.items() if not p.requires_grad})
         self.buffers = stacked(dict(self._module.named_buffers()))
-        self.parameters.others |= self._frozen | self.buffers
+        kinds = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase, ReparamLayerNorm)
+        self.norms = frozenset(e.name for e in walk(self._module) if isinstance(e.module, kinds))
+        self._all = self.parameters | self._frozen | self.buffers
         for member, module in enumerate(modules):
             self.fill(member, module)
 
@@ -109,14 +114,14 @@ class StackedModule:
     def fill(self, member: int, module: nn.Module) -> None:
         """Give one member the values of a network."""
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            self.parameters[name][member] = tensor.detach()
+            self._all[name][member] = tensor.detach()
 
     @torch.no_grad()
     def member(self, i: int) -> nn.Module:
         """A network of its own with the values of one member, in the mode of the first module."""
         module = copy.deepcopy(self._module).to(self.device)
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            tensor.data = self.parameters[name][i].clone()
+            tensor.data = self._all[name][i].clone()
         return module
 
     # Forward and backward.
@@ -209,40 +214,40 @@ class StackedModule:
 
     @cached_property
     def _hidden(self) -> list[tuple[HiddenUnits, Reading]]:
-        found = find_units(self._module) if self._given_units is None else self._given_units
-        return [hidden_units(units, self._module, self.parameters) for units in found]
+        given = find_units(self._module) if self._given_units is None else self._given_units
+        return [(hidden_units(units, self._module), units.reading(self._module)) for units in given]
 
     @property
-    def units(self) -> list[HiddenUnits]:
+    def units(self) -> list[HiddenUnits]:  # type: ignore[override]
         """What belongs to the units of each hidden layer.
 
         Raises:
-            ValueError: where none are found, or some are not of a form that a stack can renew.
+            ValueError: where none are found.
         """
         return [units for units, _ in self._hidden]
-
-    @property
-    def widths(self) -> list[int]:
-        """The number of units of each hidden layer."""
-        return [reading.n for reading in self._readings]
 
     @property
     def _readings(self) -> list[Reading]:
         return [reading for _, reading in self._hidden]
 
-    def activity(self, i: int, read: str, members: Tensor) -> Tensor:
-        """Mean |h| of hidden layer i in the last pass, over examples and positions, (k, n), of some members.
+    def activity(self, layer: int, places: Sequence[int]) -> Tensor:
+        """Mean |h| of a hidden layer in the last pass, over examples and positions, (k, n), of some members.
 
         Where h is read is said by the layer's `regrow.Units`: those that `find_units` finds read what comes out of the
-        activation, before a norm that follows it. So `read` must be "before".
+        activation, before a norm that follows it.
         """
-        if read != "before":
-            raise ValueError(
-                f"`read` must be 'before' in a stack of modules; got {read!r}: `Units.activation` names what is read"
-            )
         if not self._activities:
             raise ValueError("activations were not watched in the last pass: call losses_and_gradients(watch=True)")
-        return self._activities[i].index_select(0, members)
+        return taken(self._activities[layer], places)
+
+    def gradient(self, name: str) -> Tensor:
+        return self._gradients[name]
+
+    def add_to_gradient(self, name: str, places: Sequence[int], penalty: Tensor) -> None:
+        self._gradients[name] = added(self._gradients[name], places, penalty)
+
+    def tensor(self, name: str) -> Tensor:
+        return self.parameters[name] if name in self.parameters else self.buffers[name]
 
     def _check_batch(self, x: Inputs, y: Tensor | None, shared: bool, keys: Tensor | None) -> None:
         parts = {} if shared else {"x": x if isinstance(x, tuple) else (x,), "y": () if y is None else (y,)}

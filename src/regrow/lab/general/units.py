@@ -3,68 +3,30 @@
 Shapes: M members, n units of a layer, P positions of a unit, O outputs of the layer that reads them.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from ...laws import Constant, Law
+from ...methods import HiddenUnits
 from ...wiring import Place, Reading, Units, locate
-from ..renewal import HiddenUnits
 
 STATISTICS: dict[str, Law] = {"running_mean": Constant(0.0), "running_var": Constant(1.0)}
 """What a new unit starts from in a batch norm."""
 
 
-class Tensors(dict[str, Tensor]):
-    """The trainable parameters of a stack by name: name -> (M, ...).
-
-    The names of `others`, tensors that unit methods change besides, are answered to and not counted: the running
-    statistics of batch norms, and outgoing weights seen as (M, O, n, P) where a unit owns several columns.
-    """
-
-    def __init__(self, trained: Mapping[str, Tensor]) -> None:
-        super().__init__(trained)
-        self.others: dict[str, Tensor] = {}
-
-    def __missing__(self, name: str) -> Tensor:
-        return self.others[name]
-
-
-def hidden_units(units: Units, module: nn.Module, tensors: Tensors) -> tuple[HiddenUnits, Reading]:
-    """The units of one layer by names of stacked tensors, and where their activation is read.
-
-    Args:
-        units: of the module.
-        module: one network.
-        tensors: those of a stack of it; a view of the outgoing weights is added where one is needed.
-
-    Raises:
-        ValueError: for units that are not on dimension 0 of what makes them, or not on dimension 1 of the one layer
-            that reads them.
+def hidden_units(units: Units, module: nn.Module) -> HiddenUnits:
+    """The units of one layer of a module, as a stack of such modules has them.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-        >>> units = Units(("0.weight", 0), ("0.bias", 0), None, ("2.weight", 1), "1")
-        >>> hidden_units(units, net, Tensors({}))[0]
-        HiddenUnits(name='0', incoming=('0.weight', '0.bias'), outgoing='2.weight')
+        >>> hidden_units(Units(("0.weight", 0), ("0.bias", 0), None, ("2.weight", 1), "1"), net).outgoing[0].dim
+        2
     """
-    into, out = (*units.weight_in, *units.bias, *units.norm), units.weight_out
-    odd = [place for place in into if place != Place(place.name, 0)]
-    odd += [place for place in out if place != Place(place.name, 1, positions=place.positions)]
-    if odd or len(out) != 1:
-        why = f"{odd[0]}" if odd else f"{len(out)} layers that read them"
-        raise ValueError(
-            f"a stack renews units that take up dimension 0 of what makes them and dimension 1 of one layer that reads "
-            f"them; got {units!r} with {why}: name the layers to renew with units=[regrow.Units(...)]"
-        )
-    n = units.count(module)
-    names = dict.fromkeys(name for place in into for name in (place.name, *_statistics(module, place)))
-    outgoing = out[0].name
-    if (positions := out[0].positions) > 1:
-        outgoing = f"{out[0].name} by unit"
-        tensors.others[outgoing] = tensors[out[0].name].unflatten(2, (n, positions))
-    return HiddenUnits(units.layer, tuple(names), outgoing), units.reading(module)
+    into = (*units.weight_in, *units.bias, *units.norm)
+    statistics = [place._replace(name=name) for place in units.norm for name in _statistics(module, place)]
+    incoming = dict.fromkeys((*into, *statistics))
+    return HiddenUnits.of(units.layer, units.count(module), incoming, units.weight_out)
 
 
 def _statistics(module: nn.Module, place: Place) -> list[str]:

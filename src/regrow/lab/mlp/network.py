@@ -8,16 +8,20 @@ of these with a layer's inputs straight to its weights.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...laws import Law
+from ...methods import HiddenUnits
+from ...methods.network import added
+from ...wiring import Place
 from .. import kernels
 from ..nets import MLP
-from ..renewal import HiddenUnits
+from ..unit_loops import UnitLoops
 from .activations import Activation, Affine, Norm, ReLU
 from .activations_cpu import LoopedAffine, LoopedNorm, LoopedReLU
 
@@ -43,7 +47,7 @@ class Layer:
     slope: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
-class StackedMLP:
+class StackedMLP(UnitLoops):
     """C networks of the structure of one MLP.
 
     `parameters` maps the MLP's parameter names, in its order, to contiguous tensors with a leading axis of members.
@@ -67,7 +71,10 @@ class StackedMLP:
         self, net: MLP, members: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
         self.members = members
-        self.laws: dict[str, Law] = net.init_laws()
+        self._laws: dict[str, Law] = net.init_laws()
+        self.norms = frozenset(name for name, _ in net.named_parameters() if name.startswith("norm"))
+        self.units_read = "before"
+        self.scale: Tensor | None = None
         self.normed = isinstance(net.norm1, torch.nn.LayerNorm)
         self.norm_first = self.normed and net.ln_position == "before"
         self._wide = self.normed or net.fc1.out_features >= _WIDE
@@ -102,7 +109,12 @@ class StackedMLP:
         return self.layers[:-1]
 
     def _units(self, layer: Layer, above: Layer) -> HiddenUnits:
-        return HiddenUnits(layer.name, (f"{layer.name}.weight", *layer.own), f"{above.name}.weight")
+        incoming = [Place(name, 0) for name in (f"{layer.name}.weight", *layer.own)]
+        return HiddenUnits.of(layer.name, layer.weight.shape[1], incoming, [Place(f"{above.name}.weight", 1)])
+
+    @property
+    def laws(self) -> dict[str, Law]:
+        return self._laws
 
     def fill(self, member: int, net: MLP) -> None:
         """Give one member the values of a network."""
@@ -205,11 +217,22 @@ class StackedMLP:
         self._formed = True
         return self._gradients
 
-    def activity(self, i: int, read: str, members: Tensor) -> Tensor:
-        """Mean |h| of hidden layer i over the batch, (k, H), of some members: before the norm, or after it."""
-        h = self.layers[i].hidden if read == "before" else self.layers[i].outputs
+    def activity(self, layer: int, places: Sequence[int]) -> Tensor:
+        """Mean |h| of a hidden layer over the batch, (k, H), of some members: before the norm, or after it."""
+        own = self.layers[layer]
+        h = own.hidden if self.units_read == "before" else own.outputs
         if not kernels.fit(h):
-            return h.index_select(0, members).abs().mean(1)
-        out = h.new_empty(len(members), h.shape[2])
-        kernels.mean_magnitude(h.numpy(), members.numpy(), out.numpy())
+            return h.index_select(0, torch.tensor(places, device=h.device)).abs().mean(1)
+        out = h.new_empty(len(places), h.shape[2])
+        kernels.mean_magnitude(h.numpy(), np.array(places), out.numpy())
         return out
+
+    def gradient(self, name: str) -> Tensor:
+        return self._gradients[name]
+
+    def add_to_gradient(self, name: str, places: Sequence[int], penalty: Tensor) -> None:
+        if self.scale is None:
+            added(self._gradients[name], places, penalty)
+        else:  # of plain SGD no gradient is stored: its step is made at once
+            scale = self.scale[list(places)].to(penalty).view(-1, *[1] * (penalty.dim() - 1))
+            added(self.parameters[name], places, scale * penalty)

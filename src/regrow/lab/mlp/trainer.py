@@ -3,7 +3,6 @@
 Shapes: C members, U updates a task, B images a batch.
 """
 
-import functools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -13,14 +12,15 @@ import torch
 from torch import Tensor
 
 from ...core import random
+from ...methods import REGISTRY, StackedMethod, from_config
 from .. import kernels
 from ..cuda_graph import CapturedUpdate
 from ..data.mnist import Images
 from ..nets import MLP
 from ..optimizers import DESCENTS
 from ..problems.permuted import DIGITS, MNIST, Course, PermutedImages, Task
-from ..renewal import Renewal, StackedCBP, StackedReDo, StackedSWR
 from ..studies import StackPlan
+from ..studies.systems import System
 from . import measures
 from .loss import CrossEntropy
 from .network import StackedMLP
@@ -75,7 +75,10 @@ class Trainer:
         self.net = StackedMLP(self._fresh(random.key(plan.seed, "initial")), members, device=device, dtype=dtype)
         self._scratch = [i for i, member in enumerate(plan.members) if member.system == "scratch"]
         self.descent = DESCENTS[plan.setting.optimizer](self.net, configs, seeds, self._scratch)
-        self.renewals = self._renewals(configs, seeds, device)
+        self.net.units_read = plan.units_read
+        self.renewals = self._renewals(configs, seeds)
+        if not self.descent.needs_gradient:
+            self.net.scale = self.descent.scale().to(device, dtype)
         self._loss = CrossEntropy(self.descent.scale().to(device, dtype))
         self._online = Online(members, self.problem.course.updates_a_task, self.problem.course.batch, device)
         self._captured = CapturedUpdate(self) if device.type == "cuda" else None
@@ -88,25 +91,21 @@ class Trainer:
             generator=generator,
         )  # fmt: skip
 
-    def _renewals(self, configs: list[dict[str, Any]], seeds: list[int], device: Any) -> list[tuple[Renewal, bool]]:
+    def _renewals(self, configs: list[dict[str, Any]], seeds: list[int]) -> list[tuple[StackedMethod, bool]]:
         """Each method with all of its members; and whether it acts inside the backward pass, as the authors' does."""
-        widths, read = [self.plan.setting.hidden] * 3, self.plan.units_read
-        makers: dict[str, Callable[..., Renewal]] = {
-            "swr": StackedSWR,
-            "cbp": functools.partial(StackedCBP, widths=widths, read=read),
-            "redo": functools.partial(StackedReDo, read=read),
-        }
-        found = []
-        for method, make in makers.items():
-            for inside in (False, True):
-                places = [
-                    i for i, m in enumerate(self.plan.members)
-                    if m.system.split("-")[0] == method and m.system.endswith("-authors") == inside
-                ]  # fmt: skip
-                if places:
-                    own = [configs[i] for i in places], [seeds[i] for i in places]
-                    found.append((make(places, *own, device), inside))
-        return found
+        systems = [System.of(member.system) for member in self.plan.members]
+        renewals = []
+        for row in REGISTRY.values():
+            for order in ("after", "authors"):
+                places = [i for i, s in enumerate(systems) if s.method == row.method.name and s.order == order]
+                if places and not row.method.is_noise:  # decay and noise are the optimizer's
+                    methods = [from_config(row.method, configs[i]) for i in places]
+                    own = StackedMethod(
+                        methods, places, [seeds[i] for i in places], self.net,
+                        device=self.problem.device, track_overlap=not row.method.by_unit,
+                    )  # fmt: skip
+                    renewals.append((own, order == "authors"))
+        return renewals
 
     # One task.
 
@@ -164,6 +163,7 @@ class Trainer:
         if measure:
             assert gradients is not None
             self._online.add_gradient(measures.mean_magnitude(gradients))
+        self._before_step()
         self.descent.shrink_and_perturb(self.step)
         self.descent.step(gradients)
         for renewal, acts_inside, which in due:
@@ -179,20 +179,24 @@ class Trainer:
         told, slope = self._look(order, self.problem.pixels, labels)
         self.net.backward(slope)
         gradients = self.net.gradients() if self.descent.needs_gradient else None
+        self._before_step()
         self.descent.shrink_and_perturb(step)
         self.descent.step(gradients)
         return told
 
-    def _renew(self, u: int, renewal: Renewal, which: list[int], gradients: Mapping[str, Tensor] | None) -> None:
+    def _before_step(self) -> None:
+        for renewal, _ in self.renewals:
+            renewal.before(self.step, self.net)
+
+    def _renew(self, u: int, renewal: StackedMethod, which: list[int], gradients: Mapping[str, Tensor] | None) -> None:
         fired = renewal.renew(self.step, self.net, gradients, which)
         self._online.fire(u, [renewal.members[i] for i in which], fired)
 
-    def _renew_inside(self, u: int, due: list[tuple[Renewal, list[int]]], layer: int, place: str) -> None:
+    def _renew_inside(self, u: int, due: list[tuple[StackedMethod, list[int]]], layer: int, place: str) -> None:
         """The authors' way: renew one layer's units while the slopes are still on their way down."""
         if place != self.plan.units_read:
             return
         for renewal, which in due:
-            assert isinstance(renewal, (StackedCBP, StackedReDo))
             fired = renewal.renew(self.step, self.net, None, which, [layer])
             self._online.fire(u, [renewal.members[i] for i in which], fired)
 
@@ -235,7 +239,7 @@ class Trainer:
             for j, i in enumerate(renewal.members):
                 for name in ("renewed", "renewed_units", "renewed_zero"):
                     columns[name][i] = counts[name][j]
-                if isinstance(renewal, StackedSWR) and counts["renewed"][j]:
+                if not renewal.kind.by_unit and counts["renewed"][j]:
                     columns["overlap"][i] = counts["again"][j] / counts["renewed"][j]
                 if mature is not None:
                     columns["mature"][i] = int(mature[j])

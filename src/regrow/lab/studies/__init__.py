@@ -1,18 +1,12 @@
 """What the laboratory runs: studies, their settings and systems, and the values of the hyper-parameters."""
 
 from .catalog import (
-    ALIASES,
     ALL_SETTINGS,
-    CONTROLS,
     PROBE,
     SETTINGS,
-    SIX,
     STUDIES,
-    SYSTEMS,
     TASKS,
-    VARIANTS,
     VIT_SETTINGS,
-    VIT_SYSTEMS,
     Config,
     Member,
     Setting,
@@ -20,8 +14,8 @@ from .catalog import (
     Study,
     ViTSetting,
     choose,
-    system_name,
 )
+from .systems import ALIASES, CONTROLS, SIX, SYSTEMS, VARIANTS, VIT_SYSTEMS, System, system_name
 
 __all__ = [
     "ALIASES",
@@ -41,6 +35,7 @@ __all__ = [
     "Setting",
     "StackPlan",
     "Study",
+    "System",
     "ViTSetting",
     "choose",
     "system_name",

@@ -3,11 +3,10 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 
 from ... import check
-from ...maintain.swr import PRUNINGS, REINITS, UTILITIES
+from .systems import ALIASES, CONTROLS, SIX, SYSTEMS, VARIANTS, VIT_SYSTEMS
 
 Config = Mapping[str, float | int | str]
 """The hyper-parameters of one system, flat, as they go into JSON. A key that the system does not know is absent.
@@ -47,6 +46,17 @@ class ViTSetting(Setting):
     norm: str = "standard"
     spares_vectors: bool = False
     scaled: bool = False
+
+    @property
+    def unscaled(self) -> str:
+        """The setting that differs in `scaled` alone, or this one.
+
+        Example:
+            >>> VIT_SETTINGS["vit-reparam-scaled"].unscaled
+            'vit-reparam'
+        """
+        mine = replace(self, name="", scaled=False)
+        return next(name for name, each in VIT_SETTINGS.items() if replace(each, name="") == mine)
 
 
 @dataclass(frozen=True)
@@ -136,15 +146,6 @@ VIT_SETTINGS = {
 
 ALL_SETTINGS: dict[str, Setting] = SETTINGS | VIT_SETTINGS
 
-SIX = ("base", "l2", "shrink-perturb", "cbp", "redo", "swr")
-VARIANTS = tuple(f"swr-{'-'.join(choice)}" for choice in product(UTILITIES, PRUNINGS, REINITS))
-CONTROLS = {"swr-zero-only": "zero", "swr-zero-spared": "nonzero"}
-"""{swr of which some entries only are renewed: those whose utility is exactly 0, or all but those}"""
-SYSTEMS = (*SIX, *VARIANTS, *CONTROLS, "scratch", "cbp-authors", "redo-authors")
-VIT_SYSTEMS = ("base", "shrink-perturb", "cbp", "redo", "swr", "scratch", "cbp-authors", "redo-authors")
-ALIASES = {"swr-gradient-threshold-resample": "swr"}
-"""Other names of a system: results only have the second."""
-
 STUDIES = {
     study.name: study
     for study in (
@@ -192,26 +193,6 @@ STUDIES = {
         ),
     )
 }
-
-
-def system_name(name: str) -> str:
-    """The name under which a system is stored.
-
-    Args:
-        name: of `SYSTEMS`.
-
-    Returns:
-        The name, or that of which it is an alias.
-
-    Raises:
-        ValueError: for an unknown name.
-
-    Example:
-        >>> system_name("swr-gradient-threshold-resample")
-        'swr'
-    """
-    check.choice("system", name, SYSTEMS)
-    return ALIASES.get(name, name)
 
 
 def choose(

@@ -6,7 +6,8 @@ from typing import Any
 
 from ... import check
 from .catalog import SETTINGS, Config
-from .permuted_values import chosen, plain, read, scaled, shared
+from .permuted_values import chosen, read, scaled, shared
+from .systems import System
 
 # Cells as in `values`. The two prunings have one grid each, whatever the utility and the value that is put in.
 GRIDS_SGD = """
@@ -41,10 +42,15 @@ threshold       every             256..4096            256..4096
 threshold       factor            1e-6..0.01           1e-6..0.01
 """
 
+# Of methods that are not in the paper.
+GRIDS_OURS = """
+system          knob              large                large-ln         small           small-ln
+"""
+
 RANDOM_FACTORS = (0.01, 0.05, 0.1, 0.5, 1.0)  # ours: of random utilities a threshold takes half as large a share
 HANDED_DOWN = ("step_size", "momentum", "beta1", "beta2", "ln_position")  # from base to all others
 
-GRIDS = read(GRIDS_SGD, GRIDS_OPTIMIZERS)
+GRIDS = read(GRIDS_SGD, GRIDS_OPTIMIZERS, GRIDS_OURS)
 
 Winners = Mapping[tuple[str, str], Config]
 """{(setting, system): the best config of an earlier sweep}"""
@@ -83,7 +89,7 @@ def grid(setting: str, system: str, winners: Winners | None = None, ratio: float
             "`scratch` has no sweep, it takes the values of `base`; got it in a sweep: sweep `base` instead"
         )
     knobs, source = _knobs(setting, system), chosen(setting, system)["source"]
-    taken = _taken(setting, plain(system), winners or {})
+    taken = _taken(setting, System.of(system).tuned_as, winners or {})
     configs: list[Config] = []
     for values in product(*knobs.values()):
         tried = shared(setting, system) | dict(zip(knobs, values, strict=True)) | {"source": source}
@@ -96,7 +102,7 @@ def grid(setting: str, system: str, winners: Winners | None = None, ratio: float
 def _knobs(setting: str, system: str) -> Mapping[str, tuple[Any, ...]]:
     """What a sweep of the system varies, and the values it tries."""
     start = shared(setting, system)
-    row = start.get("prune", plain(system))
+    row = start.get("prune", System.of(system).tuned_as)
     knobs = GRIDS[setting].get(row) or GRIDS["large"][row]
     if row == "threshold" and start["utility"] == "random":
         return knobs | {"factor": RANDOM_FACTORS}

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ... import check
-from .catalog import CONTROLS, SETTINGS, Config, system_name
+from .catalog import SETTINGS, Config
+from .systems import System
 
 # A cell is a value, or a list of them: 1,5,10 as it stands; 8..64 doubled; 1e-8..1e-3, of fractions, in decades;
 # 5e-4:0.1 the ones and fives of each decade; - where the paper has none.
@@ -52,7 +53,11 @@ swr                                 every             2048        2048
 swr                                 factor            1e-6        1e-6
 """
 
-UNIT_UTILITIES = {"cbp": "contribution", "redo": "activation"}
+# Of methods that are not in the paper, by sweeps of ours. Where none was made the value of the nearest setting serves.
+CHOSEN_OURS = """
+system                              knob              large  large-ln  small  small-ln
+"""
+
 OURS = {"every": (2048,), "factor": (1.0,)}  # random/threshold: half of all entries at each renewal
 
 Rows = dict[str, dict[str, dict[str, tuple[Any, ...]]]]
@@ -89,7 +94,7 @@ def _value(text: str) -> Any:
     return int(text) if text.isdecimal() else text if text.isalpha() else float(text)
 
 
-CHOSEN = read(CHOSEN_SGD, CHOSEN_OPTIMIZERS)
+CHOSEN, OWN = read(CHOSEN_SGD, CHOSEN_OPTIMIZERS), read(CHOSEN_OURS)
 
 
 def chosen(setting: str, system: str) -> Config:
@@ -120,41 +125,32 @@ def chosen(setting: str, system: str) -> Config:
         Hernandez-Garcia et al. 2025, tables 1 to 4, their values from the authors' public code.
     """
     check.choice("setting", setting, SETTINGS)
-    own, source = _own(setting, plain(system))
+    own, source = _own(setting, System.of(system).tuned_as)
     return shared(setting, system) | {knob: values[0] for knob, values in own.items()} | {"source": source}
 
 
 def _own(setting: str, system: str) -> tuple[Mapping[str, tuple[Any, ...]], str]:
     """What a system does not share with others, and whether it is the paper's or ours."""
-    if system.startswith("swr-random-threshold"):
-        return OURS, "ours"
-    row = system_name(system.replace("random", "gradient"))
+    variant, row = System.of(system).variant, system
+    if variant and variant.utility == "random":
+        if variant.prune == "threshold":
+            return OURS, "ours"
+        row = variant._replace(utility="gradient").name
+    if System.of(system).row and not any(row in rows for rows in CHOSEN.values()):
+        return OWN.get(setting, OWN["large"])[row], "ours"
     if row in CHOSEN[setting]:
         return CHOSEN[setting][row], "paper" if row == system else "ours"
     return CHOSEN["large"][row], "ours"
 
 
-def plain(system: str) -> str:
-    """The system whose hyper-parameters this one has."""
-    if system in CONTROLS:
-        return "swr"
-    return "base" if system == "scratch" else system_name(system).removesuffix("-authors")
-
-
 def shared(setting: str, system: str) -> dict[str, Any]:
     """What a system takes over from `base` and `l2`, and what it never varies."""
-    among = {"among": CONTROLS[system]} if system in CONTROLS else {}
-    system, rows = plain(system), CHOSEN[setting]
+    asked, rows = System.of(system), CHOSEN[setting]
     start = {knob: values[0] for knob, values in rows["base"].items()}
     config = {"step_size": start.pop("step_size"), "decay": 0.0, "noise_variance": 0.0} | start
-    if system == "shrink-perturb":
+    if asked.method == "shrink-perturb":
         config["decay"] = rows["l2"]["decay"][0]
-    elif system in UNIT_UTILITIES:
-        config["utility"] = UNIT_UTILITIES[system]
-    elif system.startswith("swr"):
-        full = "swr-gradient-threshold-resample" if system == "swr" else system
-        config |= zip(("utility", "prune", "reinit"), full.split("-")[1:], strict=True)
-    return config | among
+    return config | asked.fixed
 
 
 def scaled(config: Config, ratio: float) -> Config:

@@ -6,8 +6,9 @@ from itertools import product
 from typing import Any
 
 from ... import check
-from .catalog import VIT_SETTINGS, VIT_SYSTEMS, Config, system_name
-from .permuted_values import UNIT_UTILITIES, plain, read
+from .catalog import VIT_SETTINGS, Config
+from .permuted_values import read
+from .systems import VIT_SYSTEMS, System, system_name
 
 OPTIMIZERS = ("authors", "clean")
 ALL_CLASSES = 100
@@ -96,7 +97,7 @@ def chosen(setting: str, system: str, optimizer: str = "authors") -> Config:
 def _row(setting: str, system: str) -> str:
     """The system in the tables whose values these are."""
     check.choice("setting", setting, VIT_SETTINGS)
-    return plain(check.choice("system", system_name(system), VIT_SYSTEMS))
+    return System.of(check.choice("system", system_name(system), VIT_SYSTEMS)).tuned_as
 
 
 def _shared(setting: str, system: str, optimizer: str) -> dict[str, Any]:
@@ -104,14 +105,8 @@ def _shared(setting: str, system: str, optimizer: str) -> dict[str, Any]:
     check.choice("optimizer", optimizer, OPTIMIZERS)
     config: dict[str, Any] = {knob: values[0] for knob, values in CHOSEN[setting]["base"].items()}
     config |= {"noise_variance": 0.0, "optimizer": optimizer}
-    row = plain(system)
-    if row in UNIT_UTILITIES:
-        config["utility"] = UNIT_UTILITIES[row]
-    if system.endswith("-authors"):
-        config["law"] = "authors"
-    if row == "swr":
-        config |= {"utility": "gradient", "prune": "threshold", "reinit": "resample"}
-    return config
+    asked = System.of(system)
+    return config | asked.fixed | ({"law": "authors"} if asked.order == "authors" else {})
 
 
 def grid(

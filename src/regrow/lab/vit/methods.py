@@ -4,20 +4,20 @@ Shapes: H units of an MLP.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ... import maintain
 from ...laws import Constant, Law, Uniform
-from ...maintain.base import Maintainer
-from ...maintain.unit_renewer import UnitRenewer
+from ...maintain import Maintainer
+from ...methods import REGISTRY, HiddenUnits, ShrinkPerturb, StackedMethod, from_config
+from ...wiring import Place
 from ..nets import ViT
-from ..renewal import StackedCBP, StackedReDo
-from ..renewal.units import HiddenUnits
 from ..studies import Config
+from ..studies.systems import System
+from ..unit_loops import UnitLoops
 from .optimizer import Descent
 
 Counts = dict[str, int]
@@ -93,23 +93,22 @@ class Attached(Perturbed):
 
     def __init__(self, maintainer: Maintainer, net: ViT) -> None:
         super().__init__(maintainer)
-        self._by_unit = isinstance(maintainer, UnitRenewer)
+        self._by_unit = maintainer.method.by_unit
         self._entries = 2 * net.width + 1 if self._by_unit else 1  # of a unit: incoming, bias, outgoing
-        self._tally, self._renewals = maintainer._tally, 0  # its report would wait for the device at each update
+        self._counters, self._renewals = maintainer.counters, 0  # its report would wait for the device at each update
 
     @property
     def watching(self) -> bool:
-        return isinstance(self._maintainer, UnitRenewer) and self._maintainer._watching
+        return self._maintainer.watching
 
     def after(self) -> bool:
-        before, self._renewals = self._renewals, self._tally.renewals
+        before, self._renewals = self._renewals, self._counters.renewals
         return self._renewals > before
 
     def counts(self) -> Counts:
-        tally = self._tally.state_dict()
-        renewed, _, zero, overlap, _ = (tally["past"] + tally["last"]).tolist()
+        renewed, _, zero, overlap, *_ = self._counters.totals()[0].tolist()
         return {
-            "renewals": tally["renewals"],
+            "renewals": self._counters.renewals,
             "renewed": renewed * self._entries,
             "renewed_units": renewed * self._by_unit,
             "renewed_zero": zero,
@@ -119,7 +118,43 @@ class Attached(Perturbed):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self._renewals = self._tally.renewals
+        self._renewals = self._counters.renewals
+
+
+class _Blocks(UnitLoops):
+    """A vision transformer as a network of one, whose units are those of its MLPs.
+
+    Args:
+        net: the network.
+        law: "initial", that of the network, or "authors": incoming weights from Uniform(+-sqrt(3 / C)), wider than
+            initially by sqrt(3), and biases 0.
+    """
+
+    members = 1
+
+    def __init__(self, net: ViT, law: str) -> None:
+        # `.data` has no count of its changes, or the backward pass would refuse to go on through a changed weight.
+        self.parameters = {name: p.data.unsqueeze(0) for name, p in net.named_parameters()}
+        self._laws: dict[str, Law] = net.init_laws()
+        self.units: list[HiddenUnits] = []
+        self.gelus: list[nn.Module] = []
+        self.seen: dict[int, Tensor] = {}  # activations (B, T, H) of the batch just shown
+        wide = (3 / net.width) ** 0.5
+        for i, block in enumerate(net.blocks):
+            into, out = f"blocks.{i}.mlp.fc1", f"blocks.{i}.mlp.fc2"
+            incoming = Place(f"{into}.weight", 0), Place(f"{into}.bias", 0)
+            self.units.append(HiddenUnits.of(into, net.mlp, incoming, [Place(f"{out}.weight", 1)]))
+            self.gelus.append(block.mlp.gelu)  # type: ignore[union-attr, arg-type]
+            if law == "authors":
+                self._laws |= {f"{into}.weight": Uniform(-wide, wide), f"{into}.bias": Constant(0.0)}
+
+    @property
+    def laws(self) -> Mapping[str, Law]:
+        return self._laws
+
+    def activity(self, layer: int, places: Sequence[int]) -> Tensor:
+        """Mean |h| over images and tokens, (1, H)."""
+        return self.seen[layer].abs().float().mean((0, 1)).unsqueeze(0)
 
 
 class InsideBackward(Nothing):
@@ -131,15 +166,13 @@ class InsideBackward(Nothing):
     Args:
         net: the network.
         renewal: for one network.
-        law: "initial", that of the network, or "authors": incoming weights from Uniform(+-sqrt(3 / C)), wider than
-            initially by sqrt(3), and biases 0.
 
     Reference:
         The authors' public code for Hernandez-Garcia et al. 2025.
     """
 
-    def __init__(self, net: ViT, renewal: StackedCBP | StackedReDo, law: str) -> None:
-        self._renewal, self._net = renewal, _Blocks(net, law)
+    def __init__(self, net: _Blocks, renewal: StackedMethod) -> None:
+        self._renewal, self._net = renewal, net
         self._step = self._renewals = 0
         self._handles: list[Any] = []
 
@@ -179,39 +212,11 @@ class InsideBackward(Nothing):
         return dict.fromkeys(_COUNTED, 0) | found
 
     def state_dict(self) -> dict[str, Any]:
-        counts = {name: count.cpu().clone() for name, count in self._renewal.counts.items()}
-        own = {"step": self._step, "renewals": self._renewals, "counts": counts}
-        return own | {"renewal": self._renewal.state_dict()}
+        return {"step": self._step, "renewals": self._renewals, "renewal": self._renewal.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._step, self._renewals = state["step"], state["renewals"]
-        for name, count in self._renewal.counts.items():
-            count.copy_(state["counts"][name])
         self._renewal.load_state_dict(state["renewal"])
-
-
-class _Blocks:
-    """A vision transformer as a stack of one network, whose units are those of its MLPs."""
-
-    def __init__(self, net: ViT, law: str) -> None:
-        # `.data` has no count of its changes, or the backward pass would refuse to go on through a changed weight.
-        self.parameters = {name: p.data.unsqueeze(0) for name, p in net.named_parameters()}
-        self.laws: dict[str, Law] = net.init_laws()
-        self.units: list[HiddenUnits] = []
-        self.gelus: list[nn.Module] = []
-        self.seen: dict[int, Tensor] = {}  # activations (B, T, H) of the batch just shown
-        wide = (3 / net.width) ** 0.5
-        for i, block in enumerate(net.blocks):
-            into, out = f"blocks.{i}.mlp.fc1", f"blocks.{i}.mlp.fc2"
-            self.units.append(HiddenUnits(into, (f"{into}.weight", f"{into}.bias"), f"{out}.weight"))
-            self.gelus.append(block.mlp.gelu)  # type: ignore[union-attr, arg-type]
-            if law == "authors":
-                self.laws |= {f"{into}.weight": Uniform(-wide, wide), f"{into}.bias": Constant(0.0)}
-
-    def activity(self, i: int, read: str, members: Tensor) -> Tensor:
-        """Mean |h| over images and tokens, (1, H)."""
-        del read, members
-        return self.seen[i].abs().float().mean((0, 1)).unsqueeze(0)
 
 
 def make_method(system: str, net: ViT, config: Config, seed: int, descent: Descent) -> Method:
@@ -224,27 +229,19 @@ def make_method(system: str, net: ViT, config: Config, seed: int, descent: Desce
         seed: of its random numbers.
         descent: whose optimizer calls it.
     """
-    knobs: dict[str, Any] = dict(config)
-    own = {"swr": ("every", "factor", "utility", "prune", "reinit")}
-    own |= {"cbp": ("replacement_rate", "maturity", "utility"), "redo": ("every", "threshold", "utility")}
-    name, _, inside = system.partition("-")
-    if system == "shrink-perturb":
-        noise = maintain.ShrinkPerturb(net, noise_variance=knobs["noise_variance"], seed=seed)
-        return Perturbed(noise.attach(descent.optimizer))  # the optimizer's decay shrinks
-    if name not in own:
+    of = System.of(system)
+    if of.method == "shrink-perturb":  # the optimizer's decay shrinks
+        noise = Maintainer(net, ShrinkPerturb(noise_variance=float(config["noise_variance"])), seed=seed)
+        return Perturbed(noise.attach(descent.optimizer))
+    if not of.renews:
         return Nothing()
-    if inside:
-        return InsideBackward(net, _renewal(name, net, config, seed), knobs["law"])
-    kinds: dict[str, Callable[..., Maintainer]] = {"cbp": maintain.ContinualBackprop, "redo": maintain.ReDo}
-    kinds |= {"swr": functools.partial(maintain.SWR, track_overlap=True)}
+    kind = REGISTRY[of.method].method
+    method = from_config(kind, config)
+    if of.order == "authors":
+        blocks = _Blocks(net, str(config["law"]))
+        return InsideBackward(blocks, StackedMethod([method], [0], [seed], blocks, device=net.head.weight.device))
     # The authors leave the momentum of what is renewed as it is.
-    chosen = {knob: knobs[knob] for knob in own[name]}
-    maintainer = kinds[name](net, **chosen, laws="modules", clear_moments=False, seed=seed)
-    return Attached(maintainer.attach(descent.optimizer), net)
-
-
-def _renewal(name: str, net: ViT, config: Config, seed: int) -> StackedCBP | StackedReDo:
-    members: tuple[Sequence[int], Sequence[Config], Sequence[int], torch.device] = (
-        [0], [config], [seed], net.head.weight.device,
+    maintainer = Maintainer(
+        net, method, laws="modules", clear_moments=False, seed=seed, track_overlap=not kind.by_unit
     )  # fmt: skip
-    return StackedCBP(*members, widths=[net.mlp] * len(net.blocks)) if name == "cbp" else StackedReDo(*members)
+    return Attached(maintainer.attach(descent.optimizer), net)

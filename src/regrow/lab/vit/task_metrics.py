@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..problems.incremental import BATCH
+from ..studies import System
 
 
 @dataclass
@@ -71,11 +72,11 @@ class Sums:
 
 def renewed(before: dict[str, int], now: dict[str, int], system: str) -> dict[str, Any]:
     """Columns of what was renewed between two counts."""
-    found: dict[str, Any] = {name: now[name] - before[name] for name in before if name not in ("overlap", "mature")}
-    again = now["overlap"] - before["overlap"]
-    found["overlap"] = again / found["renewed"] if system == "swr" and found["renewed"] else None
-    found["mature"] = now["mature"] if system.startswith("cbp") else None
-    return found
+    columns: dict[str, Any] = {name: now[name] - before[name] for name in before if name not in ("overlap", "mature")}
+    again, method = now["overlap"] - before["overlap"], System.of(system).method
+    columns["overlap"] = again / columns["renewed"] if method == "swr" and columns["renewed"] else None
+    columns["mature"] = now["mature"] if method == "cbp" else None
+    return columns
 
 
 def finite(value: float) -> float | None:

@@ -3,15 +3,17 @@
 from collections.abc import Iterable
 from functools import partial
 
+from ...lab.studies import VIT_SETTINGS
 from ..margins import CLOSER, COLLAPSE, FOUR, NEVER, ORDER, RATE, SOME, TEN
 from ..results_vit import STUDY, TASKS
 from ..style import METHODS, REPARAM, STANDARD
-from .permuted import Statement, Test, all_of, within
-from .quantities import Quantity
+from .quantity import Quantity
+from .statement import Statement, Test, all_of, within
 from .vit_quantities import ahead, below_fresh, change, class_order, closer, diverging, last_ahead, last_gap, rate
 
 NODECAY = "vit-nodecay"
 UNSCALED = (STANDARD, REPARAM, NODECAY)
+SCALED = [(name, setting) for name, setting in VIT_SETTINGS.items() if setting.scaled]
 SHRINKING, STEADY = ("base", "cbp", "redo"), ("shrink-perturb", "swr")
 GAP = "accuracy on the last task minus that of a network trained from scratch on the same classes, by seed"
 LAST = "difference of accuracy on the last task, by seed"
@@ -150,7 +152,7 @@ DECAY = (
         "Decay that does not follow the step size beats decay that does, whatever the norm.",
         "appendix D and figure 15a",
         f"{MEAN}, unscaled minus scaled. Holds: above 0 in all three.",
-        above((ahead(name, f"{name}-scaled") for name in UNSCALED), 0.0),
+        above((ahead(setting.unscaled, name) for name, setting in SCALED), 0.0),
     ),
     _claim(
         "16b",
@@ -228,7 +230,7 @@ ORDERS = (
         "appendix D and table 6",
         "Spearman's correlation of order and accuracy after the last task, by seed. Holds: above 0 in all three; the "
         "paper says so at a level of 10 %.",
-        above((class_order(f"{name}-scaled") for name in UNSCALED), 0.0),
+        above((class_order(name) for name, _ in SCALED), 0.0),
     ),
 )
 

@@ -1,0 +1,227 @@
+"""The layers of hidden units that a maintainer renews, and what it sees of their activations."""
+
+import functools
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from ..core import utility
+from ..laws import Constant, Law
+from ..methods import HiddenUnits, ModuleNetwork
+from ..names import Entry
+from ..wiring import Place, Units, find_units, locate
+from . import distributed
+from .activation_sums import Watch
+from .coverage import Cover
+from .law_book import LawBook
+
+
+class Layer:
+    """The units of one layer in a running model.
+
+    Args:
+        model: the model.
+        units: which of its entries they are.
+        homes: the model's entries by each of their names.
+    """
+
+    def __init__(self, model: nn.Module, units: Units, homes: Mapping[str, Entry]) -> None:
+        self.units = units
+        self.n = units.count(model)
+        self.name = units.layer
+        self.homes = {place.name: homes[place.name] for place in units.places if place.name in homes}
+        self.statistics = self._statistics(model)
+        self.watch = Watch(units.reading(model), self.homes[units.weight_in[0].name])
+
+    def _statistics(self, model: nn.Module) -> dict[Place, tuple[nn.Module, str]]:
+        """Running means and variances of the norms, named as units or not: {where the units lie: (module, buffer)}."""
+        buffers: dict[Place, tuple[nn.Module, str]] = {}
+        for place in self.units.norm:
+            module, attribute = locate(model, place.name)
+            if place.name not in self.homes:
+                buffers[place] = module, attribute
+            elif getattr(module, "running_mean", None) is not None:
+                prefix = place.name.removesuffix(attribute)
+                for buffer in ("running_mean", "running_var"):
+                    buffers[place._replace(name=prefix + buffer)] = module, buffer
+        return buffers
+
+    @functools.cached_property
+    def hidden(self) -> HiddenUnits:
+        """Its units in a network of one, by the parameters' first names."""
+
+        def named(places: Sequence[Place]) -> list[Place]:
+            return [place._replace(name=self.homes[place.name].name) for place in places if place.name in self.homes]
+
+        units = self.units
+        incoming = named((*units.weight_in, *units.bias, *units.norm))
+        return HiddenUnits.of(self.name, self.n, (*incoming, *self.statistics), named(units.weight_out))
+
+    def usable(self, ids: set[int] | None) -> bool:
+        """Can its units be renewed: are the weights trainable, and, where `ids` is given, among them?"""
+        places = (*self.units.weight_in, *self.units.weight_out)
+        weights = [self.homes[place.name].parameter for place in places]
+        return all(w.requires_grad and (ids is None or id(w) in ids) for w in weights)
+
+
+class Laws(Mapping[str, Law]):
+    """The laws of parameters, asked for one by one, and of running statistics."""
+
+    def __init__(self, entries: Mapping[str, Entry], statistics: Mapping[str, tuple[nn.Module, str]], laws: LawBook):
+        self._entries, self._statistics, self._laws = entries, statistics, laws
+
+    def __getitem__(self, name: str) -> Law:
+        if name in self._statistics:
+            return Constant(1.0 if self._statistics[name][1] == "running_var" else 0.0)
+        return self._laws.law(self._entries[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self._entries, *self._statistics))
+
+    def __len__(self) -> int:
+        return len(self._entries) + len(self._statistics)
+
+
+class UnitLayers:
+    """All layers of units that a maintainer renews.
+
+    Args:
+        model: with hidden units.
+        given: `regrow.Units`, or None to have them found.
+        reads_activations: whether sums of activations are needed.
+        who: the maintainer's name, for messages.
+    """
+
+    def __init__(self, model: nn.Module, given: object, reads_activations: bool, who: str) -> None:
+        given = [given] if isinstance(given, Units) else given
+        if given is not None and not (
+            isinstance(given, Sequence) and given and all(isinstance(u, Units) for u in given)
+        ):
+            raise TypeError(f"`units` must be a list of regrow.Units, or None to have them found; got {given!r}")
+        self._model, self._given, self._who = model, given, who
+        self._reads = reads_activations
+        self._watching = False
+        self.all: dict[str, Layer] = {}
+
+    def admit(self, coverage: Cover) -> None:
+        """Find the layers of the parameters that are covered."""
+        units = find_units(self._model) if self._given is None else self._given
+        for own in self._given or ():
+            own.count(self._model)  # refuses what is not there
+        covered = {home.name for entry in coverage.entries for home in (entry, *entry.aliases)}
+        skipped = {name for name in coverage.skipped() if name not in covered}
+        units = [
+            own
+            for own in units
+            if all(place.name in covered for place in own.weight_in)
+            and not any(place.name in skipped for place in own.places)
+        ]
+        if not units:
+            raise ValueError(
+                "`only` and `skip` leave no layer of units: `only` names the layers' incoming weights, and a layer is "
+                "left out with any of its tensors that `skip` names"
+            )
+        homes = {home.name: entry for entry in coverage.all for home in (entry, *entry.aliases)}
+        layers = [self._layer(own, homes) for own in units]
+        for layer in self.all.values():
+            if layer not in layers:
+                layer.watch.remove()
+        self.all = {layer.name: layer for layer in layers}
+
+    def _layer(self, units: Units, homes: Mapping[str, Entry]) -> Layer:
+        """The layer of these units: the one there is, with what it has watched, if its modules are the same."""
+        old = self.all.get(units.layer)
+        if old is not None and old.units == units and all(homes[n].module is h.module for n, h in old.homes.items()):
+            return old
+        layer = Layer(self._model, units, homes)
+        weakref.finalize(self, layer.watch.remove)  # the model's hooks go with their maintainer
+        return layer
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Every parameter that belongs to units, once."""
+        return list({e.name: e for layer in self.all.values() for e in layer.homes.values()}.values())
+
+    @property
+    def drawn(self) -> list[str]:
+        """First names of the parameters that new units draw."""
+        return [
+            layer.homes[place.name].name
+            for layer in self.all.values()
+            for place in (*layer.units.weight_in, *layer.units.bias, *layer.units.norm)
+            if place.name in layer.homes
+        ]
+
+    @property
+    def watching(self) -> bool:
+        """Are the passes of the coming update watched?"""
+        return self._watching
+
+    def watch(self, wanted: Sequence[int] | None) -> None:
+        """From here to the next update, sum activations of these layers only; None: of all."""
+        if wanted is not None and not wanted and not self._watching:
+            return
+        self._watching = wanted is None or bool(wanted)
+        for i, layer in enumerate(self.all.values()):
+            layer.watch.want(self._reads and (wanted is None or i in wanted))
+
+    def ready(self, held: set[int] | None, watched: bool = True) -> list[int]:
+        """Layers whose units can be renewed now, and that somebody watched: not so one that has just been put in place.
+
+        Args:
+            held: identities of the parameters that the optimizer holds, where there is one.
+            watched: False: also those that nobody watched.
+        """
+        layers = enumerate(self.all.values())
+        return [i for i, y in layers if y.usable(held) and (y.watch.wanted or not (watched and self._reads))]
+
+    def network(
+        self, activities: Mapping[int, Tensor], laws: LawBook, forget: Callable[[Entry, Tensor], None] | None
+    ) -> ModuleNetwork:
+        """The model as a network of one, of what belongs to its units.
+
+        Args:
+            activities: of the layers that are to act.
+            laws: of the parameters.
+            forget: clears an optimizer's memory of entries that are renewed.
+        """
+        entries, layers = {entry.name: entry for entry in self.entries}, self.all.values()
+        statistics = {place.name: home for layer in layers for place, home in layer.statistics.items()}
+        return ModuleNetwork(
+            entries, Laws(entries, statistics, laws), units=[layer.hidden for layer in layers],
+            statistics=statistics, activities=activities, forget=forget,
+        )  # fmt: skip
+
+    def seen(self, i: int) -> bool:
+        """Has a pass of this layer been watched since the last update?"""
+        return not self._reads or list(self.all.values())[i].watch.sums() is not None
+
+    def activities(self, wanted: Sequence[int], stale: bool = False) -> dict[int, Tensor]:
+        """Mean |h| of the units of some layers over the update's passes, over all ranks; none where none are read.
+
+        Args:
+            wanted: the layers.
+            stale: passes of an update that is over will do.
+
+        Raises:
+            RuntimeError: where no pass of a layer was seen.
+        """
+        if not self._reads:
+            return {}
+        layers = list(self.all.values())
+        sums = {i: layers[i].watch.sums(stale) for i in wanted}
+        if unseen := ", ".join(repr(layers[i].name) for i, seen in sums.items() if seen is None):
+            raise RuntimeError((_NO_PREVIEW if stale else _NO_FORWARD).format(name=self._who, layers=unseen))
+        totals = distributed.sum_over_ranks([seen for seen in sums.values() if seen is not None])
+        return {i: utility.activation(*total) for i, total in zip(sums, totals, strict=True)}
+
+
+_NO_FORWARD = (
+    "{name} is due and has seen no forward pass of {layers} since the last update: run the model in training mode with "
+    "gradients enabled before optimizer.step() (a model compiled before {name} was made must be compiled again)"
+)
+_NO_PREVIEW = (
+    "{name} has nothing to preview yet: no forward pass of {layers} has been watched; it watches those before an "
+    "update that is due"
+)

@@ -1,0 +1,188 @@
+"""What did the renewals amount to? Counted for each member, on the device, and read only when asked for.
+
+Shapes: K members of a method, k of them that act.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.eager import looking_is_free
+
+RENEWED, LOOKED, ZERO, AGAIN, NAN, ENTRIES = range(6)
+"""Chosen entries or units; those looked at; of utility 0; chosen last time too; tensors with NaN; changed entries."""
+FIELDS = 6
+_BITS = tuple(1 << i for i in range(8))
+
+
+class Counters:
+    """Counts of the renewals of one method.
+
+    Args:
+        members: K.
+        track_overlap: keep a bit per weight of the last renewal, to tell how much of it the next one renews again.
+    """
+
+    def __init__(self, members: int, track_overlap: bool = False) -> None:
+        self.members, self.track_overlap = members, track_overlap
+        self.renewals = self.skipped_no_grad = 0
+        self._bits: dict[str, Tensor] = {}  # name -> (K, bytes)
+        self._past = torch.zeros(members, FIELDS, dtype=torch.int64)  # before the last renewal
+        self._here = np.zeros((members, FIELDS), np.int64)  # of the last renewal, counted on the host
+        self._there: list[tuple[Sequence[int], Tensor]] = []  # and on a device
+
+    def begin(self) -> None:
+        """A renewal starts."""
+        self._past = self._past + self._last() if self._there else self._past.add_(torch.from_numpy(self._here))
+        self._here[:] = 0
+        self._there = []
+        self.renewals += 1
+
+    def reset(self) -> None:
+        """Count anew, but for what was renewed last."""
+        self._past.zero_()
+        self._here[:] = 0
+        self._there = []
+
+    def add(
+        self, which: Sequence[int], name: str, mask: Tensor, zero: Tensor | None, nan: Tensor | None, size: int = 1
+    ) -> None:
+        """One tensor, or layer of units, of the renewal.
+
+        Args:
+            which: numbers of the k members.
+            name: of the parameter or layer.
+            mask: bool (k, ...), what is renewed.
+            zero: bool (k, ...), what of it had utility 0.
+            nan: bool (k), where the utility held a NaN, so that nothing is renewed.
+            size: entries that belong to what is chosen.
+        """
+        again = self._compare(which, name, mask) if self.track_overlap else None
+        if looking_is_free(mask):
+            for row, i in enumerate(which):
+                own, zeros = mask[row].numpy(), 0 if zero is None else int(np.count_nonzero(zero[row].numpy()))
+                repeated = 0 if again is None else int(again[row])
+                spoilt = nan is not None and bool(nan[row])
+                self.add_here(i, int(np.count_nonzero(own)), own.size, zeros, size, repeated, spoilt)
+            return
+        none = torch.zeros(len(which), dtype=torch.int64, device=mask.device)
+        renewed = mask.flatten(1).sum(1)
+        zeros = none if zero is None else zero.flatten(1).sum(1)
+        spoilt = none if nan is None else nan.to(torch.int64)
+        looked = torch.full_like(none, mask[0].numel())
+        row = torch.stack([renewed, looked, zeros, none if again is None else again, spoilt, renewed * size], 1)
+        self._there.append((list(which), row))
+
+    def add_here(
+        self, i: int, renewed: int, looked: int, zero: int, size: int = 1, again: int = 0, nan: bool = False
+    ) -> None:
+        """Of one member, counted by the caller."""
+        self._here[i] += (renewed, looked, zero, again, nan, renewed * size)
+
+    def fired(self, which: Sequence[int]) -> Tensor:
+        """Which of these members the last renewal renewed anything of, bool (len(which))."""
+        if not self._there:
+            return torch.from_numpy(self._here[list(which), RENEWED] > 0)
+        last = self._last()
+        return last[:, RENEWED].index_select(0, torch.tensor(which, device=last.device)) > 0
+
+    def _compare(self, which: Sequence[int], name: str, mask: Tensor) -> Tensor:
+        """How many entries are renewed both now and last time, (k); remembers the mask, eight entries a byte."""
+        weights = torch.tensor(_BITS, dtype=torch.uint8, device=mask.device)
+        flat = mask.reshape(len(mask), -1)
+        padded = torch.nn.functional.pad(flat, (0, -flat.shape[1] % 8)).view(len(mask), -1, 8)
+        packed = (padded * weights).sum(-1, dtype=torch.uint8)
+        before = self._bits.get(name)
+        if before is None or before.shape[1] != packed.shape[1]:
+            before = packed.new_zeros(self.members, packed.shape[1])
+        index = torch.tensor(which, device=mask.device)
+        self._bits[name] = before.to(mask.device).index_copy(0, index, packed)
+        both = (before.to(mask.device).index_select(0, index).unsqueeze(-1) & weights).bool() & padded
+        return both.flatten(1).sum(1)
+
+    def permute(self, name: str, shuffle: Tensor) -> None:
+        """The columns of a parameter (K, rows, columns) were shuffled: follow them."""
+        if (bits := self._bits.get(name)) is None:
+            return
+        weights = torch.tensor(_BITS, dtype=torch.uint8, device=bits.device)
+        flat = (bits.unsqueeze(-1) & weights).bool().flatten(1)
+        entries = flat.shape[1] - flat.shape[1] % len(shuffle)
+        rows = flat[:, :entries].view(self.members, -1, len(shuffle)).index_select(2, shuffle).flatten(1)
+        padded = torch.nn.functional.pad(rows, (0, flat.shape[1] - entries)).view(self.members, -1, 8)
+        self._bits[name] = (padded * weights).sum(-1, dtype=torch.uint8)
+
+    def _last(self) -> Tensor:
+        """Of the last renewal, (K, fields), where its numbers are."""
+        total = torch.from_numpy(self._here.copy())
+        if self._there and not self._here.any():
+            total = torch.zeros_like(total, device=self._there[0][1].device)
+        for which, row in self._there:
+            if len(which) == self.members:
+                total = total.to(row.device) + row
+            else:
+                total = total.to(row.device).index_add(0, torch.tensor(which, device=row.device), row)
+        if self._past.device != total.device:
+            self._past = self._past.to(total.device)
+        return total
+
+    def totals(self) -> Tensor:
+        """All of it, (K, fields), on the CPU (waits for the device)."""
+        last = self._last()
+        return (self._past + last).cpu()
+
+    def report(self) -> dict[str, float]:
+        """The counts of the first member as numbers (waits for the device)."""
+        last = self._last()
+        past = self._past[0].tolist()
+        renewed, looked, zero, again, nan, _ = last[0].tolist()
+        counts = {
+            "renewals": self.renewals,
+            "renewed_total": past[RENEWED] + renewed,
+            "renewed_last": renewed,
+            "share_last": renewed / max(looked, 1),
+            "zero_share_last": zero / max(renewed, 1),
+            "skipped_no_grad": self.skipped_no_grad,
+            "skipped_nan": past[NAN] + nan,
+        }
+        return counts | ({"overlap_last": again / max(renewed, 1)} if self.track_overlap else {})
+
+    def state(self, i: int) -> dict[str, Any]:
+        """What a renewal of one member adds to: on the CPU."""
+        last = self._last()[i].cpu()  # the entries that belong to units follow from the rest
+        return {
+            "renewals": self.renewals,
+            "skipped_no_grad": self.skipped_no_grad,
+            "past": self._past[i, :ENTRIES].cpu().clone(),
+            "last": last[:ENTRIES].clone(),
+            "bits": {name: bits[i].cpu().clone() for name, bits in self._bits.items()},
+        }
+
+    def load(self, i: int, state: Mapping[str, Any]) -> None:
+        """Continue from stored counts of one member."""
+        self.renewals, self.skipped_no_grad = state["renewals"], state["skipped_no_grad"]
+        self._past = self._past.cpu()
+        self._past[i, :ENTRIES] = state["past"]
+        self._here[i, :ENTRIES] = state["last"].numpy()
+        self._there = []
+        self.load_bits(i, state["bits"])
+
+    def all_of(self, i: int) -> dict[str, Any]:
+        """Everything of one member, as the laboratory stores it."""
+        return {"total": self.totals()[i].clone(), "bits": {name: b[i].cpu().clone() for name, b in self._bits.items()}}
+
+    def load_all_of(self, i: int, state: Mapping[str, Any]) -> None:
+        """Continue from it."""
+        self._past = self._past.cpu()
+        self._past[i], self._here[i], self._there = state["total"], 0, []
+        self.load_bits(i, state["bits"])
+
+    def load_bits(self, i: int, stored: Mapping[str, Tensor]) -> None:
+        """Continue from what a member's last renewal renewed."""
+        for name, bits in stored.items() if self.track_overlap else ():
+            kept = self._bits.get(name)
+            if kept is None or kept.shape[1:] != bits.shape:
+                kept = self._bits[name] = bits.new_zeros(self.members, *bits.shape)
+            kept[i] = bits

@@ -1,0 +1,171 @@
+"""The knobs of a method, each said once: its range, its default and what it means.
+
+A method is a frozen dataclass whose fields are made here. Constructors, messages, configs of the laboratory, tables of
+values and the documentation read the same fields.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from .. import check
+
+_KEY = "knob"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Knob:
+    """What is known of one knob.
+
+    kind: "number", "whole" or "choice".
+    meaning: one line, as error messages quote it.
+    default: `dataclasses.MISSING` where a value must be given.
+    low, high: of numbers, inclusive. choices: of texts.
+    unless: where another knob has a value, (its name, its value, high, meaning) instead.
+    config: its key in a config of the laboratory, where that is not its name.
+    laboratory: it is a control of the laboratory, which the library does not offer.
+    note: what else documentation says of it.
+    """
+
+    kind: str
+    meaning: str
+    default: Any = MISSING
+    low: float = 0
+    high: float = math.inf
+    choices: tuple[str, ...] = ()
+    unless: tuple[str, str, float, str] | None = None
+    config: str = ""
+    laboratory: bool = False
+    note: str = ""
+
+    def check(self, name: str, value: object, others: Mapping[str, Any]) -> Any:
+        """The value, if it is in range; `name` is what the message calls it."""
+        if self.kind == "choice":
+            return check.choice(name, value, self.choices)
+        if self.kind == "whole":
+            return check.whole(name, value, int(self.low), self.meaning)
+        high, meaning = self.high, self.meaning
+        if self.unless and others.get(self.unless[0]) == self.unless[1]:
+            _, _, high, meaning = self.unless
+        return check.number(name, value, self.low, high, meaning)
+
+    @property
+    def required(self) -> bool:
+        """Must a value be given?"""
+        return self.default is MISSING
+
+    @property
+    def type(self) -> type:
+        """Of its values."""
+        return {"number": float, "whole": int, "choice": str}[self.kind]
+
+    @property
+    def range(self) -> str:
+        """In words."""
+        if self.kind == "choice":
+            return " or ".join(map(repr, self.choices)).replace(" or ", ", ", len(self.choices) - 2)
+        if self.kind == "whole":
+            return f"a whole number, at least {self.low}"
+        return f"in [{self.low:g}, {self.high:g}]" if math.isfinite(self.high) else f"at least {self.low:g}"
+
+    @property
+    def text(self) -> str:
+        """Meaning, range and note, for documentation."""
+        text = f"{self.meaning}, {self.range}"
+        if self.unless:
+            other, value, high, meaning = self.unless
+            text += f"; with {other}={value!r} {meaning}, in [{self.low:g}, {high:g}]"
+        return f"{text}. {self.note}".rstrip(" ") if self.note else f"{text}."
+
+
+def number(low: float, high: float, meaning: str, default: Any = MISSING, **more: Any) -> Any:
+    """A number in [low, high]; the meaning follows it in brackets in messages."""
+    return _field(Knob("number", meaning, default, low, high, **more))
+
+
+def whole(low: int, meaning: str, default: Any = MISSING, **more: Any) -> Any:
+    """A whole number of at least `low`."""
+    return _field(Knob("whole", meaning, default, low, **more))
+
+
+def choice(choices: Sequence[str], meaning: str, default: Any = MISSING, **more: Any) -> Any:
+    """One of several texts."""
+    return _field(Knob("choice", meaning, default, choices=tuple(choices), **more))
+
+
+def _field(knob: Knob) -> Any:
+    return dataclasses.field(default=knob.default, metadata={_KEY: knob})
+
+
+def knobs_of(method: Any) -> dict[str, Knob]:
+    """The knobs of a method or of its class, by name, in order."""
+    return {f.name: f.metadata[_KEY] for f in dataclasses.fields(method) if _KEY in f.metadata}
+
+
+def check_all(method: Any) -> None:
+    """Check every knob of a method that is being made, and keep the values as plain Python numbers."""
+    values = vars(method)
+    for name, knob in knobs_of(method).items():
+        object.__setattr__(method, name, knob.check(name, values[name], values))
+
+
+def together(methods: Sequence[T], device: torch.device) -> T:
+    """The methods of several members as one: a number in which they differ is a float64 tensor (k).
+
+    Texts must be equal: members that differ in one act one after the other.
+    """
+    first = methods[0]
+    if len(methods) == 1:
+        return first
+    both = object.__new__(type(first))
+    for name, knob in knobs_of(first).items():
+        values = [getattr(method, name) for method in methods]
+        alike = knob.kind == "choice" or all(value == values[0] for value in values)
+        one = values[0] if alike else torch.tensor(values, dtype=torch.float64, device=device)
+        object.__setattr__(both, name, one)
+    return both
+
+
+def texts(method: Any) -> tuple[str, ...]:
+    """The values of the knobs that are texts: what members that act together must share."""
+    return tuple(getattr(method, name) for name, knob in knobs_of(method).items() if knob.kind == "choice")
+
+
+def from_config(method: type[T], config: Mapping[str, Any], where: str = "") -> T:
+    """A method of the values that a config of the laboratory holds; other keys are not its.
+
+    Args:
+        method: its class.
+        config: flat, as it goes into JSON.
+        where: how messages call the config, e.g. "members[3].config".
+
+    Raises:
+        ValueError, TypeError: for a missing knob or one out of its range.
+    """
+    found: dict[str, Any] = {}
+    for name, knob in knobs_of(method).items():
+        key = knob.config or name
+        if key in config:
+            found[name] = config[key]
+    for name, knob in knobs_of(method).items():
+        key = knob.config or name
+        if name in found and where:
+            found[name] = knob.check(f"{where}[{key!r}]", found[name], found)
+    return method(**found)
+
+
+def per_member(number: Any, like: torch.Tensor) -> Any:
+    """A knob of several members so that it broadcasts against a tensor (k, ...); of one member as it is."""
+    if not isinstance(number, torch.Tensor):
+        return number
+    return number.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+
+
+def each(number: Any, k: int) -> list[float]:
+    """A knob of each of k members."""
+    return number.tolist() if isinstance(number, torch.Tensor) else [number] * k

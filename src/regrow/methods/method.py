@@ -1,0 +1,109 @@
+"""What a method is: knobs, when it acts, and what it then does to the members of a network.
+
+A plain model is a network of one member; the laboratory stacks hundreds. A method is written once, for any number:
+its numbers are plain, or tensors (k) of as many members as act together.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+
+from .dates import Dates
+from .knobs import check_all, knobs_of
+
+if TYPE_CHECKING:
+    from .members import Members
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """Keeps a network plastic. Subclass it as a frozen dataclass whose fields are `knobs.number`, `whole`, `choice`.
+
+    A method acts at every multiple of its knob `every`, or at each update where it has none. It decides by masks and
+    leaves the writing to `Members`, so that it works on a plain model and on a stack, and on any device.
+
+    name: keys its random numbers, and names it in results.
+    by_unit: whether it renews hidden units, and so needs them and their activations.
+    draws: whether it draws from the laws of parameters, and so needs these.
+    renews: whether it puts new entries in the place of old ones, of which the optimizer's memory is to be cleared.
+    is_noise: whether it acts after all that renews.
+    at_every_attempt: whether it acts at each step of the optimizer, also one that a gradient scaler skips: what it then
+        does must come to nothing where `members.skipped` is nonzero.
+    penalizes: whether `before` adds to the gradient, and so is called at every gradient that a closure computes.
+    memory: under which name a stored state has what it remembers.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from regrow import methods
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Halve(methods.Method):
+        ...     name = "halve"
+        ...     every: int = methods.whole(1, "updates between halvings")
+        ...     def act(self, members):
+        ...         for name in members.parameters:
+        ...             members.write(name, members.weights(name) / 2)
+    """
+
+    name: ClassVar[str]
+    by_unit: ClassVar[bool] = False
+    draws: ClassVar[bool] = True
+    renews: ClassVar[bool] = True
+    is_noise: ClassVar[bool] = False
+    at_every_attempt: ClassVar[bool] = False
+    penalizes: ClassVar[bool] = False
+    memory: ClassVar[str] = "memory"
+
+    def __post_init__(self) -> None:
+        check_all(self)
+
+    @property
+    def off(self) -> bool:
+        """True where the knobs say that nothing shall ever happen."""
+        return False
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether it reads the gradient of the update."""
+        return False
+
+    @property
+    def reads_activations(self) -> bool:
+        """Whether it reads how active hidden units were."""
+        return False
+
+    def before(self, members: Members) -> None:  # noqa: B027
+        """Do what comes before the optimizer's step: `members` has the weights and gradients it starts from."""
+
+    def penalty(self, members: Members) -> Tensor:
+        """What the method adds to the loss of each member, (k), where it `penalizes`."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def act(self, members: Members) -> None:
+        """Do what is due after the optimizer's step."""
+
+    @property
+    def observes(self) -> bool:
+        """Whether it looks at every update, also where it does nothing."""
+        return False
+
+    def observe(self, members: Members) -> None:  # noqa: B027
+        """Look at an update, before anything is renewed; what is remembered must not change where `members.skipped`."""
+
+    @classmethod
+    def dates(cls, methods: Sequence[Any]) -> Dates:
+        """When each of some members acts, and what the method remembers of them."""
+        return Dates([0 if method.off else getattr(method, "every", 1) for method in methods])
+
+    def values(self) -> dict[str, Any]:
+        """The knobs of the library, by name."""
+        return {name: getattr(self, name) for name, knob in knobs_of(self).items() if not knob.laboratory}
+
+
+Number = float | Tensor
+"""A knob where it is used: of one member a number, of several a tensor (k)."""

@@ -1,0 +1,102 @@
+"""Any `nn.Module` as a network of one member: views of its own tensors, nothing copied.
+
+Shapes: n units of a layer.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from ..laws import Law
+from ..names import Entry
+from .network import HiddenUnits, Lookup, Network
+
+
+class Views(Mapping[str, Tensor]):
+    """Parameters by name, (1, ...), as they are when asked for: `.to()` and loading may put others in their place."""
+
+    def __init__(self, entries: Mapping[str, Entry]) -> None:
+        self.entries = entries
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.entries[name].parameter.detach().unsqueeze(0)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+class ModuleNetwork(Network):
+    """A module as a network of one.
+
+    Args:
+        entries: what may be changed, by name.
+        laws: of these, by name.
+        units: of its hidden layers.
+        statistics: running means and variances that belong to units: name -> (module, buffer).
+        activities: mean |h| of the units of some layers, each (n).
+        forget: clears an optimizer's memory of an entry where a mask of its shape is True.
+        gradient_scale: by which a gradient scaler has multiplied the gradients, where the optimizer takes it out.
+    """
+
+    members = 1
+
+    def __init__(
+        self,
+        entries: Mapping[str, Entry],
+        laws: Mapping[str, Law],
+        *,
+        units: Sequence[HiddenUnits] = (),
+        statistics: Mapping[str, tuple[nn.Module, str]] | None = None,
+        activities: Mapping[int, Tensor] | None = None,
+        forget: Callable[[Entry, Tensor], None] | None = None,
+        gradient_scale: Tensor | None = None,
+    ) -> None:
+        self.parameters = Views(entries)
+        self.units = units
+        self._entries, self._laws = entries, laws
+        self._statistics, self._activities = statistics or {}, activities or {}
+        self._forget, self._gradient_scale = forget, gradient_scale
+        self.remembers = forget is not None
+        self.gradients_before: list[tuple[nn.Parameter, Tensor]] = []
+
+    @property
+    def laws(self) -> Mapping[str, Law]:
+        return self._laws
+
+    def activity(self, layer: int, places: Sequence[int]) -> Tensor | None:
+        return self._activities[layer].unsqueeze(0)
+
+    def gradient(self, name: str) -> Tensor | None:
+        g = self._entries[name].parameter.grad
+        return None if g is None else (g.to_dense() if g.is_sparse else g).detach().unsqueeze(0)
+
+    def tensor(self, name: str) -> Tensor:
+        if name in self._statistics:
+            module, buffer = self._statistics[name]
+            return getattr(module, buffer).unsqueeze(0)
+        return self.parameters[name]
+
+    def lookup(self, name: str) -> Lookup | None:
+        entry = self._entries[name]
+        if isinstance(entry.module, (nn.Embedding, nn.EmbeddingBag)) and entry.attribute == "weight":
+            return Lookup(entry.module.padding_idx)
+        return None
+
+    def forget(self, name: str, places: Sequence[int], mask: Tensor) -> None:
+        if self._forget is not None:
+            self._forget(self._entries[name], mask[0])
+
+    def add_to_gradient(self, name: str, places: Sequence[int], penalty: Tensor) -> None:
+        """Puts a sum in the place of the gradient, which `gradients_before` keeps as it is."""
+        parameter = self._entries[name].parameter
+        g = parameter.grad
+        if g is None:
+            return
+        self.gradients_before.append((parameter, g))
+        dense = g.to_dense() if g.is_sparse else g
+        if self._gradient_scale is not None:
+            penalty = penalty * self._gradient_scale.to(penalty.device)
+        parameter.grad = dense + penalty[0].to(dense.dtype)

@@ -1,0 +1,43 @@
+"""Every method, once: what it is called, drawn in, and where it is published.
+
+The library, `--systems`, grids, figures, the contract test and the documentation read this table.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from .cbp import ContinualBackprop
+from .method import Method
+from .redo import ReDo
+from .shrink_perturb import ShrinkPerturb
+from .swr import SWR
+
+
+class Row(NamedTuple):
+    """One method.
+
+    method: its class; `regrow` offers it under the name of the class, results call it by `method.name`.
+    label: in tables and legends.
+    colour: of its lines. The first are of Okabe & Ito, "Color universal design" (2008), all far enough from each other
+        for colour-blind eyes.
+    reference: where it is published.
+    fixed: knobs that the laboratory's system of this name sets otherwise than the library does by default.
+    """
+
+    method: type[Method]
+    label: str
+    colour: str
+    reference: str
+    fixed: Mapping[str, str] = MappingProxyType({})
+
+
+REGISTRY: dict[str, Row] = {
+    row.method.name: row
+    for row in (
+        Row(ShrinkPerturb, "S&P", "#56B4E9", "Ash & Adams, NeurIPS 2020"),
+        Row(ContinualBackprop, "CBP", "#009E73", "Dohare et al., Nature 2024"),
+        Row(ReDo, "ReDo", "#CC79A7", "Sokar et al., ICML 2023"),
+        Row(SWR, "SWR", "#D55E00", "Hernandez-Garcia et al., CoLLAs 2025"),
+    )
+}

@@ -1,0 +1,178 @@
+"""A method for some members of a network at once: each with its own knobs and seed.
+
+Random numbers are keyed by seed, method, update, tensor and entry, so a member draws what a single network of that
+seed draws, in any stack.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core import random
+from .counters import AGAIN, ENTRIES, RENEWED, ZERO, Counters
+from .knobs import texts, together
+from .members import Members
+from .method import Method
+from .network import Network
+
+
+class StackedMethod:
+    """One method, and the members that it looks after.
+
+    Args:
+        methods: the method with the knobs of each member; all of one class.
+        members: their places in the network.
+        seeds: of each, for its random numbers.
+        network: what they are members of; None: `dates.admit` is told of it later, if the method has to know.
+        device: of the network.
+        track_overlap: count how much of a renewal the one before renewed as well.
+
+    Example:
+        >>> from regrow.lab.nets import MLP
+        >>> from regrow.lab.stack import StackedMLP
+        >>> from regrow.methods import SWR, StackedMethod
+        >>> stack = StackedMLP(MLP(hidden=4, inputs=6), 2)
+        >>> swr = StackedMethod([SWR(every=2, factor=0.5, utility="magnitude", prune="proportional")], [1], [0])
+        >>> swr.due(1), swr.due(2)
+        ([], [0])
+        >>> swr.renew(2, stack, None, [0]).tolist()
+        [True]
+        >>> int(swr.counts["renewed"][0])  # half of the 118 entries: no tensor has an odd number of them
+        59
+    """
+
+    def __init__(
+        self,
+        methods: Sequence[Method],
+        members: Sequence[int],
+        seeds: Sequence[int],
+        network: Network | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        track_overlap: bool = False,
+    ) -> None:
+        self.methods, self.members, self.seeds = list(methods), list(members), list(seeds)
+        self.device = torch.device(device)
+        self.kind = type(self.methods[0])
+        self.counters = Counters(len(self.members), track_overlap)
+        self.gradients: Mapping[str, Tensor] | None = None
+        self.dates = self.kind.dates(self.methods)
+        if network is not None:
+            self.dates.admit(network, self.members, 0)
+        self._together: dict[tuple[int, ...], Any] = {}
+
+    # When.
+
+    def due(self, step: int) -> list[int]:
+        """Numbers of its members, from 0 on, that act at this update."""
+        return self.dates.due(step)
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Does it read the gradient of an update at which it acts?"""
+        return any(method.needs_gradient for method in self.methods)
+
+    @property
+    def reads_activations(self) -> bool:
+        """Does it read how active hidden units were?"""
+        return any(method.reads_activations for method in self.methods)
+
+    # What.
+
+    def before(self, step: int, network: Network) -> None:
+        """What comes before the optimizer's step of every update, of all members."""
+        if self.kind.before is Method.before:
+            return
+        working = [i for i, method in enumerate(self.methods) if not method.off]
+        for alike in self._alike(working) if working else ():
+            self.at(alike).before(Members(self, step, network, alike))
+
+    def act(
+        self, step: int, network: Network, gradients: Mapping[str, Tensor] | None, which: Sequence[int],
+        layers: Sequence[int] | None = None,
+    ) -> None:  # fmt: skip
+        """Do what is due of some members, after the optimizer's step.
+
+        Args:
+            step: number of the update.
+            network: what they are members of.
+            gradients: of the update, where it needs them; None: the network has them.
+            which: numbers of its members.
+            layers: only these hidden layers.
+        """
+        self.gradients = gradients
+        self.counters.begin()
+        for alike in self._alike(which):
+            members = Members(self, step, network, alike, layers)
+            self.at(alike).act(members)
+            members.finish()
+        self.gradients = None
+
+    def renew(
+        self, step: int, network: Network, gradients: Mapping[str, Tensor] | None, which: Sequence[int],
+        layers: Sequence[int] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """`act`; returns which of these members renewed anything, bool (len(which))."""
+        self.act(step, network, gradients, which, layers)
+        return self.counters.fired(which)
+
+    def _alike(self, which: Sequence[int]) -> list[list[int]]:
+        """Those that differ in numbers only act together."""
+        if len(which) == 1:
+            return [list(which)]
+        by_text = sorted(which, key=lambda i: texts(self.methods[i]))
+        return [list(group) for _, group in itertools.groupby(by_text, key=lambda i: texts(self.methods[i]))]
+
+    def at(self, which: Sequence[int]) -> Any:
+        """The method with the knobs of these members: numbers, or tensors (k)."""
+        of = tuple(which)
+        if of not in self._together:
+            self._together[of] = together([self.methods[i] for i in of], self.device)
+        return self._together[of]
+
+    def keys(self, which: Sequence[int], step: int, *purpose: str) -> list[int]:
+        """One key for each of these members: as of the only network of that seed."""
+        of: dict[int, int] = {}
+        for i in which:
+            if self.seeds[i] not in of:
+                of[self.seeds[i]] = random.key(self.seeds[i], self.kind.name, 0, step, *purpose)  # type: ignore[assignment]
+        return [of[self.seeds[i]] for i in which]
+
+    # What it tells and stores.
+
+    @property
+    def counts(self) -> dict[str, Tensor]:
+        """Since `begin_task`: renewed (entries), renewed_units, renewed_zero, again; each (K)."""
+        totals = self.counters.totals()
+        units = totals[:, RENEWED] if self.kind.by_unit else torch.zeros_like(totals[:, RENEWED])
+        named = {"renewed": ENTRIES, "renewed_zero": ZERO, "again": AGAIN}
+        return {name: totals[:, i] for name, i in named.items()} | {"renewed_units": units}
+
+    def mature(self, step: int) -> Tensor | None:
+        """Units old enough to be renewed, (K), where the method has such."""
+        return self.dates.mature(step)
+
+    def begin_task(self) -> None:
+        """Count anew."""
+        self.counters.reset()
+
+    def permute(self, name: str, shuffle: Tensor) -> None:
+        """The columns of a parameter were shuffled: follow them."""
+        self.counters.permute(name, shuffle)
+        self.dates.permute(name, shuffle)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next update needs, by number of the member."""
+        numbers = range(len(self.members))
+        return {str(i): {"memory": self.dates.state(i), "counters": self.counters.all_of(i)} for i in numbers}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        for i in range(len(self.members)):
+            stored = state[str(i)]
+            if stored["memory"]:
+                self.dates.load(i, stored["memory"])
+            self.counters.load_all_of(i, stored["counters"])

@@ -1,0 +1,123 @@
+"""Selective weight reinitialization (Hernandez-Garcia et al. 2025, section 2)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..core import random, select, utility
+from ..laws import Constant
+from .knobs import choice, number, whole
+from .members import Members
+from .method import Method
+
+UTILITIES, PRUNINGS, REINITS = ("gradient", "magnitude", "random"), ("threshold", "proportional"), ("resample", "mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SWR(Method):
+    """Selective weight reinitialization: renew the least useful entries of every parameter tensor.
+
+    Every `every` updates, for each tensor on its own, w after the update and g the gradient that it used:
+
+        U = |w g| (gradient), |w| (magnitude), or Uniform(0, 1) (random, a control)
+        mask = U <= factor * mean(U) (threshold), or the factor * n entries of lowest U, ties at random (proportional)
+        w <- a draw from the law w was initialised from (resample), or its mean (mean), where mask
+
+    With gradient utility and threshold pruning an entry of zero gradient is always renewed: weights of inputs that
+    are always zero, weights into and out of dead units. `report()["zero_share_last"]` tells how much that is.
+
+    Raises:
+        ValueError, TypeError: for an argument out of its range, a pattern that matches nothing, no trainable
+            parameter, a complex or quantised one, or one whose law cannot be told.
+
+    Example:
+        >>> import torch, regrow
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+        >>> opt = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        >>> swr = regrow.SWR(model, every=2, factor=0.25, prune="proportional", seed=0).attach(opt)
+        >>> for _ in range(2):
+        ...     model(torch.randn(4, 8)).square().mean().backward()
+        ...     opt.step()
+        >>> swr.report()["renewals"]
+        1
+
+    Reference:
+        Hernandez-Garcia, Dohare, Luo & Sutton, "Reinitializing weights vs units for maintaining plasticity in neural
+        networks", CoLLAs 2025, section 2. Random utility is in their code only.
+    """
+
+    name = "swr"
+
+    every: int = whole(1, "updates between renewals")
+    factor: float = number(
+        0, math.inf, "share of the mean utility", unless=("prune", "proportional", 1, "share of the entries")
+    )
+    utility: str = choice(UTILITIES, "how useful an entry is", "gradient")
+    prune: str = choice(PRUNINGS, "which entries are least useful", "threshold")
+    reinit: str = choice(REINITS, "what renewed entries become", "resample")
+    absent_rows: str = choice(("keep", "renew"), "rows of an embedding that the update did not use", "keep")
+    among: str = choice(("all", "zero", "nonzero"), "which of the chosen entries are renewed", "all", laboratory=True)
+
+    @property
+    def off(self) -> bool:
+        return self.factor == 0
+
+    @property
+    def needs_gradient(self) -> bool:
+        return self.utility == "gradient"
+
+    def act(self, members: Members) -> None:
+        for name in members.parameters:
+            u = self._utility(members, name)
+            mask, spoilt = self._select(members, name, u)
+            if self.among != "all":  # a control
+                mask = mask & ((u == 0) if self.among == "zero" else (u != 0))
+            law = Constant(members.law(name).mean) if self.reinit == "mean" else None
+            members.renew(name, mask, u, law=law, spoilt=spoilt)
+
+    def _utility(self, members: Members, name: str) -> Tensor:
+        w = members.weights(name)
+        if self.utility == "gradient":
+            g = members.gradient(name)
+            assert g is not None
+            return utility.gradient(w, g)
+        if self.utility == "magnitude":
+            return utility.magnitude(w)
+        return utility.random(w, members.random(name, "utility", random.uniform, w))
+
+    def _select(self, members: Members, name: str, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The mask of one parameter, and where a NaN forbade a choice."""
+        candidates = self._candidates(members, name)
+        factor = self.factor
+        if candidates is not None:
+            # Left-out rows take no part: not in the mean (0, the factor makes up for n), not among the lowest (inf).
+            present = candidates.float().mean()
+            u.masked_fill_(~candidates, 0.0 if self.prune == "threshold" else torch.inf)
+            factor = factor / present if self.prune == "threshold" else factor * present
+        if self.prune == "threshold":
+            mask, spoilt = select.threshold(u, factor, 1), ~_sums(u).isfinite()
+        else:
+            chance = members.chance(name, "count", u.device)
+            order = lambda: members.random(name, "order", random.order, u)  # noqa: E731
+            mask, spoilt = select.proportional(u, factor, 1, uniform=chance, order=order), _sums(u).isnan()
+        return (mask if candidates is None else mask & candidates), spoilt
+
+    def _candidates(self, members: Members, name: str) -> Tensor | None:
+        """(k, rows, 1) of an embedding: True where a row may be renewed. None where all may."""
+        lookup = members.network.lookup(name)
+        if lookup is None:
+            return None
+        w, g = members.weights(name), members.gradient(name)
+        rows = torch.ones(w.shape[:2], dtype=torch.bool, device=w.device)
+        if self.absent_rows == "keep" and g is not None:
+            rows = (g != 0).any(dim=2)
+        if lookup.padding is not None:
+            rows[:, lookup.padding] = False
+        return rows.unsqueeze(2)
+
+
+def _sums(u: Tensor) -> Tensor:
+    """Of each member."""
+    return u.sum().unsqueeze(0) if len(u) == 1 else u.flatten(1).sum(1)
