@@ -18,7 +18,7 @@ from walks import MakeWalk, plans, train_here
 
 import regrow
 from regrow.cli import main
-from regrow.lab.runs import checkpoint, digests, engine, lock, manifest, manifest_file
+from regrow.lab.runs import best_of_sweep, checkpoint, digests, engine, lock, manifest, manifest_file
 from regrow.lab.runs.store import Store
 from regrow.lab.runs.tables import read_table
 from regrow.lab.runs.training import train_stack
@@ -102,6 +102,10 @@ def test_status_verifies_all(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["status", str(folder), "--verify"]) == 1
     said = capsys.readouterr()
     assert f"{folder / STATE} is damaged" in said.out and "1 file damaged" in said.err
+    best_of_sweep.write(folder, regrow.load(folder))
+    flip(folder / best_of_sweep.NAME, 4000)
+    assert main(["status", str(folder), "--verify"]) == 1
+    assert "selected.json is damaged" in capsys.readouterr().out
 
 
 def test_files_without_a_digest_are_read_and_said_to_be_unverified(

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from ..lab.runs import lock, manifest, manifest_file
+from ..lab.runs import best_of_sweep, digests, lock, manifest, manifest_file
 from ..lab.runs.columns import RESULTS, VIT_SCHEMAS
 from ..lab.runs.job import DATA
 from ..lab.runs.store import Inspection, Store
@@ -49,9 +49,10 @@ class Status:
         if any(done.values()) and not any(inspection.damaged for inspection in files.values()):
             console.print(systems(load(self.folder)))
         console.print(outlook(self.folder, content, done), soft_wrap=True, highlight=False, markup=False)
-        for line in condition(self.folder, files, self.verify):
+        inspections = [*files.values(), ranking(self.folder)]
+        for line in condition(self.folder, inspections, self.verify):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
-        if damaged := sum(len(inspection.damaged) for inspection in files.values()):
+        if damaged := sum(len(inspection.damaged) for inspection in inspections):
             raise ValueError(f"{counted(damaged, 'file')} damaged, see above: rerun the command of the run")
 
 
@@ -63,24 +64,36 @@ def inspect(folder: Path, content: manifest.Manifest, *, states: bool) -> dict[s
     return {plan.id: store.inspect(plan, states=states) for plan in packing.restore(content["packing"])}
 
 
-def condition(folder: Path, files: Mapping[str, Inspection], verify: bool) -> Iterator[str]:
+def ranking(folder: Path) -> Inspection:
+    """The file with the ranking of a sweep, verified; empty where there is none."""
+    path = folder / best_of_sweep.NAME
+    try:
+        _, verified = digests.open_json(path.read_bytes())
+    except FileNotFoundError:
+        return Inspection(None, 0)
+    except digests.Damaged as error:
+        return Inspection(None, 0, {path: str(error)})
+    return Inspection(None, 0, unverified=[] if verified else [path])
+
+
+def condition(folder: Path, files: Sequence[Inspection], verify: bool) -> Iterator[str]:
     """A line for each damaged file, and one on what was verified.
 
     Args:
         folder: of the run.
-        files: of its stacks.
+        files: of its stacks, and its ranking.
         verify: whether the states were verified too, and unverified files are to be named.
     """
-    for inspection in files.values():
+    for inspection in files:
         yield from (f"{path} is damaged: {why}" for path, why in inspection.damaged.items())
-    unverified = [path for inspection in files.values() for path in inspection.unverified]
+    unverified = [path for inspection in files for path in inspection.unverified]
     if not manifest_file.read_verified(folder)[1]:
         unverified.insert(0, folder / manifest.NAME)
     if unverified:
         yield f"Unverified, since written without a digest: {counted(len(unverified), 'file')}."
     if verify:
         yield from (f"  {path}" for path in unverified)
-        if not unverified and not any(inspection.damaged for inspection in files.values()):
+        if not unverified and not any(inspection.damaged for inspection in files):
             yield "Verified: every file is as it was written."
 
 
