@@ -141,7 +141,7 @@ def test_no_fault_is_silent(whole: Path, tmp_path: Path) -> None:
         ledger.add(f"kill within a write, at {name}", same(folder, whole))
     for number in range(disks):
         folder = tmp_path / f"disk{number}"
-        out, error = script("full", folder, moments.randrange(3_000, 20_000)).communicate()
+        out, error = script("full", folder, moments.randrange(2_000, 9_000)).communicate()
         refused = "refused:" in out and "cannot be written" in out and "Traceback" not in error
         finish(folder)
         ledger.add("full disk", "detected" if refused and same(folder, whole) == "survived" else same(folder, whole))

@@ -18,6 +18,8 @@ import polars as pl
 _BYTES, _VALUES, _KEY = "regrow.bytes", "regrow.values", "digest"
 _STORED = re.compile(rb"regrow\.bytes\x18\x40([0-9a-f]{64})")  # as the footer of a parquet file holds key and value
 
+_LAST = re.compile(rb'": "[0-9a-f]{64}"\s*}\s*$')  # how a JSON file with a digest ends
+
 
 class Damaged(ValueError):
     """The content of a file is not what was written."""
@@ -132,6 +134,8 @@ def open_json(content: bytes) -> tuple[Any, bool]:
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise Damaged(str(error)) from None
     if not isinstance(value, dict) or _KEY not in value:
+        if _LAST.search(content):
+            raise Damaged("the name of its digest is damaged")
         return value, False
     stored = value.pop(_KEY)
     if stored != _json_digest(value):
