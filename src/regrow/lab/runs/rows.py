@@ -33,7 +33,7 @@ def complete_tasks(rows: pl.DataFrame, members: Collection[Key], *, of_stack: bo
     keys = [*MEMBER, "task"]
     if missing := [name for name in keys if name not in rows.columns]:
         raise ValueError(f"it has no column {', '.join(missing)}")
-    if odd := [name for name in ("seed", "task") if rows.schema[name] != pl.Int64]:
+    if odd := [name for name in ("seed", "task") if not rows.schema[name].is_integer()]:
         raise ValueError(f"its column {odd[0]} is of type {rows.schema[odd[0]]}")
     if not len(rows):
         return 0
