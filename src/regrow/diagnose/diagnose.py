@@ -16,7 +16,7 @@ from ..names import Entry, walk
 from ..wiring.entries import find_module
 from .dormancy import moment_sums, shares
 from .preactivations import Preactivations
-from .probe import Layer, Probe
+from .probe import LayerSums, Probe
 
 
 def diagnose(
@@ -121,18 +121,18 @@ def diagnose(
         probe.watch(inputs)
         output = inner(*args, **kwargs)
         grads, at_units = _gradients(loss(output), entries, probe.preactivations) if loss is not None else ((), {})
-    found = _activity(probe.reached(), dormant)
-    found |= _magnitude("weight_magnitude", entries, [entry.parameter for entry in entries])
+    measures = _activity(probe.reached(), dormant)
+    measures |= _magnitude("weight_magnitude", entries, [entry.parameter for entry in entries])
     if loss is not None:
-        found |= _magnitude("gradient_magnitude", entries, grads)
-        found |= shares("gradient_dormant_units", at_units, dormant)
+        measures |= _magnitude("gradient_magnitude", entries, grads)
+        measures |= shares("gradient_dormant_units", at_units, dormant)
     if optimizer is not None:
-        found |= shares("moment_dormant_units", moment_sums(inner, probe.units, optimizer), dormant)
-    return dict(sorted(found.items(), key=lambda item: "/" in item[0]))  # stable: measures of the whole come first
+        measures |= shares("moment_dormant_units", moment_sums(inner, probe.units, optimizer), dormant)
+    return dict(sorted(measures.items(), key=lambda item: "/" in item[0]))  # stable: measures of the whole come first
 
 
 def _arguments(inputs: Any) -> tuple[tuple, dict[str, Any]]:
-    """What to call the model with."""
+    """The arguments for the model."""
     if isinstance(inputs, Tensor):
         return (inputs,), {}
     if isinstance(inputs, (tuple, list)):
@@ -147,7 +147,7 @@ def _arguments(inputs: Any) -> tuple[tuple, dict[str, Any]]:
 
 @contextmanager
 def _at_rest(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and nothing left of it: modes, torch's generators, torch's switches.
+    """Evaluation mode; restores modes, torch's generators and torch's switches on exit.
 
     Modes are set module by module, for a `train` of the user's may do more than set them. Compiled code and torch's
     fused kernel for transformer layers pass by the hooks, so both are off; so is autocast's cache: before torch 2.10
@@ -177,7 +177,7 @@ def _gradients(
 ) -> tuple[Sequence[Tensor], dict[str, Tensor]]:
     """The gradient of the loss for each parameter, and its size at each unit.
 
-    It goes to no `.grad`, nor to anything that waits for one.
+    It touches no `.grad` and fires no hook of one.
     """
     if not isinstance(value, Tensor) or value.numel() != 1:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
@@ -192,21 +192,21 @@ def _gradients(
     return own, at.sums(grads[len(parameters) :])
 
 
-def _activity(layers: Mapping[str, Layer], threshold: float) -> dict[str, float]:
+def _activity(layers: Mapping[str, LayerSums], threshold: float) -> dict[str, float]:
     """Measures of activations, of the whole and layer by layer."""
-    found: dict[str, float] = {}
+    measures: dict[str, float] = {}
     for key, chosen in {
         "dead_units": {name: layer.dead() for name, layer in layers.items()},
         "dormant_units": {name: layer.dormant(threshold) for name, layer in layers.items()},
     }.items():
         counts = {name: mask.sum().item() if layers[name].finite else math.nan for name, mask in chosen.items()}
-        found[key] = sum(counts.values()) / sum(mask.numel() for mask in chosen.values())
-        found |= {f"{key}/{name}": counts[name] / mask.numel() for name, mask in chosen.items()}
+        measures[key] = sum(counts.values()) / sum(mask.numel() for mask in chosen.values())
+        measures |= {f"{key}/{name}": counts[name] / mask.numel() for name, mask in chosen.items()}
     for name, layer in layers.items():
         ranks = layer.ranks()
-        found |= ranks  # the last layer's stay
-        found |= {f"{key}/{name}": rank for key, rank in ranks.items()}
-    return found
+        measures |= ranks  # the last layer's stay
+        measures |= {f"{key}/{name}": rank for key, rank in ranks.items()}
+    return measures
 
 
 def _magnitude(key: str, entries: Sequence[Entry], tensors: Sequence[Tensor]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
-from ..wiring import Reading, Units, locate
+from ..wiring import Reading, Tap, Units, locate
 from ..wiring.modules import Catalog
 
 Rows = Callable[[Tensor], Tensor]
@@ -70,14 +70,15 @@ class Preactivations:
 
     # Layers of units.
 
-    def watch(self, units: Units, reading: Reading) -> list[RemovableHandle]:
+    def watch(self, units: Units, reading: Reading) -> list[RemovableHandle | Tap]:
         """Note the pre-activations of these units.
 
         Args:
             units: of one layer.
             reading: where their activation is read.
         """
-        key, handles = units.layer, []
+        key = units.layer
+        handles: list[RemovableHandle | Tap] = []
         for i, place in enumerate(units.weight_in):
             module, _ = locate(self._catalog.root, place.name)
             dense = self._catalog.dense(module)
@@ -97,6 +98,8 @@ class Preactivations:
             enter = partial(self._enters, (key, "act"), plain.matrix)
             handles.append(reading.module.register_forward_pre_hook(enter, with_kwargs=True))
             handles.append(reading.module.register_forward_hook(claim))
+        elif reading.kind == "formula":
+            handles.append(Tap(reading, claim))
         else:
             handles.append(reading.module.register_forward_pre_hook(claim))
         return handles
@@ -116,7 +119,7 @@ class Preactivations:
         if isinstance(z, Tensor) and z.requires_grad and z.numel():
             self._pending[key] = Seen(get_gradient_edge(z), z.shape, rows)
 
-    def _claim(self, key: str, layers: int, n: int, module: nn.Module, args: Any, out: Any = None) -> None:
+    def _claim(self, key: str, layers: int, n: int, module: nn.Module, given: Any, out: Any = None) -> None:
         """The activation is there: what came last before it was z."""
         act, norm = self._pending.pop((key, "act"), None), self._pending.pop((key, "norm"), None)
         made = [self._pending.pop((key, "layer", i), None) for i in range(layers)]
