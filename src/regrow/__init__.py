@@ -1,17 +1,24 @@
 """Keeps neural networks able to learn: renew the least useful weights or units, a few at a time."""
 
 import importlib
+import sys
+from pathlib import Path
 from typing import Any
 
-from . import core, laws, methods
-from .diagnose import diagnose, plasticity
-from .laws import init_laws
-from .maintain import FRONT_ENDS, Maintainer
-from .nn import ReparamLayerNorm, reparametrize_layer_norms
-from .optim import SGDW
-from .optimizer_state import reset_optimizer_state
-from .reinit import reinitialize
-from .wiring import Units, find_units
+try:
+    from . import core, laws, methods
+    from .diagnose import diagnose, plasticity
+    from .laws import init_laws
+    from .maintain import FRONT_ENDS, Maintainer
+    from .nn import ReparamLayerNorm, reparametrize_layer_norms
+    from .optim import SGDW
+    from .optimizer_state import reset_optimizer_state
+    from .reinit import reinitialize
+    from .wiring import Units, find_units
+except KeyboardInterrupt:  # loading takes seconds: Ctrl-C on the command line ends it without a traceback
+    if Path(sys.argv[0] if sys.argv else "").name not in ("regrow", "regrow.exe", "-m"):
+        raise
+    sys.exit(130)
 
 __version__ = "0.1.0"
 
@@ -41,5 +48,5 @@ def __getattr__(name: str) -> Any:
     if name in ("integrations", "lab"):
         return importlib.import_module(f".{name}", __name__)
     if name == "load":
-        return importlib.import_module(".lab.runs.store", __name__).load
+        return importlib.import_module(".lab.runs.tables", __name__).load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
