@@ -1,7 +1,7 @@
 """Classes that come two by two: the output layer grows, and optimizer and maintainer go along.
 
-Each stage trains on all digits seen so far; a fresh network, trained on the same ones, is the yardstick. Five stages are
-too few to lose plasticity: what this shows is that units, laws and memory follow a layer that grows.
+Each stage trains on all digits seen so far; a fresh network, trained on the same ones, is the yardstick. Five stages
+are too few to lose plasticity: what this shows is that units, laws and memory follow a layer that grows.
 Run: pip install 'regrow[lab]'; python examples/class_incremental.py [picture.png]
 """
 

@@ -25,7 +25,7 @@ def test_an_example_runs_and_draws(name, tmp_path):
     picture = tmp_path / "picture.png"
     arguments = ["--picture", str(picture)] if name == "cleanrl_ppo.py" else [str(picture)]
     done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning:regrow", EXAMPLES / name, *arguments],
+        [sys.executable, EXAMPLES / name, *arguments],
         capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"MPLBACKEND": "agg"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
