@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from integration_cases import EXAMPLES
 from pages import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,4 +33,4 @@ def test_examples_run(example: str, ends: str, tmp_path: Path) -> None:
 
 
 def test_no_example_is_left_out() -> None:
-    assert sorted(path.stem for path in ROOT.glob("examples/*.py")) == ["drop_in", "own_problem"]
+    assert sorted(path.stem for path in ROOT.glob("examples/*.py")) == sorted(["drop_in", "own_problem", *EXAMPLES])
