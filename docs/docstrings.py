@@ -1,9 +1,12 @@
 """How the docstrings of the package reach the pages: "Example:" as code, all else as it stands."""
 
+import inspect
 import re
 from typing import Any
 
 import griffe
+
+from regrow.maintain import FRONT_ENDS
 
 _SECTION = re.compile(r"^(Args|Returns|Raises|Reference):$")
 _EXAMPLE = "Example:\n"
@@ -14,9 +17,19 @@ class Docstrings(griffe.Extension):
 
     def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring is not None:
-            text, example, code = obj.docstring.value.partition(_EXAMPLE)
-            code, reference, rest = code.partition("\nReference:\n")
-            obj.docstring.value = _literal(text) + example.replace("Example", "Examples") + code + reference + rest
+            obj.docstring.value = _parsable(obj.docstring.value)
+
+    def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
+        """The classes made from the registry of methods are known to the stub alone, which has no docstrings."""
+        for name, kind in FRONT_ENDS.items() if pkg.path == "regrow" else ():
+            text = _parsable(inspect.cleandoc(kind.__doc__ or ""))
+            pkg.members[name].docstring = griffe.Docstring(text, parent=pkg.members[name])  # type: ignore
+
+
+def _parsable(text: str) -> str:
+    text, example, code = text.partition(_EXAMPLE)
+    code, reference, rest = code.partition("\nReference:\n")
+    return _literal(text) + example.replace("Example", "Examples") + code + reference + rest
 
 
 def _literal(text: str) -> str:
