@@ -300,7 +300,7 @@ def test_the_models_hooks_go_with_their_maintainer(make):
 def test_a_stored_model_loads_without_complaint(make, tmp_path):
     model = mlp()
     maintainer = make(model).attach(sgd(model))
-    train(model, maintainer._optimizer, range(3))
+    train(model, maintainer._attachment.optimizer, range(3))
     torch.save(model, tmp_path / "model.pt")
     loaded = torch.load(tmp_path / "model.pt", weights_only=False)
     assert same(weights(model), weights(loaded))

@@ -13,7 +13,7 @@ Sums = tuple[Tensor, Tensor]
 """(sum |h| per unit, number of summands)"""
 
 
-class Watch:
+class ActivationSums:
     """Sums |h| of one layer's units over the forward passes since the last update.
 
     A forward pass counts if the module is training and gradients are enabled. Its methods serve as hooks bound to it,

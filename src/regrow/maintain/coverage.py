@@ -9,7 +9,7 @@ from torch.nn.parameter import UninitializedParameter
 from ..names import Entry, matches, walk
 
 
-class Cover:
+class Coverage:
     """The parameters of a model that `only` names and `skip` does not.
 
     Args:

@@ -12,8 +12,8 @@ from ..methods import HiddenUnits, ModuleNetwork
 from ..names import Entry
 from ..wiring import Place, Units, find_units, locate
 from . import distributed
-from .activation_sums import Watch
-from .coverage import Cover
+from .activation_sums import ActivationSums
+from .coverage import Coverage
 from .law_book import LawBook
 
 
@@ -32,7 +32,7 @@ class Layer:
         self.name = units.layer
         self.homes = {place.name: homes[place.name] for place in units.places if place.name in homes}
         self.statistics = self._statistics(model)
-        self.watch = Watch(units.reading(model), self.homes[units.weight_in[0].name])
+        self.watch = ActivationSums(units.reading(model), self.homes[units.weight_in[0].name])
 
     def _statistics(self, model: nn.Module) -> dict[Place, tuple[nn.Module, str]]:
         """Running means and variances of the norms, named as units or not: {where the units lie: (module, buffer)}."""
@@ -104,7 +104,7 @@ class UnitLayers:
         self._watching = False
         self.all: dict[str, Layer] = {}
 
-    def admit(self, coverage: Cover) -> None:
+    def admit(self, coverage: Coverage) -> None:
         """Find the layers of the parameters that are covered."""
         units = find_units(self._model) if self._given is None else self._given
         for own in self._given or ():
