@@ -8,7 +8,8 @@ import fnmatch
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +99,39 @@ def descend(model: nn.Module, components: list[str]) -> Iterator[tuple[list[str]
 
 
 def is_wrapper(module: nn.Module, child: str) -> bool:
-    """A module that is nothing but another one in a coat."""
+    """Is this module only a wrapper around its child?"""
     alone = len(module._modules) == 1 and not module._parameters and not module._buffers
     return child == "_orig_mod" or (child == "module" and alone)
+
+
+def unsupported(tensor: Tensor) -> str:
+    """Why entries of a parameter, or of an optimizer's state, cannot be renewed one by one; "" where they can.
+
+    Plain tensors can. So can subclasses that add methods; those that override how operations compute cannot.
+
+    Args:
+        tensor: any tensor.
+
+    Example:
+        >>> unsupported(nn.Parameter(torch.zeros(2))), unsupported(torch.zeros(2, 2).to_sparse())
+        ('', 'a sparse tensor (sparse_coo): keep it dense')
+    """
+    kinds = type(tensor).__mro__
+    for (package, name), reason in _UNSUPPORTED.items():
+        if any(k.__module__.split(".")[0] == package and (not name or k.__name__ == name) for k in kinds):
+            return f"a {type(tensor).__name__}: {reason}"
+    if tensor.layout is not torch.strided:
+        return f"a sparse tensor ({str(tensor.layout).removeprefix('torch.')}): keep it dense"
+    if getattr(type(tensor), "__torch_dispatch__", None) not in _PLAIN:
+        return f"a {type(tensor).__name__}, a tensor subclass with operations of its own: use a plain torch.Tensor"
+    return ""
+
+
+_PLAIN = tuple(getattr(kind, "__torch_dispatch__", None) for kind in (Tensor, nn.Parameter))
+_UNSUPPORTED = {
+    ("torch", "DTensor"): "sharded tensors (FSDP2, tensor parallel) are not supported yet; use DistributedDataParallel",
+    ("torch", "FlatParameter"): "FSDP keeps many parameters in one here; use DistributedDataParallel",
+    ("torchao", ""): "its entries share scales in blocks; use an optimizer of torch.optim, or unquantised weights",
+    ("bitsandbytes", ""): "its entries share scales in blocks; maintain the floating-point model",
+}
+"""What is known, by package and class name ("" for every class of the package), and what to do."""

@@ -100,6 +100,10 @@ def test_unit_utilities_unit_by_unit(members, units, fan, seed):
         (utility.activation(*as_tensors[:2]), lambda i: total[i] / count[*i[:-1], 0]),
         (utility.unit_magnitude(as_tensors[2]), lambda i: sum(abs(out[i])) / fan),
         (utility.contribution(*as_tensors[:3]), lambda i: total[i] / count[*i[:-1], 0] * sum(abs(out[i])) / fan),
+        (
+            utility.contribution_by_position(as_tensors[3].abs(), as_tensors[1][..., None], as_tensors[2]),
+            lambda i: sum(abs(grad[i]) / count[*i[:-1], 0] * abs(out[i])) / fan,
+        ),
         (utility.unit_gradient(*as_tensors[2:]), lambda i: abs(sum(out[i] * grad[i]))),
     ]:
         assert got.shape == total.shape and got.dtype == torch.float64

@@ -24,9 +24,9 @@ def test_lenet_by_hand() -> None:
     with torch.no_grad():
         net.conv1.weight[1], net.conv1.bias[1] = 0, -1
         net.conv2.weight[:3], net.conv2.bias[:3] = 0, 0
-        h1 = F.max_pool2d(F.relu(net.conv1(x)), 2)
-        h2 = F.avg_pool2d(F.relu(net.conv2(h1)), 2)
-        h3 = F.relu(net.fc1(h2.flatten(1)))
+        h1 = F.relu(net.conv1(x))  # before the pool
+        h2 = F.relu(net.conv2(F.max_pool2d(h1, 2)))
+        h3 = F.relu(net.fc1(F.avg_pool2d(h2, 2).flatten(1)))
     expected = by_hand({"conv1": rows(h1, 1), "conv2": rows(h2, 1), "fc1": rows(h3)})
     found = diagnose(net, x)
     assert activity(found) == pytest.approx(expected, rel=1e-5)

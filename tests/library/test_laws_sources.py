@@ -161,7 +161,11 @@ def test_empirical_only_when_asked() -> None:
         ({"fc": Normal()}, ValueError, "laws: pattern 'fc' matches no parameter; the parameters are 'weight', 'bias'"),
         ({"weight": 0.1}, TypeError, "laws: 'weight' must be given a law of regrow.laws; got float"),
         ({"weight": Normal}, TypeError, "laws: 'weight' must be given a law of regrow.laws; got ABCMeta"),
-        ([Normal()], TypeError, "`laws` must be a mapping from name patterns to laws, or a source; got list"),
+        (
+            [Normal()],
+            TypeError,
+            "`laws` must be a mapping from name patterns to laws, a source, or a fresh module; got list",
+        ),
         ({"*": Orthogonal()}, ValueError, "laws: 'bias' cannot have this law: Orthogonal: only a tensor of 2 or more"),
     ],
 )

@@ -24,8 +24,10 @@ def build(name: str) -> nn.Module:
 
 def test_names_of_a_lenet() -> None:
     first, second, third = find_units(LeNet())
-    assert first == Units(("conv1.weight", 0), ("conv1.bias", 0), None, ("conv2.weight", 1), "input of conv2")
-    assert second == Units(("conv2.weight", 0), ("conv2.bias", 0), None, ("fc1.weight", 1), "input of fc1", positions=4)
+    assert first == Units(("conv1.weight", 0), ("conv1.bias", 0), None, ("conv2.weight", 1), "F.relu('conv1')")
+    assert second == Units(
+        ("conv2.weight", 0), ("conv2.bias", 0), None, ("fc1.weight", 1), "F.relu('conv2')", positions=4
+    )
     assert third == Units(("fc1.weight", 0), ("fc1.bias", 0), None, ("fc2.weight", 1), "input of fc2")
 
 

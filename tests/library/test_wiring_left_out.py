@@ -154,7 +154,10 @@ def test_left_out(name: str) -> None:
         (lambda m: m.a.requires_grad_(False), "frozen"),
         (lambda m: m.b.bias.requires_grad_(False), "read by 'b', which is frozen"),
         (lambda m: setattr(m.c, "weight", m.a.weight), "tied: a.weight is also c.weight"),
-        (lambda m: setattr(m, "e", m.b), "read by 'b', which is shared: it has 2 names"),
+        (
+            lambda m: setattr(m, "e", nn.ModuleList([m.b, m.b])),
+            "read by 'b', which is shared: the forward calls it more than once",
+        ),
         (
             lambda m: parametrizations.weight_norm(m.a),
             "its weight is computed from other parameters (a parametrization)",

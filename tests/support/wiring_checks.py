@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow import ReparamLayerNorm
-from regrow.wiring import Place, Reading, Units, locate
+from regrow.wiring import Place, Reading, Tap, Units, locate
 
 Case = tuple[nn.Module, tuple[Tensor, ...]]
 
@@ -80,19 +80,20 @@ def silence(model: nn.Module, places: tuple[Place, ...], chosen: Tensor) -> None
 
 def read(model: nn.Module, units: Units, args: tuple[Tensor, ...], zero: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """(h as a matrix, output); with `zero`, h of these units is 0 on its way on."""
-    readers = {place.name.rpartition(".")[0]: None for place in units.weight_out}
     readings = [units.reading(model)]
-    if zero is not None and len(readers) > 1 and readings[0].kind == "input":  # then it must be 0 for each of them
-        fields = (units.weight_in, units.bias, units.norm, units.weight_out)
-        readings = [Units(*fields, f"input of {name}").reading(model) for name in readers]
-    seen = []
+    seen: list[Tensor] = []
+    if zero is None:
+        tap = Tap(readings[0], lambda module, h: seen.append(readings[0].matrix(h).clone()))
+        y = output(model, args)
+        tap.remove()
+        assert len(seen) == 1
+        return seen[0], y
+    if readings[0].kind in ("input", "formula"):  # it must be 0 for each layer that reads it
+        readings = units.readings_by_position(model)
 
     def hook(reading: Reading, module: nn.Module, args: tuple, kwargs: dict[str, Any], result: Any = None) -> Any:
-        h = reading.activation(args, kwargs, result)
-        seen.append(reading.matrix(h).clone())
-        if zero is None:
-            return None
-        h = h.clone()
+        h = reading.activation(args, kwargs, result).clone()
+        seen.append(reading.matrix(h))
         at = h.dim() + reading.axis
         for place in reading.places or (Place("", at, None, h.shape[at] // reading.n),):
             whole = place.split(h, reading.n, at).movedim((at, at + 2), (0, 1))

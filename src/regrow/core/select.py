@@ -219,24 +219,24 @@ def _lowest(rows: Tensor, k: Tensor, order: Callable[[], Tensor]) -> Tensor:
         return torch.zeros_like(rows, dtype=torch.bool)
     cut = _kth(rows, k)
     tied = compare(np.equal, rows, cut)
-    room = k - _count(compare(np.less, rows, cut))
+    missing = k - _count(compare(np.less, rows, cut))
     eager = looking_is_free(rows) and looking_is_free(k)
-    if eager and bool((_count(tied) == room).all()):
+    if eager and bool((_count(tied) == missing).all()):
         return compare(np.less_equal, rows, cut)
     ranks = order()
     if eager and looking_is_free(ranks) and rows.dim() == 1:  # only the tied ones need ranking
-        among, at = ranks.numpy()[tied.numpy()], max(int(room) - 1, 0)
+        among, at = ranks.numpy()[tied.numpy()], max(int(missing) - 1, 0)
         among.partition(at)
         last = torch.from_numpy(among[at : at + 1].copy())
         del among
     else:
-        last = _kth(torch.where(tied, ranks, _largest(ranks.dtype)), room)
+        last = _kth(torch.where(tied, ranks, _largest(ranks.dtype)), missing)
     first = compare(np.less, ranks, last).logical_and_(tied)
     edge = compare(np.equal, ranks, last).logical_and_(tied)
     del ranks, tied  # as large as the tensor
-    room = room - _count(first)
-    if not (eager and bool((_count(edge) == room).all())):  # some share the same rank: by place
-        edge = edge & (edge.cumsum(-1) <= room)
+    missing = missing - _count(first)
+    if not (eager and bool((_count(edge) == missing).all())):  # some share the same rank: by place
+        edge = edge & (edge.cumsum(-1) <= missing)
     return first.logical_or_(compare(np.less, rows, cut)).logical_or_(edge)
 
 

@@ -154,6 +154,34 @@ def contribution(total: Tensor, count: Tensor | int, outgoing: Tensor) -> Tensor
     return activation(total, count) * unit_magnitude(outgoing)
 
 
+def contribution_by_position(total: Tensor, count: Tensor | int, outgoing: Tensor) -> Tensor:
+    """How much a unit passes on, position by position, where a feature map is flattened into a linear layer.
+
+    U_i = mean over outgoing weights of (sum |h_i| at the position that the weight reads / count) * |w_out|
+
+    Where all outgoing weights read the same sum it is `contribution`. Where a unit owns one weight for each position,
+    `contribution` multiplies two means and this averages products: large weights on quiet positions count for little.
+
+    Args:
+        total: sum of |h_i| at the position of each outgoing weight, of shape (*members, units, fan_out).
+        count: number of summands of each, > 0; a number, or a tensor that broadcasts with `total`.
+        outgoing: of shape (*members, units, fan_out).
+
+    Returns:
+        Utility >= 0, of shape (*members, units).
+
+    Example:
+        >>> import torch
+        >>> h, w = torch.tensor([[4.0, 0.0]]), torch.tensor([[0.0, 3.0]])  # one unit, two positions
+        >>> contribution_by_position(h, 2, w), contribution(h.sum(-1), 4, w)
+        (tensor([0.]), tensor([1.5000]))
+
+    Reference:
+        Dohare et al. 2024, the authors' code for convolutional networks (lop, ConvGnT).
+    """
+    return (activation(total, count) * _wide(outgoing).abs()).mean(-1)
+
+
 def unit_gradient(outgoing: Tensor, gradient: Tensor) -> Tensor:
     """First-order estimate of how much the loss would change without the unit.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .. import check
 from ..names import Entry, walk
 from ..wiring.entries import find_module
-from .probe import Layer, Probe
+from .probe import LayerSums, Probe
 
 
 def diagnose(
@@ -92,15 +92,15 @@ def diagnose(
         probe.watch(inputs)
         output = inner(*args, **kwargs)
         grads = None if loss is None else _gradients(loss(output), entries)
-    found = _activity(probe.reached(), dormant)
-    found |= _magnitude("weight_magnitude", entries, [entry.parameter for entry in entries])
+    measures = _activity(probe.reached(), dormant)
+    measures |= _magnitude("weight_magnitude", entries, [entry.parameter for entry in entries])
     if grads is not None:
-        found |= _magnitude("gradient_magnitude", entries, grads)
-    return dict(sorted(found.items(), key=lambda item: "/" in item[0]))  # stable: measures of the whole come first
+        measures |= _magnitude("gradient_magnitude", entries, grads)
+    return dict(sorted(measures.items(), key=lambda item: "/" in item[0]))  # stable: measures of the whole come first
 
 
 def _arguments(inputs: Any) -> tuple[tuple, dict[str, Any]]:
-    """What to call the model with."""
+    """The arguments for the model."""
     if isinstance(inputs, Tensor):
         return (inputs,), {}
     if isinstance(inputs, (tuple, list)):
@@ -115,7 +115,7 @@ def _arguments(inputs: Any) -> tuple[tuple, dict[str, Any]]:
 
 @contextmanager
 def _at_rest(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and nothing left of it: modes, torch's generators, torch's switches.
+    """Evaluation mode; restores modes, torch's generators and torch's switches on exit.
 
     Modes are set module by module, for a `train` of the user's may do more than set them. Compiled code and torch's
     fused kernel for transformer layers pass by the hooks, so both are off; so is autocast's cache: before torch 2.10
@@ -141,7 +141,7 @@ def _at_rest(model: nn.Module) -> Iterator[None]:
 
 
 def _gradients(value: Any, entries: Sequence[Entry]) -> Sequence[Tensor]:
-    """The gradient of the loss for each parameter; it goes to no `.grad`, nor to anything that waits for one."""
+    """The gradient of the loss for each parameter, without touching `.grad` or firing its hooks."""
     if not isinstance(value, Tensor) or value.numel() != 1:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"`loss` must return one number, a tensor of one entry; got {got}: end it with .mean()")
@@ -151,21 +151,21 @@ def _gradients(value: Any, entries: Sequence[Entry]) -> Sequence[Tensor]:
     return torch.autograd.grad(value.sum(), parameters, allow_unused=True, materialize_grads=True)
 
 
-def _activity(layers: Mapping[str, Layer], threshold: float) -> dict[str, float]:
+def _activity(layers: Mapping[str, LayerSums], threshold: float) -> dict[str, float]:
     """Measures of activations, of the whole and layer by layer."""
-    found: dict[str, float] = {}
+    measures: dict[str, float] = {}
     for key, chosen in {
         "dead_units": {name: layer.dead() for name, layer in layers.items()},
         "dormant_units": {name: layer.dormant(threshold) for name, layer in layers.items()},
     }.items():
         counts = {name: mask.sum().item() if layers[name].finite else math.nan for name, mask in chosen.items()}
-        found[key] = sum(counts.values()) / sum(mask.numel() for mask in chosen.values())
-        found |= {f"{key}/{name}": counts[name] / mask.numel() for name, mask in chosen.items()}
+        measures[key] = sum(counts.values()) / sum(mask.numel() for mask in chosen.values())
+        measures |= {f"{key}/{name}": counts[name] / mask.numel() for name, mask in chosen.items()}
     for name, layer in layers.items():
         ranks = layer.ranks()
-        found |= ranks  # the last layer's stay
-        found |= {f"{key}/{name}": rank for key, rank in ranks.items()}
-    return found
+        measures |= ranks  # the last layer's stay
+        measures |= {f"{key}/{name}": rank for key, rank in ranks.items()}
+    return measures
 
 
 def _magnitude(key: str, entries: Sequence[Entry], tensors: Sequence[Tensor]) -> dict[str, float]:

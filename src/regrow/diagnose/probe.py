@@ -1,4 +1,4 @@
-"""What a forward pass shows of a model's hidden layers, kept as sums and never as activations.
+"""Statistics of a model's hidden layers in a forward pass, kept as sums, never as activations.
 
 Shapes: R rows (examples times positions), n units.
 """
@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..wiring import Reading, find_units, ops
+from ..wiring import Reading, Tap, find_units, ops
 from ..wiring.modules import Catalog
 from .ranks import effective_rank, rank99, stable_rank
 
 _BLOCK = 1 << 22  # entries of an activation matrix that are factorised at a time
 
 
-class Layer:
-    """What is kept of one layer's activations: sums and extremes of each unit, and a triangle.
+class LayerSums:
+    """Running statistics of one layer's activations: sums and extremes of each unit, and a triangle.
 
     The triangle is the R of a QR factorisation of all rows so far. It has the singular values of A, to float64
     precision, and at most n rows.
@@ -68,7 +68,7 @@ class Layer:
 
 
 class Probe:
-    """Hooks on a model that measure its hidden layers, and are gone on leaving.
+    """Hooks that measure a model's hidden layers, removed on exit.
 
     Args:
         model: any module.
@@ -76,7 +76,7 @@ class Probe:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._layers: dict[str, Layer] = {}  # in the order of the forward pass
+        self._layers: dict[str, LayerSums] = {}  # in the order of the forward pass
         self._handles: list[Any] = []
         self._maker: tuple[str, int] = "", -1  # name of the layer that ran last, and the axis of its features
         self._names: dict[tuple[str, str, int], str] = {}
@@ -89,24 +89,21 @@ class Probe:
             handle.remove()
 
     def watch(self, inputs: Any) -> None:
-        """Measure the layers of units, or where there are none the outputs of activation modules, from here on.
+        """Start measuring the layers of units or, if there are none, the outputs of activation modules.
 
         Args:
             inputs: what the model will be called with, to find its units.
         """
         try:
-            found = find_units(self._model, inputs)
+            layers = find_units(self._model, inputs)
         except ValueError:
             self._watch_activations()
             return
-        for units in found:
+        for units in layers:
             reading = units.reading(self._model)
-            register = reading.module.register_forward_hook
-            if reading.kind == "input":
-                register = reading.module.register_forward_pre_hook
-            self._handles.append(register(partial(self._read, units.layer, reading), with_kwargs=True))
+            self._handles.append(Tap(reading, partial(self._read, units.layer, reading)))
 
-    def reached(self) -> dict[str, Layer]:
+    def reached(self) -> dict[str, LayerSums]:
         """The layers that the forward pass reached."""
         layers = {name: layer for name, layer in self._layers.items() if layer.rows}
         if self._layers and not layers:
@@ -118,11 +115,11 @@ class Probe:
             )
         return layers
 
-    def _layer(self, name: str) -> Layer:
-        return self._layers.setdefault(name, Layer())
+    def _layer(self, name: str) -> LayerSums:
+        return self._layers.setdefault(name, LayerSums())
 
-    def _read(self, name: str, reading: Reading, module: nn.Module, args: tuple, kwargs: Any, out: Any = None) -> None:
-        h = reading.activation(args, kwargs, out).detach()
+    def _read(self, name: str, reading: Reading, module: nn.Module, h: Tensor) -> None:
+        h = h.detach()
         # A reader that sees the units twice (CReLU) sees twice as many.
         seen = [replace(reading, places=(place,)) for place in reading.places] or [reading]
         matrices = [one.matrix(h) for one in seen]
@@ -154,7 +151,7 @@ class Probe:
 
 
 def _is_activation(module: nn.Module) -> bool:
-    """One of torch's, or what goes by the name of one and has no parameters."""
+    """One of torch's activations, or a module named like one that has no parameters."""
     names = ("LU", "Activation", "Tanh", "Sigmoid", "Swish", "Mish")
     if ops.is_activation(module) or isinstance(module, nn.PReLU):
         return True

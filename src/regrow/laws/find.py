@@ -1,34 +1,38 @@
 """Which law was each parameter of a model initialised from?"""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..names import Entry, walk
 from . import fit
+from .declared import Declared
 from .distributions import Law
+from .grown import grown_law
+from .library_defaults import module_laws
 from .tabulated import bind
-from .torch_defaults import module_law
 
 SOURCES = ("auto", "modules", "values")
+T = TypeVar("T")
 _SHOWN = 8  # names listed in a message
 
 
 def init_laws(model: nn.Module, source: str = "auto") -> dict[str, Law]:
     """The law that each parameter of a model was initialised from.
 
-    Call it on a fresh model. The values of a pre-trained one say nothing of how it was initialised: it must be read
-    with `source="modules"`, or the laws would describe the trained weights.
+    Call it on a fresh model: the values of a trained one say nothing of how it was initialised.
 
     Args:
-        model: any module, wrapped or not.
+        model: any module, wrapped or not; of a pre-trained one a fresh twin, `type(model)(model.config)`.
         source: where to look.
             "auto": for each parameter the first of: the `init_laws()` method of its module or the nearest one above;
             the law of its module type, unless the values contradict it (Kolmogorov-Smirnov p < 1e-6); a law fitted to
             the values, named in a warning, its scale that of a `torch.nn.init` formula within 4 standard errors.
-            "modules": the first two only; no value is looked at.
+            "modules": the first two only; no value is looked at. Right where nobody initialised the layers anew.
             "values": the fit only.
 
     Returns:
@@ -47,15 +51,56 @@ def init_laws(model: nn.Module, source: str = "auto") -> dict[str, Law]:
     return resolve_laws(walk(model), source)
 
 
-def resolve_laws(
-    entries: list[Entry], laws: Mapping[str, Law | str] | str | None = None, among: list[Entry] | None = None
-) -> dict[str, Law]:
+Given = Mapping[str, "Law | str | nn.Module"] | str | nn.Module | None
+"""What a user may give as `laws`."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The laws of some parameters, and why others have none.
+
+    Args:
+        laws: {name: law}, in the order of the parameters.
+        problems: {name: why it has no law}, of trainable parameters.
+        guesses: {name: law and formula}, for laws fitted to the values.
+    """
+
+    laws: dict[str, Law]
+    problems: dict[str, str]
+    guesses: dict[str, str]
+
+    def without(self, names: Container[str]) -> "Resolved":
+        """The same without these names, whose laws are known by now."""
+        return Resolved(_without(self.laws, names), _without(self.problems, names), _without(self.guesses, names))
+
+    def settle(self, stacklevel: int = 1) -> dict[str, Law]:
+        """The laws, if every parameter has one; a warning lists the guesses.
+
+        Raises:
+            ValueError: for parameters without a law.
+        """
+        if self.problems:
+            name, why = next(iter(self.problems.items()))
+            others = list(self.problems)[1:]
+            more = f" ({len(others)} more: {_list(others)})" if others else ""
+            raise ValueError(f"no law for {name!r}{more}, {why}")
+        if self.guesses:
+            warnings.warn(_guess(self.guesses), stacklevel=stacklevel + 1)
+        return self.laws
+
+
+def _without(part: dict[str, T], names: Container[str]) -> dict[str, T]:
+    return {name: value for name, value in part.items() if name not in names}
+
+
+def resolve_laws(entries: list[Entry], laws: Given = None, among: list[Entry] | None = None) -> dict[str, Law]:
     """The laws of some parameters, by what the user gave and then by `init_laws`.
 
     Args:
         entries: from `names.walk`.
-        laws: a source of `init_laws` for all, or {pattern: law or source}; the first pattern that matches decides,
-            and what none matches is looked up with "auto". None: "auto" for all.
+        laws: a source of `init_laws` for all; a fresh module, whose parameters of the same names have them; or
+            {pattern: law, source or fresh module}, where the first pattern that matches decides and the rest is looked
+            up with "auto". None: "auto" for all.
         among: the entries that patterns may match; one that matches none is an error. None: `entries`.
 
     Returns:
@@ -71,40 +116,99 @@ def resolve_laws(
         >>> resolve_laws(walk(nn.Linear(4, 2)), {"bias": Normal(std=0.1), "*": "modules"})
         {'weight': Uniform(low=-0.5, high=0.5), 'bias': Normal(mean=0, std=0.1)}
     """
+    return look_up_laws(entries, laws, among).settle(stacklevel=3)
+
+
+def look_up_laws(
+    entries: list[Entry], laws: Given = None, among: list[Entry] | None = None, frozen: bool = False
+) -> Resolved:
+    """Like `resolve_laws`, but reports parameters without a law, and guesses, instead of raising and warning.
+
+    A parameter may have no law yet: it is on the meta device, its lazy module has seen no data, or its values are
+    already trained. Look it up again later, or take its law from a stored state.
+
+    Args:
+        entries, laws, among: as for `resolve_laws`.
+        frozen: fit frozen parameters too, and report those without a law.
+
+    Raises:
+        ValueError, TypeError: for what the user gave, as `resolve_laws`; never for a parameter without a law.
+
+    Example:
+        >>> from torch import nn
+        >>> resolved = look_up_laws(walk(nn.Sequential(nn.Linear(4, 2), nn.LazyLinear(3))))
+        >>> list(resolved.laws), list(resolved.problems)
+        (['0.weight', '0.bias'], ['1.weight', '1.bias'])
+    """
     rules = _rules(laws, entries if among is None else among)
-    declared = _Declared()
-    found: dict[str, Law] = {}
-    fitted: dict[str, list[str]] = {}
-    lost: dict[str, str] = {}
+    declared = Declared()
+    fresh = {id(rule): _Fresh(rule) for rule in rules.values() if isinstance(rule, nn.Module)}
+    result = Resolved({}, {}, {})
     for entry in entries:
-        if torch.nn.parameter.is_lazy(entry.parameter):
-            raise ValueError(f"{entry.name!r} has no shape yet: run one batch through the model (its module is lazy)")
         rule = next((rule for pattern, rule in rules.items() if entry.matches(pattern)), "auto")
-        law = rule if isinstance(rule, Law) else _without_fit(entry, rule, declared)
-        if law is None and entry.parameter.requires_grad:
-            fit_found = _fitted(entry) if rule != "modules" else None
-            if fit_found is None:
-                lost[entry.name] = str(rule)
-                continue
-            law, formula = fit_found
-            fitted.setdefault(f"{law!r}{f' ({formula})' if formula else ''}", []).append(entry.name)
-        if law is not None:
-            found[entry.name] = _bound(law, entry)
-    if lost:
-        raise ValueError(_no_law(entries, lost))
-    if fitted:
-        warnings.warn(_guess(fitted), stacklevel=3)
-    return found
+        wanted = frozen or entry.parameter.requires_grad
+        if torch.nn.parameter.is_lazy(entry.parameter):
+            problem = "no shape yet, for its module is lazy: run one batch through the model"
+        elif isinstance(rule, nn.Module):
+            problem = fresh[id(rule)].give(entry, result.laws)
+        else:
+            problem = _give(entry, rule, declared, wanted, result)
+        if problem and wanted:
+            result.problems[entry.name] = problem
+    return result
 
 
-def _rules(laws: Mapping[str, Law | str] | str | None, entries: list[Entry]) -> Mapping[str, Law | str]:
-    """Patterns to laws and sources, checked."""
-    if laws is None or isinstance(laws, str):
+def _give(entry: Entry, rule: Law | str, declared: Declared, wanted: bool, result: Resolved) -> str:
+    """Record the law that a rule gives to a parameter, or return why there is none."""
+    law = rule if isinstance(rule, Law) else _without_fit(entry, rule, declared)
+    if law is None and wanted and rule != "modules":
+        fitted = _fitted(entry)
+        if fitted is not None:
+            law, formula = fitted
+            result.guesses[entry.name] = f"{law!r}{f' ({formula})' if formula else ''}"
+    if law is None:
+        return _no_law(entry, str(rule))
+    result.laws[entry.name] = _bound(law, entry)
+    return ""
+
+
+class _Fresh:
+    """The laws of a fresh module, by name; looked up once."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._entries = {home.name: entry for entry in walk(module) for home in (entry, *entry.aliases)}
+        self._resolved = look_up_laws(list({id(e): e for e in self._entries.values()}.values()), frozen=True)
+        self._kind = type(module).__name__
+
+    def give(self, entry: Entry, laws: dict[str, Law]) -> str:
+        """Record the law of the parameter of the same name, or return why there is none."""
+        name = next((home.name for home in (entry, *entry.aliases) if home.name in self._entries), None)
+        if name is None:
+            return (
+                f"for the {self._kind} given as `laws` has no parameter of that name: make it as the model was made, "
+                f'or give laws={{{entry.name!r}: ..., "*": fresh}}, or leave it out with skip={entry.name!r}'
+            )
+        twin = self._entries[name]
+        if twin.parameter is entry.parameter:
+            raise ValueError("`laws` must be a fresh module, made as the model was; got the model itself")
+        law = self._resolved.laws.get(twin.name)
+        if law is None:
+            return self._resolved.problems.get(twin.name, f"for the {self._kind} given as `laws` tells none")
+        laws[entry.name] = grown_law(law, twin.parameter.shape, entry.parameter.shape)
+        return ""
+
+
+def _rules(laws: Given, entries: list[Entry]) -> Mapping[str, Law | str | nn.Module]:
+    """Patterns to laws, sources and fresh modules, checked."""
+    if laws is None or isinstance(laws, (str, nn.Module)):
         laws = {"*": "auto" if laws is None else laws}
     if not isinstance(laws, Mapping):
-        raise TypeError(f"`laws` must be a mapping from name patterns to laws, or a source; got {type(laws).__name__}")
+        raise TypeError(
+            "`laws` must be a mapping from name patterns to laws, a source, or a fresh module; got "
+            f"{type(laws).__name__}"
+        )
     for pattern, rule in laws.items():
-        if not isinstance(rule, (Law, str)):
+        if not isinstance(rule, (Law, str, nn.Module)):
             raise TypeError(f"laws: {pattern!r} must be given a law of regrow.laws; got {type(rule).__name__}")
         if isinstance(rule, str) and rule not in SOURCES:
             raise ValueError(f"the source of laws must be one of {', '.join(map(repr, SOURCES))}; got {rule!r}")
@@ -114,43 +218,14 @@ def _rules(laws: Mapping[str, Law | str] | str | None, entries: list[Entry]) -> 
     return laws
 
 
-class _Declared:
-    """The laws that modules declare in `init_laws()` methods, each called once."""
-
-    def __init__(self) -> None:
-        self._known: dict[nn.Module, Mapping[str, Law]] = {}
-
-    def __call__(self, entry: Entry) -> Law | None:
-        """The law in the nearest module that names the parameter."""
-        for home in (entry, *entry.aliases):
-            for name, module in home.ancestors:
-                if name in (laws := self._of(module)):
-                    return laws[name]
-        return None
-
-    def _of(self, module: nn.Module) -> Mapping[str, Law]:
-        if module not in self._known:
-            method = getattr(module, "init_laws", None)
-            laws = method() if callable(method) else {}
-            rule = f"{type(module).__name__}.init_laws() must return a mapping from parameter names to laws"
-            if not isinstance(laws, Mapping):
-                raise TypeError(f"{rule}; got {type(laws).__name__}")
-            for name, law in laws.items():
-                if not isinstance(law, Law):
-                    raise TypeError(f"{rule}; got {type(law).__name__} for {name!r}")
-                if not hasattr(module, name.split(".")[0]):
-                    raise ValueError(f"{rule}; it has no {name!r}")
-            self._known[module] = laws
-        return self._known[module]
-
-
-def _without_fit(entry: Entry, source: str, declared: _Declared) -> Law | None:
+def _without_fit(entry: Entry, source: str, declared: Declared) -> Law | None:
     """What the modules say, unless the values contradict a module type's law."""
     if source == "values":
         return None
     if (law := declared(entry)) is not None:
         return law
-    laws = [law for home in (entry, *entry.aliases) if (law := module_law(home)) is not None]
+    homes = (entry, *entry.aliases)
+    laws = list(dict.fromkeys(law for home in homes for law in module_laws(home, checked=source == "auto")))
     if source == "modules" or not laws:
         return laws[0] if laws else None
     values = _values(entry)
@@ -180,29 +255,29 @@ def _bound(law: Law, entry: Entry) -> Law:
         raise ValueError(f"laws: {entry.name!r} cannot have this law: {error}") from None
 
 
-def _no_law(entries: list[Entry], lost: Mapping[str, str]) -> str:
-    """What to say of parameters without a law."""
-    name, source = next(iter(lost.items()))
-    entry = next(entry for entry in entries if entry.name == name)
+def _no_law(entry: Entry, source: str) -> str:
+    """Why a parameter has no law, and what to do."""
     why = f"its module type, {type(entry.module).__name__}, gives none"
     if source == "values":
         why = "its values fit no known law"
     elif source == "auto":
         why += ", or one that its values contradict, and they fit no other"
-    others = f" ({len(lost) - 1} more: {_list(list(lost)[1:])})" if len(lost) > 1 else ""
     return (
-        f"no law for {name!r}, shape {tuple(entry.parameter.shape)}{others}: {why}. Give laws={{{name!r}: ...}}; "
-        'or an init_laws() method to its module; or, for a pre-trained model, source="modules" (laws="modules" '
-        f"of a maintainer); or leave it out with skip={name!r}"
+        f"shape {tuple(entry.parameter.shape)}: {why}. Give laws={{{entry.name!r}: ...}}; or an init_laws() "
+        "method to its module; or, for a pre-trained model, a fresh one, laws=type(model)(model.config) or however it "
+        f"was made; or leave it out with skip={entry.name!r}"
     )
 
 
-def _guess(fitted: Mapping[str, list[str]]) -> str:
-    """What to say of parameters whose law was read off their values."""
-    taken = "; ".join(f"{law} for {_list(names)}" for law, names in fitted.items())
+def _guess(guesses: Mapping[str, str]) -> str:
+    """The warning about laws that were fitted to values."""
+    names: dict[str, list[str]] = {}
+    for name, law in guesses.items():
+        names.setdefault(law, []).append(name)
+    taken = "; ".join(f"{law} for {_list(alike)}" for law, alike in names.items())
     return (
         f"laws read off the values, for want of one from the module: {taken}. Right for a fresh model; give "
-        'laws={...} to settle them, or source="modules" (laws="modules" of a maintainer) if the model is pre-trained'
+        "laws={...} to settle them, or, if the model is pre-trained, a fresh one: laws=type(model)(model.config)"
     )
 
 

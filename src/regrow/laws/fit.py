@@ -19,7 +19,7 @@ _REFUSED = 1e-6
 _EVIDENCE = 3.0  # nats by which a family with bounds must be likelier than the normal, or small samples fall to it
 
 _GAINS = {"1": 1.0, "sqrt(2)": math.sqrt(2), "5/3": 5 / 3, "3/4": 0.75, "sqrt(1/3)": math.sqrt(1 / 3)}
-_PLAIN = (1.0, 0.5, 0.2, 0.1, 0.08, 0.05, 0.02, 0.01, 0.005, 0.003, 0.002, 0.001)
+PLAIN = (1.0, 0.5, 0.2, 0.1, 0.08, 0.05, 0.02, 0.01, 0.005, 0.003, 0.002, 0.001)
 _TRUNCATED_STD = TruncatedNormal(0, 1, -2, 2).std
 
 
@@ -152,7 +152,7 @@ def _orthogonal_gain(parameter: Tensor) -> float | None:
     error = squared * (1e-5 + 16 * rounding(parameter) / math.sqrt(rows.shape[1]))
     if (rows == 0).any() or (gram - squared * torch.eye(len(rows), device=rows.device)).abs().max() > error:
         return None  # a zero: an identity, or another design
-    gain, name = _nearest(math.sqrt(squared), error / math.sqrt(squared), [*_named(_PLAIN), *_named(_GAINS.values())])
+    gain, name = _nearest(math.sqrt(squared), error / math.sqrt(squared), [*_named(PLAIN), *_named(_GAINS.values())])
     return gain if name or len(rows) > 1 else None  # one row alone is orthogonal with some gain, whatever it holds
 
 
@@ -161,27 +161,27 @@ def _snap(law: Law, values: Tensor, shape: torch.Size, relative: float) -> tuple
     n = len(values)
     if isinstance(law, Normal):
         mean, _ = _nearest(law.mean, 4 * law.std / math.sqrt(n), _named((0.0, 1.0)))
-        std, name = _nearest(law.std, 4 * law.std / math.sqrt(2 * n), [*_formulas(shape, "normal"), *_named(_PLAIN)])
+        std, name = _nearest(law.std, 4 * law.std / math.sqrt(2 * n), [*formulas(shape, "normal"), *_named(PLAIN)])
         return Normal(mean, std), name
     if isinstance(law, TruncatedNormal):
-        stds = [(std / _TRUNCATED_STD, name) for std, name in _formulas(shape, "truncated normal")]
-        std, name = _nearest(law.scale, 4 * law.scale / math.sqrt(2 * n), [*stds, *_named(_PLAIN)])
+        stds = [(std / _TRUNCATED_STD, name) for std, name in formulas(shape, "truncated normal")]
+        std, name = _nearest(law.scale, 4 * law.scale / math.sqrt(2 * n), [*stds, *_named(PLAIN)])
         return TruncatedNormal(0, std, -2 * std, 2 * std), name
     assert isinstance(law, Uniform)
     low, high = law.support
     error = 4 * (high - low) / (n + 1) + relative * max(-low, high)
     if abs(law.mean) > error:
-        ends = _named((0.0, *_PLAIN, *(-x for x in _PLAIN)))
+        ends = _named((0.0, *PLAIN, *(-x for x in PLAIN)))
         (low, below), (high, above) = _nearest(low, error, ends), _nearest(high, error, ends)
         return Uniform(low, high), f"{below} to {above}" if below and above else ""
     largest = float(values.abs().max())
-    usual = [*((math.sqrt(3) * std, name) for std, name in _formulas(shape, "uniform")), *_named(_PLAIN)]
+    usual = [*((math.sqrt(3) * std, name) for std, name in formulas(shape, "uniform")), *_named(PLAIN)]
     possible = [(bound, name) for bound, name in usual if bound >= largest * (1 - relative)]
     bound, name = _nearest(largest * (n + 1) / n, largest * (4 / n + relative), possible)
     return symmetric(bound), name
 
 
-def _formulas(shape: torch.Size, family: str) -> list[tuple[float, str]]:
+def formulas(shape: torch.Size, family: str) -> list[tuple[float, str]]:
     """(standard deviation, name) of the formulas of `torch.nn.init` for a tensor of this shape."""
     if len(shape) < 2:
         return []

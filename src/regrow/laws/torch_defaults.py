@@ -42,8 +42,8 @@ def module_law(home: Entry) -> Law | None:
     """
     for name, module in reversed(home.ancestors):
         for kinds, law in _LAWS:
-            if isinstance(module, kinds) and (found := law(module, name)) is not None:
-                return found
+            if isinstance(module, kinds) and (given := law(module, name)) is not None:
+                return given
     return None
 
 

@@ -7,10 +7,17 @@ from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor  # type: ignore[import]
 
 from ..names import Entry
-from ..wiring import Reading
+from ..wiring import Reading, Tap, Units
 
 Sums = tuple[Tensor, Tensor]
 """(sum |h| per unit, number of summands)"""
+
+NO_FORWARD = (
+    "{name} is due and has seen no forward pass of {layers} since the last update: run the model in training mode with "
+    "gradients enabled before optimizer.step(). If the model is compiled, make {name} first; if another model of the "
+    "same class was compiled before, call torch._dynamo.reset() too, or its code without the hooks is used again"
+)
+"""The error at an update that is due but has no sums; format it with the maintainer's `name` and the `layers`."""
 
 
 class ActivationSums:
@@ -22,10 +29,12 @@ class ActivationSums:
     Args:
         reading: where h is.
         home: of an incoming weight of the layer, whose gradient tells where one update's passes end.
+        by_position: keep the positions of a unit apart; the sums are then of shape (units, positions).
     """
 
-    def __init__(self, reading: Reading, home: Entry) -> None:
+    def __init__(self, reading: Reading, home: Entry, by_position: bool = False) -> None:
         self.reading = reading
+        self._sum = reading.sum_abs_by_position if by_position else reading.sum_abs
         self._wanted = False
         self._home = home
         self._armed: Tensor | None = None  # the weight whose gradient is watched
@@ -34,10 +43,7 @@ class ActivationSums:
         self._pending: Sums | None = None  # passes that no backward has followed yet
         self._banked: Sums | None = None  # passes whose gradients are in place
         self._last: Sums | None = None  # of the update before, for `preview`
-        if reading.kind == "input":
-            self._handle = reading.module.register_forward_pre_hook(self._pass, with_kwargs=True)
-        else:
-            self._handle = reading.module.register_forward_hook(self._pass, with_kwargs=True)
+        self._tap = Tap(reading, self._pass, self._counts)
 
     @property
     def wanted(self) -> bool:
@@ -58,11 +64,12 @@ class ActivationSums:
         present = _add(self._banked, self._pending)
         return present if present is not None or not stale else self._last
 
-    def _pass(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any = None) -> None:
-        """A forward pass of the watched module."""
-        if not (self._wanted and module.training and torch.is_grad_enabled()):
-            return
-        h = self.reading.activation(args, kwargs, output)
+    def _counts(self, module: nn.Module, seen: object) -> bool:
+        """Does a forward pass of the watched module count, in which this tensor was seen?"""
+        return self._wanted and module.training and torch.is_grad_enabled() and not _is_traced(seen)
+
+    def _pass(self, module: nn.Module, h: Tensor) -> None:
+        """A forward pass that counts, and its activation."""
         if not torch.compiler.is_compiling():
             if is_functorch_wrapped_tensor(h):
                 return  # inside torch.func, whose tensors must not leave it
@@ -74,7 +81,7 @@ class ActivationSums:
                     return
             else:
                 self._from_forward = True
-        total, count = self.reading.sum_abs(h)
+        total, count = self._sum(h)
         self._pending = _add(self._pending, (total, total.new_full((), count)))
 
     def _arm(self) -> None:
@@ -109,7 +116,68 @@ class ActivationSums:
     def remove(self) -> None:
         """Watch no longer."""
         self._wanted = False
-        self._handle.remove()
+        self._tap.remove()
+
+
+class ActivationSumsByPosition:
+    """Sums |h| of one layer's units as the layers that read them receive it, position by position.
+
+    What it has in common with `ActivationSums` is used the same way; the sums are of shape (units, positions of all entries of
+    `weight_out`), which `Units.outgoing_by_position` gives to the outgoing weights.
+
+    Args:
+        units: of the layer.
+        model: whose units they are.
+        home: as for `ActivationSums`.
+    """
+
+    def __init__(self, units: Units, model: nn.Module, home: Entry) -> None:
+        readings = units.readings_by_position(model)
+        self._watches = [ActivationSums(reading, home, by_position=True) for reading in readings]
+        self._columns = [place.positions for reading in readings for place in reading.places]
+        places = [place for reading in readings for place in reading.places]
+        self._order = [places.index(place) for place in units.weight_out]
+
+    @property
+    def wanted(self) -> bool:
+        """Are passes to be summed?"""
+        return self._watches[0].wanted
+
+    def want(self, wanted: bool) -> None:
+        """Begin a new update, and sum its passes or not."""
+        for watch in self._watches:
+            watch.want(wanted)
+
+    def sums(self, stale: bool = False) -> Sums | None:
+        """(sums, number of summands of each position) of this update's passes; None if a reader has seen none."""
+        sums = [s for watch in self._watches if (s := watch.sums(stale)) is not None]
+        if len(sums) < len(self._watches):
+            return None
+        total = torch.cat([total for total, _ in sums], dim=1).split(self._columns, dim=1)
+        count = torch.cat([count.expand(total.shape[1]) for total, count in sums]).split(self._columns)
+        return torch.cat([total[i] for i in self._order], dim=1), torch.cat([count[i] for i in self._order])
+
+    def remove(self) -> None:
+        """Watch no longer."""
+        for watch in self._watches:
+            watch.remove()
+
+
+def _is_traced(h: object) -> bool:
+    """Is this forward only traced (torch.export, fake or meta tensors, symbolic tracing) and part of no update?
+
+    Its tensors must not stay in the sums. `torch.compile` traces too, but what it traces runs later and counts.
+    """
+    if not isinstance(h, Tensor) or h.is_meta or getattr(torch.compiler, "is_exporting", _never)():
+        return True
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._get_tracing_state() is not None or any(kind.__name__ == "FakeTensor" for kind in type(h).__mro__)
+
+
+def _never() -> bool:
+    """For torch before 2.7, which has no `is_exporting`."""
+    return False
 
 
 def _add(a: Sums | None, b: Sums | None) -> Sums | None:

@@ -12,7 +12,7 @@ from ..methods import HiddenUnits, ModuleNetwork
 from ..names import Entry
 from ..wiring import Place, Units, find_units, locate
 from . import distributed
-from .activation_sums import ActivationSums
+from .activation_sums import NO_FORWARD, ActivationSums
 from .coverage import Coverage
 from .law_book import LawBook
 
@@ -212,15 +212,11 @@ class UnitLayers:
         layers = list(self.all.values())
         sums = {i: layers[i].watch.sums(stale) for i in wanted}
         if unseen := ", ".join(repr(layers[i].name) for i, seen in sums.items() if seen is None):
-            raise RuntimeError((_NO_PREVIEW if stale else _NO_FORWARD).format(name=self._who, layers=unseen))
+            raise RuntimeError((_NO_PREVIEW if stale else NO_FORWARD).format(name=self._who, layers=unseen))
         totals = distributed.sum_over_ranks([seen for seen in sums.values() if seen is not None])
         return {i: utility.activation(*total) for i, total in zip(sums, totals, strict=True)}
 
 
-_NO_FORWARD = (
-    "{name} is due and has seen no forward pass of {layers} since the last update: run the model in training mode with "
-    "gradients enabled before optimizer.step() (a model compiled before {name} was made must be compiled again)"
-)
 _NO_PREVIEW = (
     "{name} has nothing to preview yet: no forward pass of {layers} has been watched; it watches those before an "
     "update that is due"

@@ -110,13 +110,13 @@ class Place(NamedTuple):
         shape = tuple(tensor.shape)
         if self.dim >= len(shape):
             raise ValueError(f"{self.name!r} has shape {shape} and no dimension {self.dim}: check the entry of `Units`")
-        room = shape[self.dim] - (self.start or 0)
-        if room < 1 or (self.start is None and room % (self.positions * self.stride)):
+        size = shape[self.dim] - (self.start or 0)
+        if size < 1 or (self.start is None and size % (self.positions * self.stride)):
             raise ValueError(
                 f"dimension {self.dim} of {self.name!r} must hold units from entry {self.start or 0} on, "
                 f"{self.positions} in each; its size is {shape[self.dim]}: check the entry of `Units` and `positions`"
             )
-        return room // self.positions
+        return size // self.positions
 
 
 def as_places(argument: str, value: Any, positions: int = 1) -> tuple[Place, ...]:
@@ -187,7 +187,7 @@ def find_module(model: nn.Module, name: str) -> nn.Module | None:
 
 
 def _inner(module: nn.Module) -> nn.Module:
-    """What a wrapper wraps."""
+    """The module inside a wrapper."""
     for child in ("_orig_mod", "module"):
         if child in module._modules and is_wrapper(module, child):
             return _inner(module._modules[child])  # type: ignore[arg-type]
@@ -201,5 +201,5 @@ def canonical(model: nn.Module, path: str) -> str:
 
 
 def modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Every module under its canonical name, a shared one under each of its names; of a wrapper the wrapped."""
+    """Every module by canonical name; a shared one under each of its names, a wrapper as the module inside it."""
     return {canonical(model, path): module for path, module in model.named_modules(remove_duplicate=False)}

@@ -1,6 +1,7 @@
-"""What one run of a model on an example shows about its units."""
+"""Run a model on an example and record what it shows about its units."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -9,18 +10,20 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .flow import Shapes
-from .units import Reading, Units
+from .reading import Reading, Tap
+from .units import Units
 
 
-def shapes(model: nn.Module, example_input: Any) -> Shapes:
-    """What each module reads and gives.
+def shapes(model: nn.Module, example_input: Any, training: bool = False) -> Shapes:
+    """The shapes that each module receives and returns.
 
     Args:
         model: any module; not changed.
         example_input: a tensor, a tuple of arguments or a dict of named ones.
+        training: also run the branches that only training mode calls.
 
     Returns:
-        Shapes of the first tensor read and of the output, by the module's id, of the modules that were called.
+        Shapes of the first tensor received and of the output, by the module's id, of the modules that were called.
     """
     seen: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
@@ -28,34 +31,35 @@ def shapes(model: nn.Module, example_input: Any) -> Shapes:
         first = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
         seen[id(module)] = (_shape(first), _shape(output))
 
-    _run(model, example_input, lambda: [m.register_forward_hook(after, with_kwargs=True) for m in model.modules()])
+    def hooks() -> list[RemovableHandle]:
+        return [module.register_forward_hook(after, with_kwargs=True) for module in model.modules()]
+
+    _run(model, example_input, hooks, training)
     return seen
 
 
-def unseen(model: nn.Module, found: Sequence[Units], example_input: Any) -> dict[Units, str]:
-    """Those of the units whose activation is not where it is said to be, and what was there.
+def unseen(model: nn.Module, layers: Sequence[Units], example_input: Any, training: bool = False) -> dict[Units, str]:
+    """Units whose activation is not where `Units` places it, and what is there instead.
 
     Args:
         model: any module; not changed.
-        found: its units.
-        example_input: as for `shapes`.
+        layers: its units.
+        example_input, training: as for `shapes`.
     """
-    wrong = dict.fromkeys(found, "its activation is not seen in the example")
+    wrong = dict.fromkeys(layers, "its activation is not seen in the example")
 
-    def take(units: Units, reading: Reading, module: nn.Module, args: tuple, kwargs: Any, output: Any = None) -> None:
+    def take(units: Units, reading: Reading, module: nn.Module, h: Tensor) -> None:
         try:
-            reading.sum_abs(reading.activation(args, kwargs, output))
+            reading.sum_abs(h)
             wrong.pop(units, None)
         except ValueError as error:
             wrong[units] = str(error)
 
-    def watch(units: Units) -> RemovableHandle:
+    def watch(units: Units) -> Tap:
         reading = units.reading(model)
-        before = reading.kind == "input"
-        register = reading.module.register_forward_pre_hook if before else reading.module.register_forward_hook
-        return register(partial(take, units, reading), with_kwargs=True)
+        return Tap(reading, partial(take, units, reading))
 
-    _run(model, example_input, lambda: [watch(units) for units in found])
+    _run(model, example_input, lambda: [watch(units) for units in layers], training)
     return wrong
 
 
@@ -63,21 +67,40 @@ def _shape(x: Any) -> tuple[int, ...]:
     return tuple(x.shape) if isinstance(x, Tensor) else ()
 
 
-def _run(model: nn.Module, example_input: Any, hook: Callable[[], list[RemovableHandle]]) -> None:
-    """One forward under hooks, in evaluation mode, without gradient and without a mark on torch's generator."""
-    training = [module for module in model.modules() if module.training]
-    hooks: list[RemovableHandle] = []
+def _run(
+    model: nn.Module, example_input: Any, hook: Callable[[], Sequence[RemovableHandle | Tap]], training: bool
+) -> None:
+    """Run the forward under hooks, without gradients; buffers and torch's generator stay as they were.
+
+    The first run is in evaluation mode. With `training` a second run puts all modules but torch's own in training mode,
+    so that dropout stays off and norms keep their statistics. It may fail: in training a forward may require targets.
+    """
+    modes = {module: module.training for module in model.modules()}
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()] if training else []
+    hooks: Sequence[RemovableHandle | Tap] = []
     try:
         hooks = hook()
-        for module in training:
-            module.training = False
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            if isinstance(example_input, Mapping):
-                model(**example_input)
-            else:
-                model(*(example_input if isinstance(example_input, (list, tuple)) else (example_input,)))
+            for module in modes:
+                module.training = False
+            _call(model, example_input)
+            if training:
+                for module in modes:
+                    module.training = not type(module).__module__.startswith("torch.")
+                with suppress(Exception):
+                    _call(model, example_input)
     finally:
-        for module in training:
-            module.training = True
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        for module, mode in modes.items():
+            module.training = mode
         for handle in hooks:
             handle.remove()
+
+
+def _call(model: nn.Module, example_input: Any) -> None:
+    if isinstance(example_input, Mapping):
+        model(**example_input)
+    else:
+        model(*(example_input if isinstance(example_input, (list, tuple)) else (example_input,)))

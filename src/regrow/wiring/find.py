@@ -7,26 +7,38 @@ from typing import Any
 from torch import nn
 
 from .. import check
-from . import example_run, grouping, known_blocks
-from .flow import Flow, Shapes
+from . import example_run
 from .modules import Catalog
-from .trace import Regions
+from .search import KINDS, Search, maker
 from .units import Units
+
+_BY_NATURE = (
+    "added to another tensor, as in a residual stream", "frozen", "its output leaves the model", "its units are found",
+    "no activation between it and", "tied: ",
+)  # fmt: skip
+"""How the reasons begin where a layer has no hidden units by its nature, and was not merely overlooked."""
 
 
 class Found(list[Units]):
-    """The units that were found, a layer each; and what was left out.
+    """The units of a model, one entry per layer, and the layers left out.
 
     Args:
         units: of each layer.
         sizes: number of units of each layer.
-        left_out: layers that hold no units, by name, and why.
+        left_out: {layer without units: the reason}.
+
+    `overlooked` holds those left out that look like hidden layers: not outputs, residual streams, frozen or tied ones.
     """
 
     def __init__(self, units: Iterable[Units], sizes: Sequence[int], left_out: Mapping[str, str]) -> None:
         super().__init__(units)
         self.sizes = tuple(sizes)
         self.left_out = dict(left_out)
+
+    @property
+    def overlooked(self) -> dict[str, str]:
+        """{layer that looks hidden but yields no units: the reason}; for a warning."""
+        return {name: reason for name, reason in self.left_out.items() if not reason.startswith(_BY_NATURE)}
 
     def __repr__(self) -> str:
         lines = [f"{sum(self.sizes)} units in {len(self)} {'layer' if len(self) == 1 else 'layers'}"]
@@ -37,7 +49,7 @@ class Found(list[Units]):
 
 
 def _lines(reasons: Mapping[str, str]) -> list[str]:
-    """A line for each reason; layers whose names and reasons differ in numbers alone share one."""
+    """One line per reason; layers whose names and reasons differ only in numbers share a line."""
     alike: dict[tuple[str, str], list[str]] = {}
     reasons = {name or "the model": reason for name, reason in reasons.items()}
     for name, reason in reasons.items():
@@ -57,22 +69,25 @@ def find_units(model: nn.Module, example_input: Any = None, kinds: str | Sequenc
     pooling, flattening, norms, or the product with another layer's output), nothing but layers that read it each
     through weights of its own. So residual streams, outputs, and tied or shared weights hold none.
 
-    The forward is followed by torch.fx; where it cannot be, its parts are, each on its own and taken to be called as a
-    whole. Images are taken to come in batches, and a norm of channels that follows a linear layer to see (batch,
-    features), where no example shows otherwise. `nn.TransformerEncoderLayer` and `nn.TransformerDecoderLayer` are known
-    by their structure, and so is attention: torch's, this package's, and that of GPT-2, Llama, Mistral, Qwen2 and ViT
-    of Hugging Face.
+    The forward is followed by torch.fx, in training mode and in evaluation mode whatever mode the model is in: units
+    must be units in both, or in the one that calls their layers. Where it cannot be followed its parts are, each on
+    its own and taken to be called as a whole. A module that has several names is one module. Images are taken to come
+    in batches, and a norm of channels that follows a linear layer to see (batch, features), where no example shows
+    otherwise. `nn.TransformerEncoderLayer` and `nn.TransformerDecoderLayer` are known by their structure, and so is
+    attention: torch's, this package's, and that of GPT-2, Llama, Mistral, Qwen2 and ViT of Hugging Face.
 
     Args:
         model: any module, wrapped or not; not changed.
-        example_input: a batch to run the model on once, in evaluation mode and without gradient: a tensor, a tuple of
-            arguments or a dict of named ones. It confirms what the forward alone leaves open (reshapes to a batch of
+        example_input: a batch to run the model on, in evaluation mode and without gradient: a tensor, a tuple of
+            arguments or a dict of named ones. Where the forward differs in training mode it is run there too, with
+            norms and dropout still evaluating. It confirms what the forward alone leaves open (reshapes to a batch of
             -1, dimensions counted from the front) and that each activation is where it is said to be.
         kinds: "hidden", and "attention" for the value channels of attention heads; one or both.
 
     Returns:
         A list of `Units`, a layer each, in the order of the model's modules. It also has `sizes`, the number of units
-        of each, and `left_out`, a reason for each other layer; its repr shows all three.
+        of each, and `left_out`, a reason for each other layer; its repr shows all three. `overlooked` are those of
+        the latter that look hidden.
 
     Raises:
         ValueError: where none is found, or for an unknown kind.
@@ -93,94 +108,50 @@ def find_units(model: nn.Module, example_input: Any = None, kinds: str | Sequenc
         raise TypeError(f"`model` must be a torch.nn.Module; got {type(model).__name__}")
     kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
     for kind in kinds:
-        check.choice("kinds", kind, _KINDS)
-    catalog = Catalog(model)
-    regions = Regions(catalog)
-    shapes = {} if example_input is None else example_run.shapes(catalog.root, example_input)
-    found: list[Units] = []
-    reasons: dict[str, str] = {}
-    for kind, units_of in _KINDS.items():
-        units, left = units_of(catalog, regions, shapes)
-        if kind in kinds:
-            found += units
-            reasons |= left
-        else:
-            reasons |= dict.fromkeys(map(_maker, units), f"its units are found with kinds={kind!r}")
-    if example_input is not None:
-        wrong = example_run.unseen(catalog.root, found, example_input)
-        found = [units for units in found if units not in wrong]
-        reasons |= {_maker(units): reason for units, reason in wrong.items()}
-    left_out = _left_out(catalog, regions, found, reasons)
-    if not found:
-        why = "; ".join(_lines(left_out)) or "it has no linear or convolutional layer"
+        check.choice("kinds", kind, KINDS)
+    layers, reasons, catalog = _search(model, example_input, kinds)
+    if not layers:
+        why = "; ".join(_lines(reasons)) or "it has no linear or convolutional layer"
         raise ValueError(
             f"no units found in {type(catalog.root).__name__} ({why}): give an example_input, or name them with "
             "units=[regrow.Units(weight_in=..., bias=..., norm=..., weight_out=..., activation=...)]"
         )
     order = {name: i for i, name in enumerate(catalog.modules)}
-    found.sort(key=lambda units: order[_maker(units)])
-    return Found(found, [units.count(model) for units in found], left_out)
+    layers.sort(key=lambda units: order[maker(units)])
+    return Found(layers, [units.count(model) for units in layers], reasons)
 
 
-def _maker(units: Units) -> str:
-    """Name of the module with the first incoming weights."""
-    return units.weight_in[0].name.rpartition(".")[0]
+def left_out(model: nn.Module, example_input: Any = None) -> dict[str, str]:
+    """The layers that look hidden but yield no units, by name, with the reason.
+
+    Outputs, residual streams, frozen and tied layers do not count as hidden. Unit maintainers do not renew the layers
+    listed here: name their units with `units=[...]`, or give `find_units` an `example_input`.
+
+    Args:
+        model, example_input: as for `find_units`.
+
+    Example:
+        >>> lstm = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.LSTM(8, 8))
+        >>> left_out(lstm)
+        {'0': "read by '2' (LSTM), unknown here", '2': 'recurrent: its units read each other'}
+    """
+    layers, reasons, _ = _search(model, example_input, ("hidden",))
+    return Found(layers, (), reasons).overlooked
 
 
-def _hidden(catalog: Catalog, regions: Regions, shapes: Shapes) -> tuple[list[Units], dict[str, str]]:
-    """Hidden units, and why other layers hold none."""
-    found: list[Units] = []
-    reasons: dict[str, str] = {}
-    for region in regions.found:
-        if shapes and id(region.module) not in shapes:
-            inside = (layer for layer in catalog.candidates() if layer.startswith(f"{region.name}."))
-            reasons |= dict.fromkeys(inside, f"the example does not call {region.name!r}")
-            continue
-        flow = Flow(region, catalog, shapes)
-        reasons |= flow.stopped
-        found += grouping.units_of(flow, catalog, reasons)
-    return _with_blocks(found, reasons, known_blocks.hidden(catalog))
-
-
-def _attention(catalog: Catalog, regions: Regions, shapes: Shapes) -> tuple[list[Units], dict[str, str]]:
-    """Value channels of attention, and why other attention has none."""
-    return _with_blocks([], {}, known_blocks.attention(catalog))
-
-
-_KINDS = {"hidden": _hidden, "attention": _attention}
-
-
-def _with_blocks(
-    found: list[Units], reasons: dict[str, str], known: Iterable[known_blocks.Known]
-) -> tuple[list[Units], dict[str, str]]:
-    for block in known:
-        if block.units is not None:
-            found.append(block.units)
-        else:
-            reasons[block.layer] = block.reason
-    return found, reasons
-
-
-def _left_out(catalog: Catalog, regions: Regions, found: Sequence[Units], reasons: Mapping[str, str]) -> dict[str, str]:
-    """Why each layer that might hold units holds none."""
-    taken = {place.name.rpartition(".")[0] for units in found for place in units.weight_in}
-    names = dict.fromkeys([*catalog.candidates(), *reasons])
-    return {name: reasons.get(name) or _unreached(catalog, regions, name) for name in names if name not in taken}
-
-
-def _unreached(catalog: Catalog, regions: Regions, name: str) -> str:
-    """Why nothing that was followed tells about a layer."""
-    module = catalog.modules[name]
-    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
-        return "recurrent: its units read each other"
-    reason = catalog.unfit(module)
-    if reason or catalog.dense(module) is None:
-        return reason or f"a {type(module).__name__}, unknown here"
-    while name:
-        name = name.rpartition(".")[0]
-        around = catalog.modules[name]
-        if type(around).__module__.startswith("torch.nn") and not isinstance(around, nn.Sequential):
-            return f"part of a {type(around).__name__}"
-        if name in regions.failed:
-            return f"the forward of {repr(name) if name else 'the model'} could not be followed: {regions.failed[name]}"
-    return "no layer reads its output"
+def _search(model: nn.Module, example_input: Any, kinds: Sequence[str]) -> tuple[list[Units], dict[str, str], Catalog]:
+    """The units of these kinds in training and evaluation mode, and why other layers have none."""
+    search = Search(model, training=True)
+    other = Search(model, training=False)
+    alike = search.outline == other.outline
+    both = not (alike and search.followed_all)
+    if example_input is not None:
+        search.shapes = other.shapes = example_run.shapes(search.root, example_input, both)
+    layers, reasons = search.units(kinds)
+    if not alike:
+        layers, reasons = search.agreed(layers, reasons, other, kinds)
+    if example_input is not None:
+        wrong = example_run.unseen(search.root, layers, example_input, both)
+        layers = [units for units in layers if units not in wrong]
+        reasons |= {maker(units): reason for units, reason in wrong.items()}
+    return layers, search.left_out(layers, reasons), search.catalog

@@ -9,8 +9,8 @@ from . import ops, unit_tensor
 from .entries import Place
 from .modules import Catalog, Dense
 from .trace import Region
-from .transfer import Given, Pieces, through_function, through_module
-from .unit_tensor import Carrier, Part, Run, Stop
+from .transfer import Arguments, Pieces, through_function, through_module
+from .unit_tensor import Carrier, Rows, Span, Stop
 
 Shapes = Mapping[int, tuple[tuple[int, ...], tuple[int, ...]]]
 """Shapes of a module's first input and of its output, by the module's id, where an example was run."""
@@ -20,7 +20,7 @@ Shapes = Mapping[int, tuple[tuple[int, ...], tuple[int, ...]]]
 class Use:
     """Units arrive at a layer that reads them."""
 
-    run: Run
+    run: Span
     reader: Dense
     place: Place
 
@@ -51,7 +51,7 @@ class Flow:
             self.value[node] = self._made(node) or self.value[node]
 
     def _visit(self, node: fx.Node) -> Carrier | Pieces | None:
-        """What a node gives, of the units that it receives."""
+        """What becomes of the units that a node receives."""
         if all(self.value[n] is None for n in node.all_input_nodes):
             return None
         module, name = self.region.called(node), ops.function_name(node)
@@ -75,7 +75,7 @@ class Flow:
     def _alone(
         self, node: fx.Node, name: str, module: nn.Module | None, tensors: Sequence[fx.Node]
     ) -> Carrier | Pieces | None:
-        """What a node gives that takes one tensor of units, first of all or with a number before it (2 * h)."""
+        """The result of a node whose only tensor carries units, as its first argument or after a number (2 * h)."""
         first = node.args[0] if node.args else next(iter(node.kwargs.values()), None)
         c = self.value.get(tensors[0])
         if not isinstance(c, Carrier) or len(tensors) > 1 or (first is not tensors[0] and name not in ops.COMMUTING):
@@ -101,7 +101,7 @@ class Flow:
                     self.stopped.setdefault(part.layer.name, reason)
 
     def _made(self, node: fx.Node) -> Carrier | None:
-        """The units that a node makes, if it calls a layer that may have some."""
+        """The units that a node creates, if it calls a layer that may have some."""
         module = self.region.called(node)
         dense = None if module is None else self._catalog.dense(module)
         if dense is None:
@@ -112,7 +112,7 @@ class Flow:
             return None
         seen = self._shapes.get(id(module))
         rank = len(seen[1]) if seen else None if dense.axis == -1 else 1 - dense.axis
-        return Carrier((Run(frozenset({Part(dense)}), dense.n_out),), dense.axis, rank)
+        return Carrier((Span(frozenset({Rows(dense)}), dense.n_out),), dense.axis, rank)
 
     def _read(self, c: Carrier, reader: Dense) -> None:
         """Units arrive at a layer."""
@@ -129,13 +129,13 @@ class Flow:
         self.uses += [Use(run, reader, place) for run, place in zip(c.runs, places, strict=True)]
 
     def _confirmed(self, c: Carrier, reader: Dense) -> bool:
-        """Did the example keep its batch on the way from the makers of units to their reader?"""
+        """Did the example keep its batch size from the layers that make the units to the one that reads them?"""
         made = [self._shapes.get(id(part.layer.module)) for part in c.parts]
         read = self._shapes.get(id(reader.module))
         return read is not None and len(read[0]) == 2 and all(m is not None and m[1][0] == read[0][0] for m in made)
 
     def _concatenated(self, node: fx.Node) -> Carrier:
-        given = Given(node)
+        given = Arguments(node)
         tensors = given(0, "tensors")
         values = [self.value.get(t) for t in tensors] if isinstance(tensors, (list, tuple)) else []
         carriers = [v for v in values if isinstance(v, Carrier)]
@@ -157,7 +157,7 @@ class Flow:
         return value.acted(None) if linear else value
 
     def _reshaped(self, c: Carrier, node: fx.Node) -> Carrier:
-        sizes = Given(node).rest("size" if node.target == "view" else "shape")
+        sizes = Arguments(node).rest("size" if node.target == "view" else "shape")
         size = sizes[0] if sizes else None
         source = node.args[0]
         assert isinstance(source, fx.Node)
@@ -174,11 +174,11 @@ class Flow:
         return source if isinstance(source, fx.Node) and name in ("shape", "size") else None
 
     def _origin(self, node: fx.Node | None) -> fx.Node | None:
-        """The tensor from which a node has its first dimension, the batch, through steps that leave it alone."""
+        """The tensor whose first dimension, the batch, a node still has, through steps that leave it alone."""
         while node is not None and node.args and isinstance(node.args[0], fx.Node):
             module, name = self.region.called(node), ops.function_name(node)
             kept = name in ops.LINEAR | ops.NONLINEAR | ops.POOLS or (
-                name == "flatten" and Given(node)(1, "start_dim", 0) == 1
+                name == "flatten" and Arguments(node)(1, "start_dim", 0) == 1
             )
             if not kept and (module is None or not ops.keeps_batch(module) and self._catalog.dense(module) is None):
                 break

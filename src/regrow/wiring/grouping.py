@@ -1,16 +1,16 @@
-"""From arrivals of units at the layers that read them to `Units`, a layer each."""
+"""Group what reaches each reading layer into `Units`, one per layer."""
 
 from collections.abc import Sequence
 
-from torch import fx
-
+from .activation import activation
 from .entries import Place
 from .flow import Flow, Use
 from .modules import Catalog
-from .unit_tensor import Carrier, Part
-from .units import Units, reading_of
+from .reading import reading_of
+from .unit_tensor import Rows
+from .units import Units
 
-Parts = frozenset[Part]
+Parts = frozenset[Rows]
 
 
 def units_of(flow: Flow, catalog: Catalog, reasons: dict[str, str]) -> list[Units]:
@@ -19,7 +19,7 @@ def units_of(flow: Flow, catalog: Catalog, reasons: dict[str, str]) -> list[Unit
     Args:
         flow: of the region.
         catalog: of the model.
-        reasons: why layers hold none, by name; the reasons found here are added.
+        reasons: why layers hold none, by name; further reasons are added.
     """
     groups: dict[Parts, list[Use]] = {}
     for use in flow.uses:
@@ -29,28 +29,28 @@ def units_of(flow: Flow, catalog: Catalog, reasons: dict[str, str]) -> list[Unit
         if len({use.run.act for use in uses}) > 1:
             different = "its readers see it through different activations"
             reasons |= dict.fromkeys((part.layer.name for part in parts), different)
-    found = []
+    layers = []
     for parts, uses in groups.items():
         names = [part.layer.name for part in parts]
         stopped = next((name for name in names if name in reasons), None)
         if stopped is None:
-            found.append(_units(flow, catalog, parts, uses))
+            layers.append(_units(flow, catalog, parts, uses))
         else:
             for name in names:
                 reasons.setdefault(name, f"forms units together with {stopped!r}: {reasons[stopped]}")
-    return found
+    return layers
 
 
 def _drop_torn(groups: dict[Parts, list[Use]], reasons: dict[str, str]) -> None:
     """A row of a layer must belong to the same units wherever it is read."""
-    rows: list[tuple[Part, int, Parts]] = [(p, use.run.n, parts) for parts, (use, *_) in groups.items() for p in parts]
+    rows: list[tuple[Rows, int, Parts]] = [(p, use.run.n, parts) for parts, (use, *_) in groups.items() for p in parts]
     for i, (part, n, parts) in enumerate(rows):
         for other, m, others in rows[:i]:
             if parts != others and part.layer == other.layer and _overlap(part, n, other, m):
                 reasons[part.layer.name] = "its readers see it combined with different layers"
 
 
-def _overlap(a: Part, n: int, b: Part, m: int) -> bool:
+def _overlap(a: Rows, n: int, b: Rows, m: int) -> bool:
     first, second = a.start or 0, b.start or 0
     return first < second + m and second < first + n
 
@@ -60,42 +60,15 @@ def _units(flow: Flow, catalog: Catalog, parts: Parts, uses: Sequence[Use]) -> U
     rows = sorted(parts, key=lambda part: (order[part.layer.name], part.start or 0))
     norms = sorted(frozenset().union(*(use.run.norms for use in uses)))
     outgoing = tuple(dict.fromkeys(use.place for use in uses))
-    activation, axis = _activation(flow, catalog, uses[0])
+    read, axis = activation(flow, catalog, uses[0])
     fields = (
         tuple(Place(part.layer.weight, part.layer.dim_out, part.start) for part in rows),
         tuple(Place(part.layer.bias, 0, part.start) for part in rows if part.layer.bias is not None),
         tuple(norms),
         outgoing,
-        activation,
+        read,
         outgoing[0].positions,
     )
     units = Units(*fields)
     derived = reading_of(units, catalog.root, uses[0].run.n).axis
     return units if derived == axis else Units(*fields, axis=axis)
-
-
-def _activation(flow: Flow, catalog: Catalog, use: Use) -> tuple[str, int]:
-    """Where the activation of some units is read: the output of its module, or what the next module reads."""
-    act, parts = use.run.act, use.run.parts
-    assert act is not None
-    module, c = flow.region.called(act), flow.value[act]
-    if module is not None and catalog.once(module) and isinstance(c, Carrier) and _plain(c):
-        return catalog.name(module), c.axis
-    reached: dict[fx.Node, Carrier | None] = {act: c if isinstance(c, Carrier) else None}
-    for node in flow.region.graph.nodes:
-        source = next((n for n in node.all_input_nodes if n in reached), None)
-        if source is None:
-            continue
-        module, c = flow.region.called(node), reached[source]
-        if module is not None and catalog.once(module) and c is not None:
-            if _plain(c) or any(run.parts == parts for run in c.runs) and catalog.dense(module) is not None:
-                return f"input of {catalog.name(module)}", c.axis
-        c = flow.value[node]
-        if isinstance(c, Carrier) and any(run.parts == parts and run.act is act for run in c.runs):
-            reached[node] = c
-    raise AssertionError(f"no module reads {use.place.name!r}")
-
-
-def _plain(c: Carrier) -> bool:
-    """The axis holds these units alone, in order."""
-    return len(c.runs) == 1 and c.flat != "major"

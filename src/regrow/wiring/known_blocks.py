@@ -22,7 +22,7 @@ _ATTENTION = {
 
 
 class Known(NamedTuple):
-    """What a block has: units, or the reason why its layer has none."""
+    """The units of a block, or the reason why its layer has none."""
 
     layer: str
     units: Units | None
@@ -31,12 +31,14 @@ class Known(NamedTuple):
 
 def hidden(catalog: Catalog) -> Iterator[Known]:
     """The MLPs of `nn.TransformerEncoderLayer` and `nn.TransformerDecoderLayer`: linear1, activation, linear2."""
-    for name, block in catalog.modules.items():
+    for name, block in catalog.by_first_name():
         for kind in (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer):
             if isinstance(block, kind):
                 first, second = (catalog.dense(block.get_submodule(child)) for child in ("linear1", "linear2"))
                 layer = join(name, "linear1")
                 reason = _reason(catalog, first, second)
+                if not catalog.once(block):
+                    reason = "shared: the forward calls its block more than once"
                 if (type(block).forward, type(block)._ff_block) != (kind.forward, kind._ff_block):
                     reason = f"part of {type(block).__name__}, whose forward is its own"
                 elif not ops.is_activation(block.activation):
@@ -56,7 +58,7 @@ def attention(catalog: Catalog) -> Iterator[Known]:
     what the head gives and nothing else, and the output projection's column there is its only way out. Where r query
     heads share one value head, r channels read it, one head dimension apart, so the unit owns r columns.
     """
-    for name, module in catalog.modules.items():
+    for name, module in catalog.by_first_name():
         kind = type(module)
         if isinstance(module, nn.MultiheadAttention):
             yield _torch_attention(catalog, name, module)

@@ -1,4 +1,4 @@
-"""The modules of a model by canonical name, and what stands in the way of renewing units through them."""
+"""The modules of a model by canonical name, and what prevents renewing units in them."""
 
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ class Dense:
         name: canonical name of the module.
         module: the module.
         dim_out, dim_in: the dimensions of `weight` that index what it gives and what it reads.
-        axis: of features in its input and output, counted from the end.
+        axis: of the features in its input and output, counted from the end.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Dense:
 
 
 def join(*parts: str) -> str:
-    """A name from its parts, of which those of the root are empty."""
+    """Join the parts of a name; the root's part is empty."""
     return ".".join(part for part in parts if part)
 
 
@@ -63,7 +63,8 @@ class Catalog:
         self._names: dict[int, list[str]] = {}
         for path, module in model.named_modules(remove_duplicate=False):
             self._names.setdefault(id(module), []).append(canonical(model, path))
-        self._tied = {id(e.parameter): e for e in walk(model) if e.aliases}
+        self._tied = {id(e.parameter): e for e in walk(model) if any(a.module is not e.module for a in e.aliases)}
+        self._listed = {id(inner) for twice in _listed_twice(model) for inner in twice.modules()}
         self.calls: dict[int, int] = {}
         """How often the traced forwards call each module, by id."""
         self.touched: dict[int, str] = {}
@@ -73,9 +74,13 @@ class Catalog:
         """Its canonical name, the first if there are several."""
         return self._names[id(module)][0]
 
+    def by_first_name(self) -> list[tuple[str, nn.Module]]:
+        """(name, module), each module once."""
+        return [(name, module) for name, module in self.modules.items() if self.name(module) == name]
+
     def once(self, module: nn.Module) -> bool:
-        """True for a module with one name that the traced forwards call once at most."""
-        return len(self._names[id(module)]) == 1 and self.calls.get(id(module), 0) <= 1
+        """True for a module that is called at most once in a forward pass; how many names it has does not matter."""
+        return id(module) not in self._listed and self.calls.get(id(module), 0) <= 1
 
     def dense(self, module: nn.Module) -> Dense | None:
         """The module as a map of units to units, if it is one of the kinds known."""
@@ -100,14 +105,14 @@ class Catalog:
         if isinstance(module, _ConvNd) and module.groups > 1:
             return f"a grouped convolution ({module.groups} groups)"
         if not self.once(module):
-            others = len(self._names[id(module)])
-            return f"shared: it has {others} names" if others > 1 else "shared: the forward calls it more than once"
+            return "shared: the forward calls it more than once"
         for parameter in module._parameters.values():
             if parameter is None:
                 continue
             if id(parameter) in self._tied:
                 entry = self._tied[id(parameter)]
-                return f"tied: {entry.name} is also {entry.aliases[0].name}"
+                other = next(alias for alias in entry.aliases if alias.module is not entry.module)
+                return f"tied: {entry.name} is also {other.name}"
             if id(parameter) in self.touched:
                 return f"shared: {self.touched[id(parameter)]} uses its parameters by itself"
             if nn.parameter.is_lazy(parameter):
@@ -121,6 +126,13 @@ class Catalog:
         kinds = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Bilinear)
         return {
             name: module
-            for name, module in self.modules.items()
-            if self.name(module) == name and (isinstance(module, (nn.Linear, _ConvNd, *kinds)) or self.dense(module))
+            for name, module in self.by_first_name()
+            if isinstance(module, (nn.Linear, _ConvNd, *kinds)) or self.dense(module)
         }
+
+
+def _listed_twice(model: nn.Module) -> list[nn.Module]:
+    """Modules that appear several times in one list, and so are called several times."""
+    lists = [m for m in model.modules() if isinstance(m, (nn.Sequential, nn.ModuleList))]
+    items = [[child for child in holder._modules.values() if child is not None] for holder in lists]
+    return [child for children in items for i, child in enumerate(children) if any(c is child for c in children[:i])]

@@ -17,7 +17,7 @@ LINEAR = frozenset(
 PRODUCTS = frozenset({"mul", "imul", "multiply"})
 SUMS = frozenset({"add", "iadd", "sub", "isub", "subtract"})
 COMMUTING = PRODUCTS | SUMS
-"""Those that may have a number before the tensor."""
+"""Operations whose first argument may be a number."""
 POOLS = frozenset(
     f"{kind}_pool{d}d" for kind in ("max", "avg", "lp", "adaptive_max", "adaptive_avg") for d in (1, 2, 3)
 )

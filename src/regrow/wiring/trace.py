@@ -1,13 +1,15 @@
-"""Graphs of a model's forward: of the whole where torch.fx can follow it, of its parts where not."""
+"""Graphs of a model's forward: of the whole model where torch.fx can trace it, otherwise of its parts."""
 
 import dis
 import inspect
+import random
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
@@ -65,17 +67,18 @@ class Regions:
 
     Args:
         catalog: of the model.
+        training: follow what runs in training mode, or in evaluation mode; whatever mode the model is in.
 
-    `found` holds them; `failed` says of each other module, by name, why it could not be followed. A part within a
+    `followed` holds them; `failed` says of each other module, by name, why it could not be followed. A part within a
     module that could not be followed is taken to be called as a whole.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    def __init__(self, catalog: Catalog, training: bool = True) -> None:
+        self._catalog, self._training = catalog, training
         self._opaque: set[int] = set()
         self.failed: dict[str, str] = {}
-        self.found = list(self._explore(catalog.root))
-        for region in self.found:
+        self.followed = list({id(region.module): region for region in self._explore(catalog.root)}.values())
+        for region in self.followed:
             self._count(region)
 
     def _explore(self, module: nn.Module) -> Iterator[Region]:
@@ -116,14 +119,19 @@ class Regions:
             return f"{type(module).__name__} has no forward"
         plain = [m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
         kept = [(m, dict(m.__dict__), {key: dict(m.__dict__[key]) for key in _TABLES}) for m in plain]
+        drawn = random.getstate(), np.random.get_state()
         try:
             with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
                 warnings.simplefilter("ignore")
+                for m in plain:
+                    m.training = self._training
                 return _Tracer(self._opaque).trace(module, concrete_args=_defaults(module))
         except Exception as error:  # anything a forward may do with what is no tensor
             text = str(error).strip().split("\n")[0].split(". ")[0]
             return f"{type(error).__name__}: {text}" if text else type(error).__name__
         finally:
+            random.setstate(drawn[0])
+            np.random.set_state(drawn[1])
             for m, attributes, tables in kept:  # a forward may have stored what it saw on its module
                 m.__dict__.clear()
                 m.__dict__.update(attributes)
@@ -131,8 +139,20 @@ class Regions:
                     m.__dict__[key].clear()
                     m.__dict__[key].update(table)
 
+    @property
+    def outline(self) -> object:
+        """What was followed, without constants: equal for two modes if the forwards are of one structure."""
+        return [(region.name, _outline(region.graph)) for region in self.followed], sorted(self.failed)
+
+    def follows(self, name: str) -> bool:
+        """Does a traced forward cover this module, whether it calls it or not?"""
+        followed = {region.name for region in self.followed}
+        while name not in followed and name not in self.failed and name:
+            name = name.rpartition(".")[0]
+        return name in followed
+
     def _count(self, region: Region) -> None:
-        """Enter in the catalog how often each module is called, and which parameters are used by themselves."""
+        """Record in the catalog how often each module is called, and which parameters are used by themselves."""
         for node in region.graph.nodes:
             called = region.called(node)
             if called is not None:
@@ -141,6 +161,11 @@ class Regions:
                 holder, _, attribute = str(node.target).rpartition(".")
                 value = getattr(region.module.get_submodule(holder), attribute, None)
                 self._catalog.touched[id(value)] = f"the forward of {region.name or type(region.module).__name__}"
+
+
+def _outline(graph: fx.Graph) -> list[tuple]:
+    index = {node: i for i, node in enumerate(graph.nodes)}
+    return [(n.op, str(n.target), [index[source] for source in n.all_input_nodes]) for n in graph.nodes]
 
 
 _TABLES = ("_parameters", "_buffers", "_modules")

@@ -1,4 +1,4 @@
-"""What one operation does to a tensor of hidden units, where it leaves each of them a unit of its own."""
+"""How one operation changes a tensor of hidden units, if it keeps the units apart."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,7 +48,7 @@ def through_function(c: Carrier, node: fx.Node, name: str) -> Carrier | Pieces |
         return c
     if name in ops.NONLINEAR:
         return c.acted(node)
-    given = Given(node)
+    given = Arguments(node)
     if name in ops.POOLS:
         size = given(1, "output_size") if name.startswith("adaptive") else None
         return None if given(None, "return_indices") else _pooled(c, name, size)
@@ -70,7 +70,7 @@ def through_function(c: Carrier, node: fx.Node, name: str) -> Carrier | Pieces |
     return shapes[name]() if name in shapes else None
 
 
-class Given:
+class Arguments:
     """The arguments of a node, by position or by name."""
 
     def __init__(self, node: fx.Node) -> None:
@@ -115,7 +115,7 @@ def _resized(c: Carrier) -> Carrier:
 
 
 def _normed(c: Carrier, node: fx.Node, module: nn.Module, catalog: Catalog) -> Carrier:
-    """A norm with its parameters and statistics, or a PReLU with its slopes."""
+    """A norm with its parameters and statistics, or a PReLU with its weights."""
     name = catalog.name(module)
     tensors = {k: t for k, t in (module._parameters | module._buffers).items() if t is not None and t.dim() > 0}
     if tensors and catalog.unfit(module):
@@ -139,7 +139,7 @@ def _normed(c: Carrier, node: fx.Node, module: nn.Module, catalog: Catalog) -> C
 
 
 def _channels_second(c: Carrier, name: str, module: nn.Module) -> Carrier:
-    """The units, if they lie along the second dimension, as norms of channels want."""
+    """The units, if they lie along the second dimension, as channel norms require."""
     instance = isinstance(module, (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d))
     if c.rank is None and c.axis == -1 and not instance:
         c = replace(c, rank=2)  # (batch, features) is what these modules ask for

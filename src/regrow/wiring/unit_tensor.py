@@ -19,7 +19,7 @@ class Stop(Exception):
     """The units end here; the reason is the text."""
 
 
-class Part(NamedTuple):
+class Rows(NamedTuple):
     """Rows start, start + 1, … of a layer; all of them where start is None."""
 
     layer: Dense
@@ -27,7 +27,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Run:
+class Span:
     """n units side by side.
 
     Args:
@@ -37,7 +37,7 @@ class Run:
         norms: places in the norms that they went through.
     """
 
-    parts: frozenset[Part]
+    parts: frozenset[Rows]
     n: int
     act: fx.Node | None = None
     norms: frozenset[Place] = frozenset()
@@ -57,7 +57,7 @@ class Carrier:
         doubt: what has been assumed and only an example can confirm.
     """
 
-    runs: tuple[Run, ...]
+    runs: tuple[Span, ...]
     axis: int
     rank: int | None = None
     flat: str = ""
@@ -70,7 +70,7 @@ class Carrier:
         return sum(run.n for run in self.runs)
 
     @property
-    def parts(self) -> frozenset[Part]:
+    def parts(self) -> frozenset[Rows]:
         return frozenset().union(*(run.parts for run in self.runs))
 
     def alongside(self, other: "Carrier") -> bool:
@@ -95,12 +95,12 @@ class Carrier:
         alone = len(self.runs) == 1
         if self.flat == "major" and positions > 1 and not alone:
             raise Stop(f"its units are interleaved with others in {name}")
-        found, at = [], 0
+        places, at = [], 0
         for run in self.runs:
             stride = run.n if self.flat == "major" and positions > 1 else 1
-            found.append(Place(name, dim, None if alone else at * positions, positions, stride))
+            places.append(Place(name, dim, None if alone else at * positions, positions, stride))
             at += run.n
-        return found
+        return places
 
     def dim(self, dim: Any) -> int:
         """A dimension, counted from the end."""
@@ -115,7 +115,7 @@ class Carrier:
 
 def product(a: Carrier, b: Carrier, node: fx.Node) -> Carrier:
     """Units that lie alongside each other and become one."""
-    runs = (Run(r.parts | s.parts, r.n, node, r.norms | s.norms) for r, s in zip(a.runs, b.runs, strict=True))
+    runs = (Span(r.parts | s.parts, r.n, node, r.norms | s.norms) for r, s in zip(a.runs, b.runs, strict=True))
     rank = a.rank if a.rank == b.rank else None
     return replace(a, runs=tuple(runs), rank=rank, doubt=a.doubt or b.doubt, single=a.single and b.single)
 
@@ -142,13 +142,13 @@ def pieces(c: Carrier, sizes: Any, dim: Any, node: fx.Node, count: bool = False)
         sizes = [min(sizes, run.n - at) for at in range(0, run.n, sizes)]
     if not isinstance(sizes, (list, tuple)) or not all(isinstance(size, int) for size in sizes) or sum(sizes) != run.n:
         raise Stop("cut into pieces of unknown sizes")
-    found, at = [], 0
+    cut, at = [], 0
     for size in sizes:
-        parts = frozenset(Part(p.layer, (p.start or 0) + at) for p in run.parts)
+        parts = frozenset(Rows(p.layer, (p.start or 0) + at) for p in run.parts)
         norms = frozenset(p._replace(start=(p.start or 0) + at) for p in run.norms)
-        found.append(replace(c, runs=(Run(parts, size, run.act and node, norms),)))
+        cut.append(replace(c, runs=(Span(parts, size, run.act and node, norms),)))
         at += size
-    return tuple(found)
+    return tuple(cut)
 
 
 def flatten(c: Carrier, start: Any, end: Any) -> Carrier:

@@ -3,13 +3,14 @@
 Shapes: M members, n units of a layer, P positions of a unit, O outputs of the layer that reads them.
 """
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from ...laws import Constant, Law
 from ...methods import HiddenUnits
-from ...wiring import Place, Reading, Units, locate
+from ...wiring import Place, Reading, Tap, Units, locate
 
 STATISTICS: dict[str, Law] = {"running_mean": Constant(0.0), "running_var": Constant(1.0)}
 """What a new unit starts from in a batch norm."""
@@ -46,26 +47,20 @@ class Watching:
     def __init__(self, readings: list[Reading]) -> None:
         self._readings = readings
         self._sums: list[tuple[Tensor, int] | None] = [None] * len(readings)
-        self._handles: list[Any] = []
+        self._taps: list[Tap] = []
 
     def __enter__(self) -> "Watching":
-        for i, reading in enumerate(self._readings):
-            module, hook = reading.module, self._hook(i)
-            register = module.register_forward_pre_hook if reading.kind == "input" else module.register_forward_hook
-            self._handles.append(register(hook, with_kwargs=True))
+        self._taps = [Tap(reading, partial(self._add, i)) for i, reading in enumerate(self._readings)]
         return self
 
     def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
+        for tap in self._taps:
+            tap.remove()
 
-    def _hook(self, i: int) -> Any:
-        def add(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any = None) -> None:
-            reading, seen = self._readings[i], self._sums[i]
-            total, count = reading.sum_abs(reading.activation(args, kwargs, output))
-            self._sums[i] = (total, count) if seen is None else (seen[0] + total, seen[1] + count)
-
-        return add
+    def _add(self, i: int, module: nn.Module, h: Tensor) -> None:
+        total, count = self._readings[i].sum_abs(h)
+        seen = self._sums[i]
+        self._sums[i] = (total, count) if seen is None else (seen[0] + total, seen[1] + count)
 
     def means(self) -> list[Tensor]:
         """Mean |h| over examples and positions, (n) of each layer."""

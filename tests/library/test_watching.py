@@ -1,0 +1,99 @@
+"""Claim: only forward passes of an update are watched: what merely looks at a forward leaves nothing in the sums."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+
+import regrow
+from regrow.maintain.activation_sums import NO_FORWARD
+
+
+class Net(nn.Module):
+    """One layer is read at a module, one by a formula, one at the input of the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.act = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.ReLU()
+        self.fc1, self.fc2 = nn.Linear(4, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = self.act(self.conv2(x)).flatten(1)
+        return self.fc2(F.silu(self.fc1(x)))
+
+
+X = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def fake(net: nn.Module) -> None:
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        net(mode.from_tensor(X))
+
+
+def meta(net: nn.Module) -> None:
+    parameters = {name: p.detach().to("meta") for name, p in net.named_parameters()}
+    torch.func.functional_call(net, parameters, (X.to("meta"),))
+
+
+LOOKS: dict[str, Callable[[nn.Module], object]] = {
+    "export": lambda net: torch.export.export(net, (X,)),
+    "strict export": lambda net: torch.export.export(net, (X,), strict=True),
+    "fake": fake,
+    "meta": meta,
+    "symbolic trace": fx.symbolic_trace,
+    "script trace": lambda net: torch.jit.trace(net, X, check_trace=False),
+    "evaluation": lambda net: net.eval()(X),
+    "no gradients": torch.no_grad()(lambda net: net(X)),
+    "vmap": lambda net: torch.vmap(net)(X.unsqueeze(1)),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("name", LOOKS)
+def test_a_look_at_the_forward_is_no_pass_of_an_update(name: str, when: str) -> None:
+    chosen = []
+    for look in (False, True):
+        torch.manual_seed(0)
+        net = Net()
+        cbp = regrow.ContinualBackprop(net, replacement_rate=0.5, maturity=0, seed=0)
+        for at in ("before", "after"):
+            if look and at == when:
+                LOOKS[name](net)
+                net.train()
+            if at == "before":
+                net(X).square().sum().backward()
+        chosen.append(cbp.preview())
+        for layer in cbp._layers.values():
+            for part in layer.watch.sums():
+                assert type(part) is Tensor and part.device.type == "cpu"
+        cbp.step()
+    assert all(torch.equal(mask, chosen[1][key]) for key, mask in chosen[0].items())
+
+
+def test_a_traced_graph_holds_no_watching() -> None:
+    net = Net()
+    plain = [str(n) for n in fx.symbolic_trace(net).graph.nodes]
+    regrow.ContinualBackprop(net, replacement_rate=0.5, maturity=0, seed=0)
+    assert [str(n) for n in fx.symbolic_trace(net).graph.nodes] == plain
+
+
+def test_a_second_model_of_a_compiled_class() -> None:
+    """The code that was compiled for the first one is used again, without the hooks: the message says what helps."""
+    torch._dynamo.reset()
+    first = torch.compile(Net(), backend="eager")
+    first(X).sum().backward()
+    net = Net()
+    redo = regrow.ReDo(net, every=1, threshold=0.1, seed=0)
+    second = torch.compile(net, backend="eager")
+    second(X).sum().backward()
+    with pytest.raises(RuntimeError, match="has seen no forward pass of 'conv1', 'conv2', 'fc1'"):
+        redo.step()
+    torch._dynamo.reset()
+    second(X).sum().backward()
+    redo.step()
+    assert "torch._dynamo.reset()" in NO_FORWARD.format(name="ReDo", layers="'conv1'")
