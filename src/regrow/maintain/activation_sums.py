@@ -122,8 +122,8 @@ class ActivationSums:
 class ActivationSumsByPosition:
     """Sums |h| of one layer's units as the layers that read them receive it, position by position.
 
-    What it has in common with `ActivationSums` is used the same way; the sums are of shape (units, positions of all entries of
-    `weight_out`), which `Units.outgoing_by_position` gives to the outgoing weights.
+    What it has in common with `ActivationSums` is used the same way; the sums are of shape (units, positions of all
+    entries of `weight_out`), which `Units.outgoing_by_position` gives to the outgoing weights.
 
     Args:
         units: of the layer.

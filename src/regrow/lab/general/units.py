@@ -4,7 +4,6 @@ Shapes: M members, n units of a layer, P positions of a unit, O outputs of the l
 """
 
 from functools import partial
-from typing import Any
 
 from torch import Tensor, nn
 
