@@ -181,7 +181,7 @@ def test_any_constructor_argument_works_or_gets_one_clear_line(arguments):
 @given(st.data())
 def test_any_state_works_or_gets_one_clear_line_and_changes_nothing(data):
     swr = regrow.SWR(mlp(), every=1, factor=0.1, seed=1, track_overlap=True)
-    backward(swr._maintained.coverage._model, 0)
+    backward(swr._maintained.coverage.model, 0)
     swr.step()
     state = copy.deepcopy(swr.state_dict())
     place = state

@@ -178,7 +178,7 @@ def test_report_and_repr(make):
     report = maintainer.report()
     assert set(report) == {
         "steps", "renewals", "renewed_total", "renewed_last", "share_last", "zero_share_last", "mature_units",
-        "skipped_no_grad", "skipped_nan",
+        "skipped_no_grad", "skipped_no_signal", "skipped_nan",
     }  # fmt: skip
     assert all(isinstance(v, int | float) and math.isfinite(v) for v in report.values())
     assert report["steps"] == 4

@@ -68,7 +68,7 @@ def test_a_look_at_the_forward_is_no_pass_of_an_update(name: str, when: str) -> 
             if at == "before":
                 net(X).square().sum().backward()
         chosen.append(cbp.preview())
-        for layer in cbp._layers.values():
+        for layer in cbp._maintained.units.all.values():
             for part in layer.watch.sums():
                 assert type(part) is Tensor and part.device.type == "cpu"
         cbp.step()

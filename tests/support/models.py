@@ -47,3 +47,10 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     """Bit for bit."""
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def with_gradients(model: nn.Module) -> nn.Module:
+    """The model itself, with a gradient of zeros at every parameter, as if a backward pass had been."""
+    for w in model.parameters():
+        w.grad = torch.zeros_like(w)
+    return model

@@ -38,12 +38,14 @@ class ActivationSums:
         self._wanted = False
         self._home = home
         self._armed: Tensor | None = None  # the weight whose gradient is watched
+        self._gradient_hooks: list[Any] = []
         self._from_forward = False
         self._begins = False
         self._pending: Sums | None = None  # passes that no backward has followed yet
         self._banked: Sums | None = None  # passes whose gradients are in place
         self._last: Sums | None = None  # of the update before, for `preview`
-        self._tap = Tap(reading, self._pass, self._counts)
+        self._tap: Tap | None = None
+        self.install()
 
     @property
     def wanted(self) -> bool:
@@ -88,8 +90,12 @@ class ActivationSums:
         """Have the weight tell of its gradients."""
         weight = self._home.parameter
         if self._armed is not weight:
-            weight.register_hook(self._before_gradient)
-            weight.register_post_accumulate_grad_hook(self._after_gradient)
+            for hook in self._gradient_hooks:
+                hook.remove()
+            self._gradient_hooks = [
+                weight.register_hook(self._before_gradient),
+                weight.register_post_accumulate_grad_hook(self._after_gradient),
+            ]
             self._armed = weight
 
     def _before_gradient(self, gradient: Tensor) -> None:
@@ -111,12 +117,21 @@ class ActivationSums:
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and stored models: the weight's hook is not copied with it, and is to be made anew."""
-        return vars(self) | {"_armed": None}
+        return vars(self) | {"_armed": None, "_gradient_hooks": []}
+
+    def install(self) -> None:
+        """Put the hooks on the model, if they are not there."""
+        if self._tap is None:
+            self._tap = Tap(self.reading, self._pass, self._counts)
 
     def remove(self) -> None:
-        """Watch no longer."""
+        """Take the hooks off the model: watch no longer."""
         self._wanted = False
-        self._tap.remove()
+        if self._tap is not None:
+            self._tap.remove()
+        for hook in self._gradient_hooks:
+            hook.remove()
+        self._tap, self._armed, self._gradient_hooks = None, None, []
 
 
 class ActivationSumsByPosition:
@@ -157,8 +172,13 @@ class ActivationSumsByPosition:
         count = torch.cat([count.expand(total.shape[1]) for total, count in sums]).split(self._columns)
         return torch.cat([total[i] for i in self._order], dim=1), torch.cat([count[i] for i in self._order])
 
+    def install(self) -> None:
+        """Put the hooks on the model, if they are not there."""
+        for watch in self._watches:
+            watch.install()
+
     def remove(self) -> None:
-        """Watch no longer."""
+        """Take the hooks off the model: watch no longer."""
         for watch in self._watches:
             watch.remove()
 

@@ -1,16 +1,20 @@
 """The optimizer of a maintainer: whose steps it follows, and what is remembered of renewed entries."""
 
-from typing import Any, Self
+from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..names import Entry
-from . import moments
+from ..names import Entry, unsupported
+from . import moments, optimizers
+from .signal import frozen
+
+CLEARING = (True, False, "zero")
 
 
 class Attachment:
-    """An optimizer, known or attached to.
+    """An optimizer, known or attached to, and the optimizers inside it.
 
     Args:
         optimizer: where to clear memory before anything is attached; None: nowhere.
@@ -18,13 +22,22 @@ class Attachment:
     """
 
     def __init__(self, optimizer: object, clear_moments: object) -> None:
-        if optimizer is not None and not isinstance(optimizer, Optimizer):
+        if optimizer is not None and optimizers.followed(optimizer) is None:
             raise TypeError(f"`optimizer` must be a torch.optim.Optimizer or None; got {type(optimizer).__name__}")
-        if not isinstance(clear_moments, bool) and clear_moments != "zero":
+        if not isinstance(clear_moments, bool) and clear_moments not in CLEARING:
             raise ValueError(f"`clear_moments` must be True, False or 'zero'; got {clear_moments!r}")
-        self.optimizer: Optimizer | None = optimizer
         self.clear_moments: bool | str = clear_moments  # type: ignore[assignment]
         self.attached = False
+        self.optimizer: Optimizer | None = None  # whose steps are followed, if they are
+        self._memory: list[Optimizer] = []
+        self._warned: set[str] = set()
+        if optimizer is not None:
+            self.know(optimizer)
+
+    def know(self, optimizer: object) -> None:
+        """This is the optimizer, or a wrapper of it."""
+        self.optimizer = optimizers.followed(optimizer)
+        self._memory = optimizers.with_memory(optimizer)
 
     @property
     def followed(self) -> Optimizer | None:
@@ -41,14 +54,35 @@ class Attachment:
         """Is there memory to be cleared?"""
         return self.optimizer is not None and self.clear_moments is not False
 
-    def forget(self, entry: Entry, mask: Tensor) -> None:
-        """Clear the optimizer's memory of the entries of a parameter where the mask is True."""
-        state = self.optimizer.state.get(entry.parameter) if self.optimizer is not None else None
-        if state:
-            moments.clear(state, mask, second="zero" if self.clear_moments == "zero" else "mean")
+    def frozen(self, wait: bool) -> set[int]:
+        """Identities of the parameters in groups whose lr is 0."""
+        return frozen(self.optimizer, wait)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy knows of no optimizer."""
-        new = type(self)(None, self.clear_moments)
-        memo[id(self)] = new
-        return new
+    def refuse_memory(self, entries: Iterable[Entry]) -> None:
+        """Refuse memory that cannot be cleared entry by entry, before anything is changed.
+
+        Raises:
+            TypeError: where a state holds tensors of a kind of their own.
+        """
+        for entry in entries if self.clears else ():
+            for state in optimizers.states(self._memory, entry.parameter):
+                for key, value in state.items():
+                    if isinstance(value, Tensor) and (why := unsupported(value)):
+                        raise TypeError(
+                            f"optimizer state {key!r} of {entry.name!r} cannot be cleared, for it is {why}; "
+                            "or leave it with clear_moments=False"
+                        )
+
+    def forget(self, entry: Entry, mask: Tensor) -> None:
+        """Clear the optimizers' memory of the entries of a parameter where the mask is True."""
+        second = "zero" if self.clear_moments == "zero" else "mean"
+        for state in optimizers.states(self._memory, entry.parameter):
+            if "old_dirs" not in state and "prev_flat_grad" not in state:
+                moments.clear(state, mask, second, weight=entry.parameter.detach(), warned=self._warned)
+        for state in optimizers.history(self._memory):
+            if bool(mask.any()):  # its steps depend on all entries at once: it begins anew
+                state.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, or what is read from a file, knows of no optimizer: attach it to its own."""
+        return vars(self) | {"optimizer": None, "attached": False, "_memory": [], "_warned": set()}

@@ -16,12 +16,15 @@ from .. import check
 from ..laws import Law
 from ..methods import Counters, Method
 from ..wiring import Units
-from . import distributed, hooks
+from . import hooks, optimizers
 from .attachment import Attachment
+from .default_seed import default_seed
 from .hooks import outside_graphs
 from .maintained import Maintained
-from .state_checks import VERSION, read
-from .step_loop import NO_GRADIENT, StepLoop
+from .policies import check_policies
+from .signal import no_update, nonzero
+from .state_checks import VERSION, read, refuse_other_network, shapes_of
+from .step_loop import StepLoop
 
 
 class Maintainer:
@@ -39,8 +42,9 @@ class Maintainer:
         optimizer: where to clear moments if you call `step()` yourself; `attach` sets it.
         clear_moments: what the optimizer remembers of renewed entries: True: first moments 0, second moments the mean
             over the tensor's kept entries; "zero": both 0; False: both stay.
-        seed: keys all random numbers, >= 0; None: `torch.initial_seed()`, the one of rank 0 on all ranks.
+        seed: keys all random numbers, >= 0; None: from `torch.initial_seed()` and the initial parameters, of rank 0.
         track_overlap: keep a bit per weight and report how much of a renewal the one before renewed as well.
+        state: from `state_dict()`, to go on from; its laws win, so that none is read off trained values.
 
     Raises:
         ValueError, TypeError: for an argument out of its range, a pattern that matches nothing, no trainable
@@ -66,15 +70,22 @@ class Maintainer:
         clear_moments: bool | str = True,
         seed: int | None = None,
         track_overlap: bool = False,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(method, Method):
             raise TypeError(f"`method` must be a regrow.methods.Method; got {type(method).__name__}")
         self.method = method
-        self._seed = _resolve_seed(seed)
+        if seed is not None:
+            seed = check.whole("seed", seed, 0, "random numbers are keyed by it")
         self._attachment = Attachment(optimizer, clear_moments)
         self._maintained = Maintained(model, method, units, laws, only, skip)
+        self._seed = default_seed(self._maintained.coverage.all) if seed is None else seed
+        check_policies(method, self._maintained)
         track_overlap = check.flag("track_overlap", track_overlap)
         self._loop = StepLoop(method, self._maintained, self._attachment, self._seed, track_overlap)
+        self._loaded = self._warned_of_elsewhere = False
+        if state is not None:
+            self.load_state_dict(state)
 
     @property
     def _who(self) -> str:
@@ -126,13 +137,29 @@ class Maintainer:
             raise RuntimeError(
                 f"{self._who} adds to the gradient before the optimizer's step, and step() comes after it: attach() it"
             )
-        loop = self._loop
-        if loop.counter.attempts == 0 and self.method.needs_gradient and not self.method.by_unit and not self.off:
-            grads = [entry.parameter.grad for entry in loop.with_gradient(loop.entries())]
-            if not any((g.coalesce().values() if g.is_sparse else g).any() for g in grads if g is not None):
-                raise RuntimeError(NO_GRADIENT.format(name=self._who))
+        self._refuse_without_gradient()
+        if no_update(self._attachment.optimizer) is True:
+            return
+        self._install()
         self._before_update(None)
         self._after_update(None)
+
+    def _refuse_without_gradient(self) -> None:
+        """Refuse a call after `zero_grad()` at once, not when the first renewal is due."""
+        entries, method = self._loop.entries(), self.method
+        first = self._loop.counter.attempts == 0 and method.needs_gradient and not method.by_unit
+        if self.off or not (first or method.at_every_attempt):
+            return
+        gradients = [g for entry in entries if (g := entry.parameter.grad) is not None]
+        if not gradients or (first and not bool(nonzero(gradients))):
+            raise RuntimeError(self._loop.no_gradient)
+
+    def _install(self) -> None:
+        """Watch the model again, where `detach` has ended that."""
+        units = self._maintained.units
+        if units is not None and not units.installed:
+            units.install()
+            self._loop.plan()
 
     def _before_update(self, found_inf: Tensor | None, first: bool = True) -> None:
         self._loop.before_update(found_inf, first)
@@ -174,32 +201,80 @@ class Maintainer:
             >>> swr.report()["renewals"]
             2
         """
-        if self._attachment.attached:
-            raise RuntimeError(f"{self._who} is attached already: detach() it, or make one per optimizer")
-        if not isinstance(optimizer, Optimizer):
+        target = optimizers.followed(optimizer)
+        if target is None:
             kind = type(optimizer).__name__
             raise TypeError(f"attach takes a torch.optim.Optimizer; got {kind}: call step() yourself")
-        kind, (lacking, all_of_it) = type(optimizer).__name__, self._maintained.lacking(optimizer)
+        kind = type(target).__name__
+        self._loop.refresh()
+        lacking, all_of_it = self._maintained.lacking(target)
+        if self._attachment.attached and not self._replaces(target):
+            raise RuntimeError(f"{self._who} is attached already: detach() it, or make one per optimizer")
         if all_of_it:
             raise ValueError(f"the {kind} holds none of the maintained parameters: is it this model's?")
         if lacking:
             warnings.warn(f"{self._who} leaves alone what the {kind} lacks: {', '.join(lacking)}", stacklevel=2)
-        hooks.attach(self, optimizer)
-        self._attachment.optimizer, self._attachment.attached = optimizer, True
+        self.detach()
+        self._warn_of_late_start(optimizer)
+        self._install()
+        hooks.attach(self, target)
+        self._attachment.know(optimizer)
+        self._attachment.attached = True
+        self._maintained.leavers(target)
+        self._warned_of_elsewhere = False
         return self
 
+    def _replaces(self, target: Optimizer) -> bool:
+        """Is it a new optimizer, or one with the hooks lost, for all that the present one holds?"""
+        own, now = self._attachment.followed, set(self._maintained.lacking(target)[0])
+        assert own is not None
+        if own is target:
+            present = hooks.of(own)
+            return present is None or not present.there(own)
+        return now <= set(self._maintained.lacking(own)[0])
+
+    def _warn_of_late_start(self, optimizer: object) -> None:
+        """Training goes on, and nobody has said where this maintainer was: its state may have been forgotten."""
+        untouched = self._loop.counter.attempts == 0 and not (self._loaded or self._attachment.optimizer is not None)
+        if untouched and not self.off and optimizers.has_stepped(optimizers.with_memory(optimizer)):
+            warnings.warn(
+                f"{self._who} starts at step 0 with an optimizer that has taken steps: give it the state that was "
+                "stored with the model, by state=... or load_state_dict(), or it takes trained values for initial ones",
+                stacklevel=3,
+            )
+
     def detach(self) -> None:
-        """Undo `attach`. The counts stay; does nothing if not attached."""
+        """Undo `attach`, and leave no hook on optimizer and model. The counts stay, and `attach` goes on from them."""
         if self._attachment.followed is not None:
             hooks.detach(self, self._attachment.followed)
             self._attachment.attached = False
+        if self._maintained.units is not None:
+            self._maintained.units.remove()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy for the model's copy, if both are copied together. It is not attached: attach it to its optimizer."""
-        new = type(self).__new__(type(self))
-        memo[id(self)] = new
-        for name, value in vars(self).items():
-            setattr(new, name, copy.deepcopy(value, memo))
+    def _holds_any(self, parameters: set[int]) -> bool:
+        return any(id(entry.parameter) in parameters for entry in self._maintained.all())
+
+    def _warn_of_steps_elsewhere(self, why: str) -> None:
+        if not self._warned_of_elsewhere and not self.off:
+            self._warned_of_elsewhere = True
+            warnings.warn(
+                f"{self._who} does nothing at present: {why}; attach() it to the one that trains", stacklevel=4
+            )
+
+    @property
+    def _steps_elsewhere(self) -> int:
+        """Steps in a row that another optimizer made on what is maintained, or this one without the hooks."""
+        own = hooks.of(self._attachment.followed) if self._attachment.followed is not None else None
+        return own.steps.missed if own is not None else 0
+
+    def __copy__(self) -> Self:
+        """A copy for the same model, with counts of its own. It is not attached."""
+        model = self._maintained.coverage.model
+        parts = [*model.modules(), *model.parameters(), *model.buffers()]
+        new = copy.deepcopy(self, {id(part): part for part in parts})
+        if new._maintained.units is not None:
+            new._maintained.units.rebuild()
+        new._loop.plan()
         return new
 
     # What it tells.
@@ -228,13 +303,16 @@ class Maintainer:
         Returns:
             `steps` (updates counted), `renewals` (firings), `renewed_total` and `renewed_last` (entries; of the unit
             methods, units), `share_last` (of all looked at), `zero_share_last` (share of the renewed whose utility was
-            exactly 0), `mature_units`, `skipped_no_grad` and `skipped_nan` (tensors left out), and with
-            `track_overlap=True` `overlap_last` (share of the renewed that the renewal before renewed as well).
+            exactly 0), `mature_units`, `skipped_no_grad` (tensors, or layers of units, left alone for want of a
+            gradient or of an lr), `skipped_nan` (tensors left out), `skipped_no_signal` (updates at which every
+            gradient was 0); with `track_overlap=True` `overlap_last` (share of the renewed that the renewal before
+            renewed as well); and where another optimizer has taken over, `steps_elsewhere` (its steps).
         """
         steps = self._loop.counter.steps
         mature = self._loop.stacked.dates.mature(steps)
         counts = {"steps": steps, "mature_units": 0 if mature is None else int(mature)}
-        return counts | self.counters.report()
+        missed = {"steps_elsewhere": self._steps_elsewhere} if self._steps_elsewhere else {}
+        return counts | self.counters.report() | missed
 
     def __repr__(self) -> str:
         entries = self._maintained.all()
@@ -242,6 +320,8 @@ class Maintainer:
         count = sum(entry.parameter.numel() for entry in entries)
         followed = self._attachment.followed
         where = "not attached" if followed is None else f"attached to {type(followed).__name__}"
+        if missed := self._steps_elsewhere:
+            where += f", which has not been heard of for {missed} steps"
         return (
             f"{self._who}({knobs}, seed={self._seed}; {len(entries)} tensors of {count:,} entries; "
             f"{where}; step {self._loop.counter.steps})"
@@ -259,12 +339,22 @@ class Maintainer:
             "attempts": counter.attempts,
             "seed": self._seed,
             "knobs": dict(self.knobs),
-            "tally": self.counters.state(0),
+            "shapes": shapes_of(self._maintained.stored()),
+            "tally": self._tally(),
         }
         if laws is not None:
             state["laws"] = laws.state_dict()
         memory = self._loop.stacked.dates.state(0)
         return state | ({self.method.memory: memory} if memory else {})
+
+    def _tally(self) -> dict[str, Any]:
+        """The counts, with bits for every tensor from the start: checkpoints load into what is there."""
+        tally = self.counters.state(0)
+        if self.counters.track_overlap:
+            for entry in self._maintained.stored():
+                none = torch.zeros(-(-entry.parameter.numel() // 8), dtype=torch.uint8)
+                tally["bits"].setdefault(entry.name, none)
+        return tally
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict()`. Seed, step and laws of the state win; of the knobs, those of this object.
@@ -276,6 +366,7 @@ class Maintainer:
             TypeError, ValueError: where it is something else; this object is then as before.
         """
         stored = read(state, self.method.name)
+        refuse_other_network(state, self._maintained.stored(), stored.tally["bits"])
         differing = {k: v for k, v in stored.knobs.items() if k in self.knobs and self.knobs[k] != v}
         if differing:
             listed = ", ".join(f"{k} stored {v!r}, here {self.knobs[k]!r}" for k, v in differing.items())
@@ -290,11 +381,5 @@ class Maintainer:
         stacked.seeds = [stored.seed]
         self._loop.counter.reset(stored.step, stored.attempts)
         self.counters.load(0, stored.tally)
+        self._loaded = True
         self._loop.plan()
-
-
-def _resolve_seed(seed: int | None) -> int:
-    """A given seed, or torch's initial one, which all ranks take from rank 0."""
-    if seed is not None:
-        return check.whole("seed", seed, 0, "random numbers are keyed by it")
-    return distributed.agreed_seed(torch.initial_seed())

@@ -1,12 +1,13 @@
 """Which parameters does a maintainer look after?"""
 
+import operator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from ..names import Entry, matches, walk
+from ..names import Entry, matches, unsupported, walk
 
 
 class Coverage:
@@ -25,9 +26,9 @@ class Coverage:
     def __init__(self, model: nn.Module, only: tuple[str, ...], skip: tuple[str, ...]) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"`model` must be a torch.nn.Module; got {type(model).__name__}")
-        self._model, self._only, self._skip = model, only, skip
+        self.model, self._only, self._skip = model, only, skip
         self._dicts: list[dict[str, Any]] = []  # every module's parameters and children, as torch keeps them
-        self._identity: list[int] = []
+        self._seen: list[Any] = []  # the objects themselves: an id may be used again
         self.all: list[Entry] = []
         self.entries: list[Entry] = []
         quantised = _quantised_modules(model)
@@ -49,11 +50,12 @@ class Coverage:
 
     def refresh(self) -> bool:
         """Look at the model again if any of its parameters is another object than before; True if so."""
-        if self._identity and self._identity == self._present():
+        now = self._present()
+        if self._seen and len(self._seen) == len(now) and all(map(operator.is_, self._seen, now)):
             return False
-        self._dicts = [part for m in self._model.modules() for part in (m._parameters, m._modules)]
-        self._identity = self._present()
-        self.all = walk(self._model)
+        self._dicts = [part for m in self.model.modules() for part in (m._parameters, m._modules)]
+        self._seen = self._present()
+        self.all = walk(self.model)
         self.entries = [e for e in self.all if self._chosen([h.name for h in (e, *e.aliases)])]
         for entry in self.entries:
             _refuse(entry)
@@ -64,9 +66,9 @@ class Coverage:
         homes = [home.name for entry in self.all for home in (entry, *entry.aliases)]
         return [name for name in homes if any(matches(pattern, name) for pattern in self._skip)]
 
-    def _present(self) -> list[int]:
+    def _present(self) -> list[Any]:
         # At every update: walking the modules afresh would take as long as a small network's update.
-        return [id(value) for part in self._dicts for value in part.values()]
+        return [value for part in self._dicts for value in part.values()]
 
     def trainable(self) -> list[Entry]:
         """Entries that require a gradient now."""
@@ -94,6 +96,8 @@ def _refuse(entry: Entry) -> None:
             f"{entry.name!r} is quantised ({_short(w.dtype)}) and cannot be renewed: maintain the floating-point "
             f"model, or leave it out with skip={entry.name!r}"
         )
+    if w.requires_grad and (why := unsupported(w)):
+        raise TypeError(f"{entry.name!r} cannot be renewed, for it is {why}; or leave it out with skip={entry.name!r}")
 
 
 def _short(dtype: torch.dtype) -> str:

@@ -45,6 +45,7 @@ class Maintained:
         who = type(method).__name__
         self.units = UnitLayers(model, units, method.reads_activations, who) if method.by_unit else None
         self._recent: tuple[Any, list[Entry]] | None = None  # what `entries` was, and what that depends on
+        self._before: set[str] | None = None  # names of what could be changed when last asked
 
     def admit(self) -> Network:
         """Take up the model's parameters as they are now: their units, and their laws; the network they make up."""
@@ -64,14 +65,28 @@ class Maintained:
             return [entry for entry in self.units.entries if entry.parameter.requires_grad]
         return self.coverage.trainable()
 
+    def stored(self) -> list[Entry]:
+        """What a state is of: all that may be changed when it is trainable."""
+        return self.coverage.entries if self.units is None else self.units.entries
+
     def entries(self, optimizer: Optimizer | None) -> list[Entry]:
         """Those that, where an optimizer is given, it holds."""
-        groups = [group["params"] for group in optimizer.param_groups] if optimizer is not None else []
-        now = ([(id(p), len(p)) for p in groups], [e.parameter.requires_grad for e in self.coverage.entries])
+        held = identities(optimizer)
+        now = held, [e.parameter.requires_grad for e in self.coverage.entries]
         if self._recent is None or self._recent[0] != now:
-            held = identities(optimizer)
             self._recent = now, [e for e in self.all() if held is None or id(e.parameter) in held]
         return self._recent[1]
+
+    def settle_laws(self) -> None:
+        """Raise or warn of laws that could not be told, before anything is changed by them."""
+        if self.laws is not None:
+            self.laws.settle()
+
+    def parameters(self, optimizer: Optimizer | None) -> list[nn.Parameter]:
+        """All that the optimizer holds or, without one, all of the model."""
+        if optimizer is None:
+            return [entry.parameter for entry in self.coverage.all]
+        return [p for group in optimizer.param_groups for p in group["params"]]
 
     def lacking(self, optimizer: Optimizer) -> tuple[list[str], bool]:
         """What cannot be maintained with an optimizer, and whether that is everything."""
@@ -83,6 +98,19 @@ class Maintained:
         entries = self.all()
         lacking = [e.name for e in entries if id(e.parameter) not in held]
         return lacking, len(lacking) == len(entries)
+
+    def leavers(self, optimizer: Optimizer) -> list[str]:
+        """What could be changed when last asked, and can no longer be, though it was not frozen."""
+        held = identities(optimizer) or set()
+        if self.units is not None:
+            now = {layer.name for layer in self.units.all.values() if layer.usable(held)}
+            layers = self.units.all
+            frozen = {name for name in layers if not all(w.requires_grad for w in layers[name].weights)}
+        else:
+            now = {entry.name for entry in self.entries(optimizer)}
+            frozen = {entry.name for entry in self.coverage.all if not entry.parameter.requires_grad}
+        left, self._before = (self._before or set()) - now - frozen, now
+        return sorted(left)
 
     def network(
         self, entries: list[Entry], forget: Forget | None = None, gradient_scale: Tensor | None = None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..check import field
+from ..names import Entry
 
 VERSION = 1
 
@@ -23,6 +24,56 @@ class Stored:
     seed: int
     knobs: Mapping[str, Any]
     tally: Mapping[str, Any]
+
+
+def shapes_of(entries: list[Entry]) -> dict[str, str]:
+    """What a state is of: the shape of each parameter by name, as text.
+
+    Example:
+        >>> from regrow.names import walk
+        >>> shapes_of(walk(torch.nn.Linear(4, 2)))
+        {'weight': '2x4', 'bias': '2'}
+    """
+    return {entry.name: "x".join(map(str, entry.parameter.shape)) for entry in entries}
+
+
+def refuse_other_network(state: Mapping[str, Any], entries: list[Entry], bits: Mapping[str, Tensor]) -> None:
+    """Refuse the state of a maintainer of another network.
+
+    Args:
+        state: the stored one; those of before shapes were stored have none, and are judged by the rest.
+        entries: what is maintained here.
+        bits: of overlaps, by name.
+
+    Raises:
+        ValueError: for a parameter that is missing there or here, or of another shape.
+    """
+    here, there = shapes_of(entries), state.get("shapes")
+    unknown = [name for name in (*(there or ()), *state.get("laws", ()), *bits) if name not in here]
+    missing = [name for name in here if there is not None and name not in there]
+    differing = [name for name in here if there is not None and there.get(name, here[name]) != here[name]]
+    differing += [n for n, b in bits.items() if n in here and b.numel() != _bytes(entries, n)]
+    if unknown:
+        raise ValueError(
+            f"state_dict is of another network: it holds {unknown[0]!r}, which is not maintained here: make the "
+            "maintainer for the model, `only` and `skip` that it was stored with"
+        )
+    if missing:
+        raise ValueError(
+            f"state_dict is of another network: it lacks {missing[0]!r}, which is maintained here: make the "
+            "maintainer for the model, `only` and `skip` that it was stored with"
+        )
+    if differing:
+        name = differing[0]
+        got = f", stored as {there[name]}" if there is not None else ""
+        raise ValueError(
+            f"state_dict is of another network: {name!r} is of shape {here[name]}{got}: make the maintainer for the "
+            "model that it was stored with"
+        )
+
+
+def _bytes(entries: list[Entry], name: str) -> int:
+    return next(-(-entry.parameter.numel() // 8) for entry in entries if entry.name == name)
 
 
 def read(state: Any, method: str) -> Stored:

@@ -3,6 +3,7 @@
 import functools
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -32,7 +33,11 @@ class Layer:
         self.name = units.layer
         self.homes = {place.name: homes[place.name] for place in units.places if place.name in homes}
         self.statistics = self._statistics(model)
-        self.watch = ActivationSums(units.reading(model), self.homes[units.weight_in[0].name])
+        self.rewatch(model)
+
+    def rewatch(self, model: nn.Module) -> None:
+        """Watch with new hooks."""
+        self.watch = ActivationSums(self.units.reading(model), self.homes[self.units.weight_in[0].name])
 
     def _statistics(self, model: nn.Module) -> dict[Place, tuple[nn.Module, str]]:
         """Running means and variances of the norms, named as units or not: {where the units lie: (module, buffer)}."""
@@ -58,11 +63,14 @@ class Layer:
         incoming = named((*units.weight_in, *units.bias, *units.norm))
         return HiddenUnits.of(self.name, self.n, (*incoming, *self.statistics), named(units.weight_out))
 
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """Incoming and outgoing weights."""
+        return [self.homes[place.name].parameter for place in (*self.units.weight_in, *self.units.weight_out)]
+
     def usable(self, ids: set[int] | None) -> bool:
         """Can its units be renewed: are the weights trainable, and, where `ids` is given, among them?"""
-        places = (*self.units.weight_in, *self.units.weight_out)
-        weights = [self.homes[place.name].parameter for place in places]
-        return all(w.requires_grad and (ids is None or id(w) in ids) for w in weights)
+        return all(w.requires_grad and (ids is None or id(w) in ids) for w in self.weights)
 
 
 class Laws(Mapping[str, Law]):
@@ -102,6 +110,7 @@ class UnitLayers:
         self._model, self._given, self._who = model, given, who
         self._reads = reads_activations
         self._watching = False
+        self.installed = True
         self.all: dict[str, Layer] = {}
 
     def admit(self, coverage: Coverage) -> None:
@@ -153,6 +162,29 @@ class UnitLayers:
             if place.name in layer.homes
         ]
 
+    def install(self) -> None:
+        """Put the hooks on the model, if `remove` took them off."""
+        self.installed = True
+        for layer in self.all.values():
+            layer.watch.install()
+
+    def remove(self) -> None:
+        """Take every hook off the model."""
+        self.installed = self._watching = False
+        for layer in self.all.values():
+            layer.watch.remove()
+
+    def rebuild(self) -> None:
+        """Watch with hooks of its own: those of what this is a copy of stay where they are."""
+        for layer in self.all.values():
+            layer.rewatch(self._model)
+            weakref.finalize(self, layer.watch.remove)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for layer in self.all.values():
+            weakref.finalize(self, layer.watch.remove)
+
     @property
     def watching(self) -> bool:
         """Are the passes of the coming update watched?"""
@@ -170,7 +202,7 @@ class UnitLayers:
         """Layers whose units can be renewed now, and that somebody watched: not so one that has just been put in place.
 
         Args:
-            held: identities of the parameters that the optimizer holds, where there is one.
+            held: identities of the parameters that may be changed; None: of all.
             watched: False: also those that nobody watched.
         """
         layers = enumerate(self.all.values())

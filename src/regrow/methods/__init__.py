@@ -8,7 +8,7 @@ own.
 from .cbp import ContinualBackprop
 from .counters import Counters
 from .dates import Dates
-from .knobs import Knob, choice, each, from_config, knobs_of, number, per_member, whole
+from .knobs import Knob, choice, each, flag, from_config, knobs_of, number, per_member, policy, whole
 from .members import Members
 from .method import Method
 from .module_network import ModuleNetwork
@@ -39,9 +39,11 @@ __all__ = [
     "StackedMethod",
     "choice",
     "each",
+    "flag",
     "from_config",
     "knobs_of",
     "number",
     "per_member",
+    "policy",
     "whole",
 ]
