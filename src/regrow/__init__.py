@@ -34,7 +34,20 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """The laboratory and `load`, on first use: the library does without them."""
     if name == "lab":
-        return importlib.import_module(".lab", __name__)
+        return _laboratory(".lab")
     if name == "load":
-        return importlib.import_module(".lab.runs.store", __name__).load
+        return _laboratory(".lab.runs.store").load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _laboratory(module: str) -> Any:
+    """A module of the laboratory, which needs more than the library."""
+    try:
+        return importlib.import_module(module, __name__)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == __name__:
+            raise
+        raise ModuleNotFoundError(
+            f"regrow.load and regrow.lab need {error.name!r}, which is not installed: pip install 'regrow[lab]'",
+            name=error.name,
+        ) from error

@@ -161,6 +161,7 @@ def test_autocast(make, dtype):
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compiled_models_are_watched(make, backend):
     """Hooks made before the first call of a compiled model are part of it; the decisions are those of plain torch."""
+    torch._dynamo.reset()  # code compiled for a model without hooks would be used again
     plain = run(make, steps=7)
     model = mlp()
     compiled = torch.compile(model, backend=backend)
