@@ -1,5 +1,6 @@
 """Watching activations: a per-unit sum of |h|, never the activation itself."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,10 +31,13 @@ class ActivationSums:
         reading: where h is.
         home: of an incoming weight of the layer, whose gradient tells where one update's passes end.
         by_position: keep the positions of a unit apart; the sums are then of shape (units, positions).
+        stale: whether the model has changed since the reading was made.
     """
 
-    def __init__(self, reading: Reading, home: Entry, by_position: bool = False) -> None:
-        self.reading = reading
+    def __init__(
+        self, reading: Reading, home: Entry, by_position: bool = False, stale: Callable[[], bool] | None = None
+    ) -> None:
+        self.reading, self._stale = reading, stale
         self._sum = reading.sum_abs_by_position if by_position else reading.sum_abs
         self._wanted = False
         self._home = home
@@ -83,7 +87,12 @@ class ActivationSums:
                     return
             else:
                 self._from_forward = True
-        total, count = self._sum(h)
+        try:
+            total, count = self._sum(h)
+        except ValueError:
+            if self._stale is not None and self._stale():
+                return  # the model has grown, and the layer is to be looked at anew
+            raise
         self._pending = _add(self._pending, (total, total.new_full((), count)))
 
     def _arm(self) -> None:

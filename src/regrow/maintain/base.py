@@ -252,7 +252,7 @@ class Maintainer:
             self._maintained.units.remove()
 
     def _holds_any(self, parameters: set[int]) -> bool:
-        return any(id(entry.parameter) in parameters for entry in self._maintained.all())
+        return self._maintained.holds_any(parameters)
 
     def _warn_of_steps_elsewhere(self, why: str) -> None:
         if not self._warned_of_elsewhere and not self.off:
@@ -315,7 +315,7 @@ class Maintainer:
         return counts | self.counters.report() | missed
 
     def __repr__(self) -> str:
-        entries = self._maintained.all()
+        entries = self._maintained.shown()
         knobs = ", ".join(f"{name}={value!r}" for name, value in self.knobs.items())
         count = sum(entry.parameter.numel() for entry in entries)
         followed = self._attachment.followed

@@ -31,6 +31,7 @@ class Coverage:
         self._seen: list[Any] = []  # the objects themselves: an id may be used again
         self.all: list[Entry] = []
         self.entries: list[Entry] = []
+        self.computed: list[str] = []  # names of what was a parameter and is computed from others now
         quantised = _quantised_modules(model)
         names = [home.name for entry in walk(model) for home in (entry, *entry.aliases)] + list(quantised)
         for argument, patterns in (("only", only), ("skip", skip)):
@@ -50,16 +51,22 @@ class Coverage:
 
     def refresh(self) -> bool:
         """Look at the model again if any of its parameters is another object than before; True if so."""
-        now = self._present()
-        if self._seen and len(self._seen) == len(now) and all(map(operator.is_, self._seen, now)):
+        if not self.stale():
             return False
+        before = self.entries
         self._dicts = [part for m in self.model.modules() for part in (m._parameters, m._modules)]
         self._seen = self._present()
         self.all = walk(self.model)
         self.entries = [e for e in self.all if self._chosen([h.name for h in (e, *e.aliases)])]
+        self.computed += [e.name for e in before if e.name not in self.computed and _is_computed(e)]
         for entry in self.entries:
             _refuse(entry)
         return True
+
+    def stale(self) -> bool:
+        """Is any parameter or module of the model another object than when last looked at?"""
+        now = self._present()
+        return not self._seen or len(self._seen) != len(now) or not all(map(operator.is_, self._seen, now))
 
     def skipped(self) -> list[str]:
         """Names of the parameters that `skip` names."""
@@ -98,6 +105,11 @@ def _refuse(entry: Entry) -> None:
         )
     if w.requires_grad and (why := unsupported(w)):
         raise TypeError(f"{entry.name!r} cannot be renewed, for it is {why}; or leave it out with skip={entry.name!r}")
+
+
+def _is_computed(entry: Entry) -> bool:
+    """Is it no parameter any more, but computed from others: pruned, weight-normed, parametrised?"""
+    return entry.attribute not in entry.module._parameters and hasattr(entry.module, entry.attribute)
 
 
 def _short(dtype: torch.dtype) -> str:

@@ -49,6 +49,7 @@ class Maintained:
 
     def admit(self) -> Network:
         """Take up the model's parameters as they are now: their units, and their laws; the network they make up."""
+        self._refuse_computed()
         entries = self.coverage.entries
         if self.units is not None:
             self.units.admit(self.coverage)
@@ -65,6 +66,12 @@ class Maintained:
             return [entry for entry in self.units.entries if entry.parameter.requires_grad]
         return self.coverage.trainable()
 
+    def shown(self) -> list[Entry]:
+        """`all`, but for what has gone since the model was last looked at."""
+        entries = self.coverage.entries if self.units is None else self.units.entries
+        present = [e for e in entries if e.module._parameters.get(e.attribute) is not None]
+        return [entry for entry in present if entry.parameter.requires_grad]
+
     def stored(self) -> list[Entry]:
         """What a state is of: all that may be changed when it is trainable."""
         return self.coverage.entries if self.units is None else self.units.entries
@@ -79,8 +86,22 @@ class Maintained:
 
     def settle_laws(self) -> None:
         """Raise or warn of laws that could not be told, before anything is changed by them."""
+        self._refuse_computed()
         if self.laws is not None:
             self.laws.settle()
+
+    def _refuse_computed(self) -> None:
+        if self.laws is not None and self.coverage.computed:
+            name = self.coverage.computed[0]
+            raise ValueError(
+                f"{name!r} was a parameter and is computed from others now (pruning, weight norm, a parametrization): "
+                f"make the maintainer after that, or leave it out with skip={name!r}"
+            )
+
+    def holds_any(self, identities: set[int]) -> bool:
+        """Is anything that is maintained among these parameters? Whatever has become of the model."""
+        present = [entry.module._parameters.get(entry.attribute) for entry in self.coverage.entries]
+        return any(id(p) in identities for p in present if p is not None)
 
     def parameters(self, optimizer: Optimizer | None) -> list[nn.Parameter]:
         """All that the optimizer holds or, without one, all of the model."""

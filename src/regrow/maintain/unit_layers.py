@@ -25,10 +25,11 @@ class Layer:
         model: the model.
         units: which of its entries they are.
         homes: the model's entries by each of their names.
+        coverage: of the model, which knows whether it has changed.
     """
 
-    def __init__(self, model: nn.Module, units: Units, homes: Mapping[str, Entry]) -> None:
-        self.units = units
+    def __init__(self, model: nn.Module, units: Units, homes: Mapping[str, Entry], coverage: Coverage) -> None:
+        self.units, self._coverage = units, coverage
         self.n = units.count(model)
         self.name = units.layer
         self.homes = {place.name: homes[place.name] for place in units.places if place.name in homes}
@@ -37,7 +38,8 @@ class Layer:
 
     def rewatch(self, model: nn.Module) -> None:
         """Watch with new hooks."""
-        self.watch = ActivationSums(self.units.reading(model), self.homes[self.units.weight_in[0].name])
+        home = self.homes[self.units.weight_in[0].name]
+        self.watch = ActivationSums(self.units.reading(model), home, stale=self._coverage.stale)
 
     def _statistics(self, model: nn.Module) -> dict[Place, tuple[nn.Module, str]]:
         """Running means and variances of the norms, named as units or not: {where the units lie: (module, buffer)}."""
@@ -132,18 +134,18 @@ class UnitLayers:
                 "left out with any of its tensors that `skip` names"
             )
         homes = {home.name: entry for entry in coverage.all for home in (entry, *entry.aliases)}
-        layers = [self._layer(own, homes) for own in units]
+        layers = [self._layer(own, homes, coverage) for own in units]
         for layer in self.all.values():
             if layer not in layers:
                 layer.watch.remove()
         self.all = {layer.name: layer for layer in layers}
 
-    def _layer(self, units: Units, homes: Mapping[str, Entry]) -> Layer:
+    def _layer(self, units: Units, homes: Mapping[str, Entry], coverage: Coverage) -> Layer:
         """The layer of these units: the one there is, with what it has watched, if its modules are the same."""
         old = self.all.get(units.layer)
         if old is not None and old.units == units and all(homes[n].module is h.module for n, h in old.homes.items()):
             return old
-        layer = Layer(self._model, units, homes)
+        layer = Layer(self._model, units, homes, coverage)
         weakref.finalize(self, layer.watch.remove)  # the model's hooks go with their maintainer
         return layer
 
