@@ -30,24 +30,15 @@ def sgd(model: nn.Module) -> torch.optim.SGD:
 # No gradient, no change.
 
 
-@every_method
+@pytest.mark.parametrize("name", ["swr", "shrink-perturb"])
 def test_what_has_no_gradient_is_left_alone_and_counted(name: str) -> None:
     model = nn.ModuleDict({"used": mlp(0), "unused": mlp(1)})
     opt = sgd(model)
-    maintainer = MAKERS[name](model, **({"units": regrow.find_units(model["used"])} if False else {})) if name in (
-        "swr", "shrink-perturb",
-    ) else MAKERS[name](model["unused"])  # fmt: skip
-    if name in ("swr", "shrink-perturb"):
-        maintainer.attach(opt)
+    maintainer = MAKERS[name](model).attach(opt)
     before = weights(model["unused"])
-    for step in range(3):
-        backward(model["used"], step)
-        if name not in ("swr", "shrink-perturb"):
-            model["unused"](torch.randn(4, 6))
-        opt.step()
+    train(model["used"], opt, range(3))
     assert same(before, weights(model["unused"]))
-    if name in ("swr", "shrink-perturb"):
-        assert maintainer.report()["skipped_no_grad"] == 3 * 8
+    assert maintainer.report()["skipped_no_grad"] == 3 * 8
 
 
 @pytest.mark.parametrize("name", ["cbp", "cbp-average", "redo"])

@@ -97,8 +97,8 @@ class ActivationSums:
 
     def _arm(self) -> None:
         """Have the weight tell of its gradients."""
-        weight = self._home.parameter
-        if self._armed is not weight:
+        weight = self._home.module._parameters.get(self._home.attribute)
+        if weight is not None and self._armed is not weight:
             for hook in self._gradient_hooks:
                 hook.remove()
             self._gradient_hooks = [
@@ -110,7 +110,7 @@ class ActivationSums:
     def _before_gradient(self, gradient: Tensor) -> None:
         """A gradient comes to the weight. If none is there to add it to, a new update has begun."""
         if self._wanted:
-            before = self._home.parameter.grad
+            before = self._armed.grad if self._armed is not None else None
             self._begins = before is None or not bool(before.any())
 
     _before_gradient.__torch_unserializable__ = True  # type: ignore[attr-defined]

@@ -7,10 +7,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..names import Entry, unsupported
-from . import moments, optimizers
+from . import moments, optimizers, restart
+from .restart import Restarts
 from .signal import frozen
 
-CLEARING = (True, False, "zero")
+CLEARING = (True, False, "zero", "restart")
 
 
 class Attachment:
@@ -18,26 +19,29 @@ class Attachment:
 
     Args:
         optimizer: where to clear memory before anything is attached; None: nowhere.
-        clear_moments: what of it: True, False or "zero".
+        clear_moments: what of it: True, False, "zero" or "restart".
     """
 
     def __init__(self, optimizer: object, clear_moments: object) -> None:
         if optimizer is not None and optimizers.followed(optimizer) is None:
             raise TypeError(f"`optimizer` must be a torch.optim.Optimizer or None; got {type(optimizer).__name__}")
         if not isinstance(clear_moments, bool) and clear_moments not in CLEARING:
-            raise ValueError(f"`clear_moments` must be True, False or 'zero'; got {clear_moments!r}")
+            raise ValueError(f"`clear_moments` must be True, False, 'zero' or 'restart'; got {clear_moments!r}")
         self.clear_moments: bool | str = clear_moments  # type: ignore[assignment]
         self.attached = False
         self.optimizer: Optimizer | None = None  # whose steps are followed, if they are
         self._memory: list[Optimizer] = []
         self._warned: set[str] = set()
+        self.restarts = Restarts() if clear_moments == "restart" else None
         if optimizer is not None:
             self.know(optimizer)
 
     def know(self, optimizer: object) -> None:
         """This is the optimizer, or a wrapper of it."""
-        self.optimizer = optimizers.followed(optimizer)
-        self._memory = optimizers.with_memory(optimizer)
+        memory = optimizers.with_memory(optimizer)
+        for own in memory if self.restarts is not None else ():
+            restart.refuse(own)
+        self.optimizer, self._memory = optimizers.followed(optimizer), memory
 
     @property
     def followed(self) -> Optimizer | None:
@@ -73,12 +77,19 @@ class Attachment:
                             "or leave it with clear_moments=False"
                         )
 
+    def correct(self, entries: Iterable[Entry], skipped: Tensor | None) -> None:
+        """After a step of the optimizer: make those of entries that began anew as long as a new optimizer's."""
+        if self.restarts is not None and self.restarts.born:
+            self.restarts.correct(entries, self._memory, skipped)
+
     def forget(self, entry: Entry, mask: Tensor) -> None:
         """Clear the optimizers' memory of the entries of a parameter where the mask is True."""
-        second = "zero" if self.clear_moments == "zero" else "mean"
+        second = "mean" if self.clear_moments is True else "zero"
         for state in optimizers.states(self._memory, entry.parameter):
             if "old_dirs" not in state and "prev_flat_grad" not in state:
                 moments.clear(state, mask, second, weight=entry.parameter.detach(), warned=self._warned)
+                if self.restarts is not None:
+                    self.restarts.renew(entry, mask, state)
         for state in optimizers.history(self._memory):
             if bool(mask.any()):  # its steps depend on all entries at once: it begins anew
                 state.clear()

@@ -23,7 +23,7 @@ from .hooks import outside_graphs
 from .maintained import Maintained
 from .policies import check_policies
 from .signal import no_update, nonzero
-from .state_checks import VERSION, read, refuse_other_network, shapes_of
+from .state_checks import VERSION, read, read_restarts, refuse_other_network, shapes_of
 from .step_loop import StepLoop
 
 
@@ -41,7 +41,8 @@ class Maintainer:
         only, skip: name patterns of what to maintain, to leave out.
         optimizer: where to clear moments if you call `step()` yourself; `attach` sets it.
         clear_moments: what the optimizer remembers of renewed entries: True: first moments 0, second moments the mean
-            over the tensor's kept entries; "zero": both 0; False: both stay.
+            over the tensor's kept entries; "zero": both 0; "restart": both 0, and steps as long as those of a new
+            Adam; False: both stay.
         seed: keys all random numbers, >= 0; None: from `torch.initial_seed()` and the initial parameters, of rank 0.
         track_overlap: keep a bit per weight and report how much of a renewal the one before renewed as well.
         state: from `state_dict()`, to go on from; its laws win, so that none is read off trained values.
@@ -344,8 +345,17 @@ class Maintainer:
         }
         if laws is not None:
             state["laws"] = laws.state_dict()
+        if self._attachment.restarts is not None:
+            state["restarts"] = self._restarts()
         memory = self._loop.stacked.dates.state(0)
         return state | ({self.method.memory: memory} if memory else {})
+
+    def _restarts(self) -> dict[str, Tensor]:
+        """Step counts at which entries began anew, of every tensor."""
+        entries, restarts = self._maintained.stored(), self._attachment.restarts
+        assert restarts is not None
+        none = {entry.name: torch.zeros(entry.parameter.shape, dtype=torch.int32) for entry in entries}
+        return none | {name: born.cpu().clone() for name, born in restarts.born.items()}
 
     def _tally(self) -> dict[str, Any]:
         """The counts, with bits for every tensor from the start: checkpoints load into what is there."""
@@ -371,6 +381,7 @@ class Maintainer:
         if differing:
             listed = ", ".join(f"{k} stored {v!r}, here {self.knobs[k]!r}" for k, v in differing.items())
             warnings.warn(f"{self._who}: knobs differ from the stored ones and stay: {listed}", stacklevel=2)
+        born = read_restarts(state, self._maintained.stored())
         book, stacked = self._maintained.laws, self._loop.stacked
         laws = book.read(state) if book is not None else {}
         if stacked.dates.state(0):
@@ -381,5 +392,7 @@ class Maintainer:
         stacked.seeds = [stored.seed]
         self._loop.counter.reset(stored.step, stored.attempts)
         self.counters.load(0, stored.tally)
+        if self._attachment.restarts is not None:
+            self._attachment.restarts.born = born
         self._loaded = True
         self._loop.plan()

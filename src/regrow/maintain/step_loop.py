@@ -83,6 +83,9 @@ class StepLoop:
         self.counter.tick(found_inf)
         if self.method.off:
             return
+        if self._attachment.restarts is not None:
+            units = self._maintained.units
+            self._attachment.correct(self._live(self.entries() if units is None else units.entries), found_inf)
         if self.method.observes:
             self._observe(found_inf)
         if self.method.at_every_attempt:
