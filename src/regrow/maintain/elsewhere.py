@@ -10,6 +10,8 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from .optimizers import inner
+
 ATTRIBUTE = "_regrow_hooks"
 IN_A_ROW = 3
 
@@ -61,7 +63,10 @@ class Steps:
         """Another optimizer has made a step."""
         if self.inside:
             return
-        if self._other is None or self._other() is not optimizer:
+        last = None if self._other is None else self._other()
+        if last is not None and inner(optimizer) is last:
+            return  # a wrapper's step, which was the inner one's
+        if last is not optimizer:
             self._other, self._count, self.missed = weakref.ref(optimizer), 0, 0
         self._count += 1
         if self.missed:
