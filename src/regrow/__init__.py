@@ -4,11 +4,13 @@ import importlib
 from typing import Any
 
 from . import core, laws, methods
-from .diagnose import diagnose
+from .diagnose import diagnose, plasticity
 from .laws import init_laws
 from .maintain import FRONT_ENDS, Maintainer
 from .nn import ReparamLayerNorm, reparametrize_layer_norms
 from .optim import SGDW
+from .optimizer_state import reset_optimizer_state
+from .reinit import reinitialize
 from .wiring import Units, find_units
 
 __version__ = "0.1.0"
@@ -27,7 +29,10 @@ __all__ = [
     "init_laws",
     "laws",
     "methods",
+    "plasticity",
+    "reinitialize",
     "reparametrize_layer_norms",
+    "reset_optimizer_state",
 ]
 
 

@@ -10,6 +10,7 @@ from . import lab as lab
 from . import laws as laws
 from . import methods as methods
 from .diagnose.diagnose import diagnose as diagnose
+from .diagnose.plasticity import plasticity as plasticity
 from .lab.runs.store import load as load
 from .laws import Law
 from .laws.find import init_laws as init_laws
@@ -17,6 +18,8 @@ from .maintain.base import Maintainer as Maintainer
 from .nn import ReparamLayerNorm as ReparamLayerNorm
 from .nn import reparametrize_layer_norms as reparametrize_layer_norms
 from .optim import SGDW as SGDW
+from .optimizer_state import reset_optimizer_state as reset_optimizer_state
+from .reinit import reinitialize as reinitialize
 from .wiring.find import find_units as find_units
 from .wiring.units import Units as Units
 

@@ -6,7 +6,20 @@ import re
 import pytest
 
 from regrow.lab.problems.permuted import DIGITS
-from regrow.lab.studies import SETTINGS, SIX, STUDIES, SYSTEMS, VARIANTS, VIT_SETTINGS, Member, choose, system_name
+from regrow.lab.studies import (
+    CONTROLS,
+    SETTINGS,
+    SIX,
+    STUDIES,
+    SYSTEMS,
+    VARIANTS,
+    VIT_SETTINGS,
+    VIT_SYSTEMS,
+    Member,
+    System,
+    choose,
+    system_name,
+)
 from regrow.lab.studies.permuted_grids import grid
 from regrow.lab.studies.permuted_values import chosen
 
@@ -26,6 +39,27 @@ def test_defaults() -> None:
 def test_words_are_stored_in_one_way() -> None:
     asked = choose("optimizers", ["large-adamw", "large"], ["redo-authors", "swr-gradient-threshold-resample", "l2"])
     assert asked == (("large", "large-adamw"), ("l2", "swr", "redo-authors"))
+
+
+def test_a_name_is_parsed_once() -> None:
+    assert System.of("swr") is System.of("swr-gradient-threshold-resample")
+    plain, variant, control, authors = map(
+        System.of, ("swr", "swr-random-proportional-mean", "swr-zero-spared", "redo-authors")
+    )
+    assert plain.variant == ("gradient", "threshold", "resample") == control.variant
+    assert variant.variant == ("random", "proportional", "mean") and variant.variant.name == variant.name
+    assert (control.method, control.control, control.tuned_as) == ("swr", "nonzero", "swr")
+    assert (authors.method, authors.order, authors.tuned_as) == ("redo", "authors", "redo")
+    assert (variant.utility, authors.utility, System.of("l2").utility) == ("random", "activation", None)
+    assert {name for name in SYSTEMS if System.of(name).by_unit} == {"cbp", "redo", "cbp-authors", "redo-authors"}
+    assert {name for name in SYSTEMS if System.of(name).renews} == {
+        *VARIANTS, *CONTROLS, "swr", "cbp", "redo", "cbp-authors", "redo-authors",
+    }  # fmt: skip
+    assert {name for name in SYSTEMS if not System.of(name).draws} == {"base", "l2"}
+    assert set(VIT_SYSTEMS) < set(SYSTEMS)
+    for name in ("bsae", "swr-", "swr-gradient", "base-authors", ""):
+        with pytest.raises(ValueError, match=f"^`system` must be one of 'base', .*; got '{name}'$"):
+            System.of(name)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ give equal sums per unit, equal measures, and continual backpropagation replaces
 import copy
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -172,10 +173,12 @@ def test_the_form_of_the_forward_makes_no_difference(name: str) -> None:
 
 def everything(model: nn.Module, x: Tensor) -> tuple:
     """Outputs, mean |h| of each layer's units, measures, units that continual backpropagation would replace."""
-    y, h, measures, chosen = (
-        f(copy.deepcopy(model), x) for f in (lambda m, x: m(x), sums, regrow.diagnose, replacements)
-    )
+    y, h, measures, chosen = (f(copy.deepcopy(model), x) for f in (lambda m, x: m(x), sums, measured, replacements))
     return _tuple(y), h, {k: v for k, v in measures.items() if "/" in k and not k.startswith("weight")}, chosen
+
+
+def measured(model: nn.Module, x: Tensor) -> dict[str, float]:
+    return regrow.diagnose(model, x, loss=total, dormant=0.8)
 
 
 def _tuple(y: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -187,7 +190,25 @@ def replacements(model: nn.Module, x: Tensor) -> list[list[int]]:
     cbp = regrow.ContinualBackprop(model, replacement_rate=0.4, maturity=0, seed=0)
     total(model(x)).backward()
     masks = cbp.preview()
-    return [masks[u.weight_in[0].name].flatten(1).any(1).nonzero().flatten().tolist() for u in find_units(model)]
+    return _units(masks, model)
+
+
+def _units(masks: dict[str, Tensor], model: nn.Module) -> list[list[int]]:
+    """Which units masks name: their biases, which belong to nothing else."""
+    return [masks[units.bias[0].name].nonzero().flatten().tolist() for units in find_units(model)]
+
+
+@pytest.mark.parametrize("name", ["elu, max pool", "norm, relu, max pool", "gated", "packed", "written", "halves"])
+@pytest.mark.parametrize("form", FORMS)
+def test_formulas_are_compiled_with_the_model(name: str, form: str) -> None:
+    """In one graph, without a break."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model, x = CASES[name][0](form), torch.randn(CASES[name][1])
+    expected = replacements(copy.deepcopy(model), x)
+    cbp = regrow.ContinualBackprop(model, replacement_rate=0.4, maturity=0, seed=0)
+    total(torch.compile(model, backend="aot_eager", fullgraph=True)(x)).backward()
+    assert _units(cbp.preview(), model) == expected
 
 
 def test_before_the_pool_by_hand() -> None:
@@ -234,9 +255,26 @@ def test_functions_are_read_under_every_wrapper(how: str) -> None:
         y = model(x)
     total(y.float()).backward()
     masks = {name.removeprefix("net."): mask for name, mask in cbp.preview().items()}
-    chosen = [masks[u.weight_in[0].name].flatten(1).any(1).nonzero().flatten().tolist() for u in find_units(plain)]
+    chosen = _units(masks, plain)
     assert [len(c) for c in chosen] == [len(e) for e in expected]
     assert how == "autocast" or chosen == expected or how in ("checkpointed", "reentrant")  # ties keyed by name
+
+
+def test_functions_are_read_under_data_parallel(tmp_path: Path) -> None:
+    dist = torch.distributed
+    if not dist.is_available():
+        pytest.skip("torch was built without torch.distributed")
+    torch.manual_seed(0)
+    net, x = ConvNet("functions", "relu", "max pool"), torch.randn(8, 1, 8, 8)
+    expected = replacements(copy.deepcopy(net), x)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        model = nn.parallel.DistributedDataParallel(net)
+        cbp = regrow.ContinualBackprop(model, replacement_rate=0.4, maturity=0, seed=0)
+        total(model(x)).backward()
+        assert _units(cbp.preview(), net) == expected
+    finally:
+        dist.destroy_process_group()
 
 
 def _below(units: regrow.Units, prefix: str) -> regrow.Units:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from twins_diagnose import RANKS, activity, by_hand, energy, hidden, magnitudes
+from twins_diagnose import RANKS, activity, by_hand, dormant, energy, gradients_at, hidden, magnitudes
 
 from regrow.diagnose import diagnose, effective_rank, probe, rank99, stable_rank
 from regrow.lab.nets import MLP
@@ -33,6 +33,8 @@ def test_the_papers_mlp_by_hand(norm: bool, position: str, dtype: torch.dtype) -
     expected = by_hand(hidden(net, x))
     expected |= magnitudes("weight_magnitude", dict(net.named_parameters()))
     expected |= magnitudes("gradient_magnitude", grads)
+    at = gradients_at(net, x, lambda out: F.cross_entropy(out, y))
+    expected |= dormant("gradient_dormant_units", at)
     assert found == pytest.approx(expected, rel=1e-6)
     assert found["rank99"] == found["rank99/fc3"]
     assert position == "before" or (found["dead_units/fc1"] >= 0.1 and found["dead_units/fc3"] >= 0.25)
@@ -42,7 +44,8 @@ def test_keys_of_the_whole_come_first_and_the_gradient_only_with_a_loss() -> Non
     net, x = MLP(10, inputs=6), torch.rand(30, 6)
     whole = ["dead_units", "dormant_units", *RANKS, "weight_magnitude"]
     assert list(diagnose(net, x))[:7] == [*whole, "dead_units/fc1"]
-    assert list(diagnose(net, x, loss=energy))[:8] == [*whole, "gradient_magnitude", "dead_units/fc1"]
+    both = [*whole, "gradient_magnitude", "gradient_dormant_units"]
+    assert list(diagnose(net, x, loss=energy))[:9] == [*both, "dead_units/fc1"]
     assert all(type(value) is float for value in diagnose(net, x, loss=energy).values())
 
 
@@ -189,7 +192,7 @@ def test_magnitudes_count_tied_once_frozen_never_and_unused_as_zero() -> None:
     assert weights == pytest.approx(magnitudes("weight_magnitude", trained), rel=1e-6)
     energy(net(i)).backward()
     grads = {name: torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for name, p in trained.items()}
-    gradients = {k: v for k, v in found.items() if k.startswith("gradient")}
+    gradients = {k: v for k, v in found.items() if k.startswith("gradient_magnitude")}
     assert gradients == pytest.approx(magnitudes("gradient_magnitude", grads), rel=1e-5)
     assert gradients["gradient_magnitude/scale"] == 0 < gradients["gradient_magnitude/embed"]
 
@@ -207,7 +210,7 @@ def test_gradient_under_autocast_and_no_grad() -> None:
         energy(net(x)).backward()
     grads = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
     expected = magnitudes("gradient_magnitude", grads)
-    assert {k: v for k, v in found.items() if k.startswith("gradient")} == pytest.approx(expected, rel=1e-5)
+    assert {k: v for k, v in found.items() if k.startswith("gradient_magnitude")} == pytest.approx(expected, rel=1e-5)
     assert cached == [False]
     with torch.no_grad():
         assert diagnose(net, x, loss=energy)["gradient_magnitude"] > 0

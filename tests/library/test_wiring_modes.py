@@ -192,12 +192,93 @@ def test_what_is_left_out_though_it_looks_hidden() -> None:
     assert left_out(net) == dict.fromkeys("cde", "the forward of the model does not call it")
 
 
+# Policies of stable-baselines3: their forwards cannot be followed, and are known.
+
+
+class ActorCriticPolicy(nn.Module):
+    """The structure of the class of that name."""
+
+    def __init__(self, shared: bool = True, use_sde: bool = False) -> None:
+        super().__init__()
+        self.share_features_extractor, self.use_sde = shared, use_sde
+        self.features_extractor = self._extractor()
+        self.pi_features_extractor = self.features_extractor
+        self.vf_features_extractor = self.features_extractor if shared else self._extractor()
+        self.mlp_extractor = nn.Module()
+        self.mlp_extractor.policy_net = nn.Sequential(nn.Linear(7, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh())
+        self.mlp_extractor.value_net = nn.Sequential(nn.Linear(7, 4), nn.Tanh())
+        self.action_net, self.value_net = nn.Linear(5, 2), nn.Linear(4, 1)
+
+    @staticmethod
+    def _extractor() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 7), nn.ReLU())
+
+    def extract_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if float(x.max()) > 1:
+            x = x / 255
+        pi = self.pi_features_extractor(x)
+        return pi, pi if self.share_features_extractor else self.vf_features_extractor(x)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        pi, vf = self.extract_features(x)
+        return self.action_net(self.mlp_extractor.policy_net(pi)), self.value_net(self.mlp_extractor.value_net(vf))
+
+    def evaluate_actions(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.forward(x)
+
+    def predict_values(self, x: Tensor) -> Tensor:
+        return self.forward(x)[1]
+
+
+ActorCriticPolicy.__module__ = "stable_baselines3.common.policies"
+
+
+def test_a_known_policy_is_found_whole() -> None:
+    model = ActorCriticPolicy()
+    found = find_units(model)
+    assert layers(found) == [
+        "features_extractor.0", "features_extractor.3", "mlp_extractor.policy_net.0", "mlp_extractor.policy_net.2",
+        "mlp_extractor.value_net.0",
+    ]  # fmt: skip
+    assert found[1].weight_out == tuple(Place(f"mlp_extractor.{n}_net.0.weight", 1) for n in ("policy", "value"))
+    assert found[3].weight_out == (Place("action_net.weight", 1),) and found.overlooked == {}
+    assert find_units(model, torch.rand(2, 1, 8, 8)) == found
+    twins = layers(find_units(ActorCriticPolicy(shared=False)))
+    assert "vf_features_extractor.0" in twins and "features_extractor.0" in twins
+    assert "mlp_extractor.policy_net.2" not in layers(find_units(ActorCriticPolicy(use_sde=True)))  # noise reads it
+    redo = regrow.ReDo(model, every=1, threshold=100.0, seed=0)
+    sum(y.sum() for y in model(torch.rand(3, 1, 8, 8))).backward()
+    redo.step()
+    assert (model.action_net.weight == 0).all() and (model.value_net.weight == 0).all()
+
+
+def test_a_policy_of_one_s_own_is_not_taken_for_a_known_one() -> None:
+    class Residual(ActorCriticPolicy):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            h = self.mlp_extractor.policy_net(self.extract_features(x)[0])
+            return self.action_net(h + 1), h
+
+    found = find_units(Residual())
+    assert "mlp_extractor.policy_net.2" not in layers(found) and "mlp_extractor.policy_net.2" in found.overlooked
+
+
 def test_stable_baselines3() -> None:
     pytest.importorskip("stable_baselines3")
     from gymnasium import spaces
     from stable_baselines3.common.policies import ActorCriticCnnPolicy
+    from stable_baselines3.common.policies import ActorCriticPolicy as MlpPolicy
+    from stable_baselines3.dqn.policies import DQNPolicy
+    from stable_baselines3.sac.policies import SACPolicy
+    from stable_baselines3.td3.policies import TD3Policy
 
-    policy = ActorCriticCnnPolicy(spaces.Box(0, 255, (3, 64, 64), np.uint8), spaces.Discrete(4), lambda _: 1e-3)
-    found = find_units(policy)
-    assert found.sizes == (32, 64, 64) and layers(found)[0] == "features_extractor.cnn.0"
-    assert "features_extractor.linear.0" in found.overlooked
+    def rate(_: float) -> float:
+        return 1e-3
+
+    images, box = spaces.Box(0, 255, (3, 64, 64), np.uint8), spaces.Box(-1, 1, (3,))
+    found = find_units(ActorCriticCnnPolicy(images, spaces.Discrete(4), rate))
+    assert found.sizes == (32, 64, 64, 512) and found.overlooked == {}
+    assert find_units(MlpPolicy(box, box, rate)).sizes == (64, 64, 64, 64)
+    assert find_units(DQNPolicy(box, spaces.Discrete(4), rate)).sizes == (64, 64)
+    sac = SACPolicy(box, box, rate)
+    assert find_units(sac.actor).sizes == (256, 256) and find_units(sac.critic).sizes == (256,) * 4
+    assert find_units(TD3Policy(box, box, rate).actor).sizes == (400, 300)

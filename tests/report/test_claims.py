@@ -7,16 +7,16 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 import pytest
-from results_frames import AS_IN_THE_PAPER, LOST, SIX, Kind, run, runs, sweep, sweeps_as_in_the_paper
+from results_frames import AS_IN_THE_PAPER, LOST, Kind, run, runs, sweep, sweeps_as_in_the_paper
 from scipy import stats as scipy_stats
 
-from regrow.lab.studies import STUDIES, choose
+from regrow.lab.studies import SIX, STUDIES, choose
 from regrow.lab.studies.permuted_grids import grid
 from regrow.lab.studies.permuted_values import chosen
 from regrow.report.claims import FAILS, HOLDS, STATEMENTS, UNDECIDED, Verdict, evaluate, to_json
 from regrow.report.claims.evaluate import partial_conjunction
 from regrow.report.claims.quantities import drop
-from regrow.report.claims.sweeps import sweep as as_grid
+from regrow.report.claims.sweeps import as_grid
 from regrow.report.margins import LEVEL
 from regrow.report.runs import Runs
 
@@ -85,7 +85,7 @@ def test_what_the_paper_describes_holds(as_in_the_paper: pl.DataFrame, swept: pl
     verdicts = evaluate(as_in_the_paper) + evaluate(swept, [BY_ID[name] for name in SWEPT])
     said = {verdict.id: verdict.verdict for verdict in verdicts if verdict.id not in SWEPT or verdict.effect}
     assert said == dict.fromkeys(BY_ID, HOLDS)
-    assert all(v.p <= v.holm < 0.05 for v in verdicts if v.p is not None and v.holm is not None)
+    assert all(v.p <= v.p_holm < 0.05 for v in verdicts if v.p is not None and v.p_holm is not None)
 
 
 @pytest.mark.parametrize("statement", CONTRARY)
@@ -120,7 +120,7 @@ def test_without_runs_every_statement_names_a_command_that_the_laboratory_takes(
     for frame in (pl.DataFrame(), runs({("large", "base"): LOST}, seeds=[0]).head(0)):
         for verdict in evaluate(frame):
             assert verdict.verdict == UNDECIDED and verdict.reason.startswith("missing: ")
-            assert verdict.effect is None and verdict.p is None and verdict.holm is None
+            assert verdict.effect is None and verdict.p is None and verdict.p_holm is None
             words = re.fullmatch(
                 r"regrow run (\S+) --settings (.+) --systems (.+) --tasks \d+ --seeds \d+( --sweep)?"
                 r" --out results/claim-(.+)",
@@ -164,7 +164,7 @@ def test_the_effect_is_the_end_minus_the_early_peak() -> None:
     """By hand: five tasks at 95 %, then 90 %, the last hundred at 88 %."""
     accuracy = np.repeat([0.95, 0.90, 0.88], [5, 95, 100])
     frame = pl.concat([run("large", "base", seed=seed, online_accuracy=accuracy) for seed in range(3)])
-    (effect,) = drop("large", "base").find(Runs(frame)).effects
+    (effect,) = drop("large", "base").measure(Runs(frame)).effects
     assert effect.value == pytest.approx(-7) and effect.error == 0
 
 
@@ -175,7 +175,7 @@ def test_one_seed_speaks_for_its_own_run_only() -> None:
     assert "fewer than 3 seeds: it says what these runs did, not what other seeds would do" in verdict.notes
 
 
-def test_few_long_runs_tell_of_time_and_many_short_ones_of_levels() -> None:
+def test_long_runs_decide_on_time_and_many_short_ones_on_levels() -> None:
     kinds = {("large-ln", system): AS_IN_THE_PAPER["large-ln", system] for system in SIX}
     frame = pl.concat([runs(kinds, tasks=1000, seeds=[0]), runs(kinds, tasks=200, seeds=range(1, 5))])
     falls, best = evaluate(frame, [BY_ID["5a"], BY_ID["5c"]])
@@ -219,8 +219,8 @@ def test_level_means_surely_within_the_margin() -> None:
 def test_more_statements_ask_more_of_each() -> None:
     frame = runs({("large-ln", "swr"): Kind(92.05), ("large-ln", "redo"): Kind(92.0), ("large-ln", "cbp"): LOST})
     alone, among = evaluate(frame, [BY_ID["5b"]])[0], evaluate(frame, [BY_ID["5b"], BY_ID["5a"]])[0]
-    assert alone.p == alone.holm == among.p
-    assert among.holm is not None and alone.p is not None and among.holm >= alone.p
+    assert alone.p == alone.p_holm == among.p
+    assert among.p_holm is not None and alone.p is not None and among.p_holm >= alone.p
 
 
 def test_partial_conjunction_by_hand_and_its_level() -> None:
@@ -246,7 +246,7 @@ def test_the_p_value_is_scipys_two_sided_one() -> None:
     accuracy = {name: rows["online_accuracy"].to_numpy().reshape(5, 200) for (name,), rows in frame.group_by("system")}
     reference = scipy_stats.ttest_rel(accuracy["swr"].mean(1), accuracy["redo"].mean(1)).pvalue
     (verdict,) = evaluate(frame, [BY_ID["5b"]])
-    assert verdict.p == pytest.approx(reference) == verdict.holm
+    assert verdict.p == pytest.approx(reference) == verdict.p_holm
 
 
 def test_a_diverged_run_stays_in_at_chance_and_is_counted() -> None:
@@ -307,8 +307,8 @@ def test_columns_that_are_not_needed_may_lack_and_needed_ones_not() -> None:
 def test_of_a_sweep_and_a_long_run_the_long_run_is_the_system() -> None:
     small = sweep("large", "swr", lambda c: 90.0, tasks=30, seeds=range(2))
     long = runs({("large", "swr"): Kind(92.8)}, tasks=200, seeds=range(2))
-    found = Runs(pl.concat([small, long]))
-    assert {r.tasks for r in found.main("large", "swr")} == {200} and len(found.configs("large", "swr")) == 36
+    both = Runs(pl.concat([small, long]))
+    assert {r.tasks for r in both.main("large", "swr")} == {200} and len(both.configs("large", "swr")) == 36
     papers = Runs(small).main("large", "swr")  # all as long: the paper's values
     assert (papers[0].config["every"], papers[0].config["factor"]) == (2048, 1e-5)
     others = small.filter(pl.col("config_id") != papers[0].config_id)
@@ -330,7 +330,7 @@ def test_a_run_is_of_one_folder() -> None:
         assert taken.tasks == 300 and taken.measure("online_accuracy")[:200].mean() == pytest.approx(80, abs=0.1)
 
 
-def test_other_values_than_the_papers_are_told() -> None:
+def test_other_values_than_the_papers_are_noted() -> None:
     config = {**chosen("large", "base"), "step_size": 0.1}
     frame = pl.concat([run("large", "base", LOST, seed=seed, config=config) for seed in range(3)])
     (verdict,) = evaluate(frame, [BY_ID["1a"]])
@@ -338,10 +338,10 @@ def test_other_values_than_the_papers_are_told() -> None:
 
 
 def test_neighbours_are_one_step_away_in_one_knob() -> None:
-    found = as_grid(Runs(sweep("large", "swr", lambda c: 90.0, seeds=[0])), "large", "swr")
-    assert found is not None and found.whole and len(found.configs) == 36
-    assert sorted(found.neighbours((256, 1e-6))) == [(256, 1e-5), (512, 1e-6)]
-    assert len(found.neighbours((1024, 1e-4))) == 4
+    grid_ = as_grid(Runs(sweep("large", "swr", lambda c: 90.0, seeds=[0])), "large", "swr")
+    assert grid_ is not None and grid_.whole and len(grid_.configs) == 36
+    assert sorted(grid_.neighbours((256, 1e-6))) == [(256, 1e-5), (512, 1e-6)]
+    assert len(grid_.neighbours((1024, 1e-4))) == 4
 
 
 def test_half_a_sweep_has_no_best_and_worst(swept: pl.DataFrame) -> None:
@@ -364,13 +364,13 @@ def test_a_fresh_network_of_few_tasks_is_the_yardstick() -> None:
     assert verdict.verdict == HOLDS and verdict.effect
     # A fresh network is as good on its last task as on its first; the made-up one needs some tasks.
     assert verdict.effect.value == pytest.approx(expected, abs=0.35)
-    told = evaluate(pl.concat([base, scratch]), [BY_ID["1a"]])[0].beside
-    assert len(told) == 1 and told[0].startswith("base at the end minus a fresh network, large: −4")
+    beside = evaluate(pl.concat([base, scratch]), [BY_ID["1a"]])[0].beside
+    assert len(beside) == 1 and beside[0].startswith("base at the end minus a fresh network, large: −4")
     (unpaired,) = evaluate(pl.concat([base, scratch.with_columns(pl.col("seed") + 9)]), [BY_ID["1b"]])
     assert unpaired.reason == "missing: base and scratch in large: no seed in both"
 
 
-def test_few_tasks_of_a_fresh_network_are_less_sure() -> None:
+def test_a_fresh_network_of_few_tasks_leaves_more_doubt() -> None:
     base = run("large", "base", LOST)
     errors = []
     for tasks in (10, 160):
@@ -398,5 +398,5 @@ def test_json_holds_every_claim_in_finite_numbers(as_in_the_paper: pl.DataFrame)
         assert (claim["effect"] is None) == (verdict.effect is None)
         for part in claim["parts"]:
             assert part["side"] in "<>" and (part["effect"] is None) == bool(part["lacks"])
-    nothing = Verdict("1a", "", "", "", (), (), UNDECIDED, "", (), p=float("nan"), holm=float("inf"))
+    nothing = Verdict("1a", "", "", "", (), (), UNDECIDED, "", p=float("nan"), p_holm=float("inf"))
     assert json.loads(to_json([nothing]))["claims"][0]["p"] is None

@@ -10,15 +10,16 @@ import polars as pl
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
-from report_checks import check_texts, drawing
-from results_frames import SIX, Kind, run, runs, sweep
+from report_checks import bold, check_texts, drawing
+from results_frames import Kind, run, runs, sweep
 
-from regrow.lab.studies import choose
+from regrow.lab.studies import SIX, choose
 from regrow.report.figures import line as lines
-from regrow.report.figures import panels, permuted, sweeps
-from regrow.report.figures.all import PAPERS, figures
+from regrow.report.figures import sweeps
+from regrow.report.figures.all import figures
 from regrow.report.figures.cost import cost
-from regrow.report.figures.permuted import against_fresh, options, renewals
+from regrow.report.figures.panels import FigurePlan, by_setting, draw
+from regrow.report.figures.permuted import PLANS, against_fresh, options, renewals
 from regrow.report.figures.sheet import Drawing, Missing, Topic, counts
 from regrow.report.page import svg
 from regrow.report.results import Results, combine, read
@@ -40,11 +41,14 @@ def drawn(results: Results) -> list[Drawing | Missing]:
     return figures(results.runs, results.others, results.cost, results.pixels)
 
 
-def bold(axes: Axes, system: str) -> np.ndarray:
+def points(axes: Axes, system: str) -> np.ndarray:
     """The points (x, y) of a system's bold line."""
-    colour = SYSTEMS[system].colour.lower()
-    found = [line for line in axes.lines if to_hex(line.get_color()) == colour and line.get_linewidth() > 1]
-    return np.concatenate([np.array(line.get_data()).T for line in found])
+    return bold(axes, SYSTEMS[system])
+
+
+def figure(results: Runs | pl.DataFrame, name: str) -> Drawing:
+    """One that only depends on what runs there are."""
+    return drawing(draw(Runs.of(results), PLANS[name]))
 
 
 def by_task(results: Results, setting: str, system: str, column: str = "online_accuracy") -> np.ndarray:
@@ -57,32 +61,32 @@ def by_task(results: Results, setting: str, system: str, column: str = "online_a
 def test_every_figure_comes_from_stored_results(drawn: list[Drawing | Missing]) -> None:
     assert [each for each in drawn if isinstance(each, Missing)] == []
     names = [each.name for each in drawn]
-    assert len(set(names)) == len(names) == len(PAPERS) + 7
+    assert len(set(names)) == len(names) == 20
     assert names[:13] == [f"figure-{n:02d}" for n in (1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)]
 
 
 def test_every_figure_says_what_it_is(drawn: list[Drawing | Missing]) -> None:
     for each in map(drawing, drawn):
-        assert re.search(r"\bn = \d", each.caption) or each.name in ("cost", "renewals", "against-fresh"), each.caption
+        assert re.search(r"\bn = \d", each.caption) or each.name == "cost", each.caption
         assert len(each.alt) > 40 and each.title and "\n" not in each.caption
 
 
-def test_n_is_told_wherever_there_are_lines(drawn: list[Drawing | Missing]) -> None:
+def test_n_stands_wherever_there_are_lines(drawn: list[Drawing | Missing]) -> None:
     for each in map(drawing, drawn):
         labels = [axes.get_xlabel() for axes in each.figure.axes]
         assert all("(n = " in label for label in labels if label.startswith("task")), each.name
 
 
 def test_a_figure_is_the_same_file_every_time_and_sound(results: Results) -> None:
-    one, two = (svg.svg(drawing(permuted.figure_2(results.runs))) for _ in range(2))
+    one, two = (svg.svg(figure(results.runs, "figure-02")) for _ in range(2))
     assert one == two and len(one) < 400_000
     assert ElementTree.fromstring(one).tag.endswith("svg")
 
 
 def test_numbers_on_axes_are_whole_in_the_file(results: Results) -> None:
     """The file has its places rounded, not its texts."""
-    found = drawing(permuted.figure_11(results.runs))
-    texts = re.findall(r">([^<>]*)</text>", svg.svg(found))
+    shown = figure(results.runs, "figure-11")
+    texts = re.findall(r">([^<>]*)</text>", svg.svg(shown))
     assert {"0.025", "0.050", "0.075"} <= set(texts) and {"0.002", "0.004", "0.006"} <= set(texts)
 
 
@@ -91,33 +95,33 @@ def test_no_texts_overlap_and_none_leave_the_figure(drawn: list[Drawing | Missin
 
 
 def test_lines_are_means_over_seeds(results: Results) -> None:
-    figure = drawing(permuted.figure_2(results.runs)).figure
-    for axes, setting in list(zip(figure.axes, FOUR, strict=True))[1:]:  # another study holds runs of large too
+    panels = figure(results.runs, "figure-02").figure.axes
+    for axes, setting in list(zip(panels, FOUR, strict=True))[1:]:  # another study holds runs of large too
         for system in SIX:
             expected = 100 * by_task(results, setting, system)
-            np.testing.assert_allclose(bold(axes, system), np.stack([np.arange(4), expected], 1), err_msg=system)
+            np.testing.assert_allclose(points(axes, system), np.stack([np.arange(4), expected], 1), err_msg=system)
 
 
 def test_correlates_are_in_their_units(results: Results) -> None:
-    figure = drawing(permuted.figure_13(results.runs)).figure
+    panels = figure(results.runs, "figure-13").figure.axes
     columns = {"dead_units": 100, "weight_magnitude": 1, "rank99": 1, "gradient_magnitude": 1}
-    for axes, (column, factor) in zip(figure.axes, columns.items(), strict=True):
+    for axes, (column, factor) in zip(panels, columns.items(), strict=True):
         expected = factor * by_task(results, "small", "cbp", column)
-        np.testing.assert_allclose(bold(axes, "cbp")[:, 1], expected, err_msg=column)
+        np.testing.assert_allclose(points(axes, "cbp")[:, 1], expected, err_msg=column)
 
 
 def test_rows_of_panels_share_their_axis(results: Results) -> None:
-    large, large_ln, small, small_ln = drawing(permuted.figure_2(results.runs)).figure.axes
+    large, large_ln, small, small_ln = figure(results.runs, "figure-02").figure.axes
     assert large.get_ylim() == large_ln.get_ylim() != small.get_ylim() == small_ln.get_ylim()
-    one, two = drawing(permuted.figure_1(results.runs)).figure.axes
+    one, two = figure(results.runs, "figure-01").figure.axes
     assert one.get_ylim() == two.get_ylim()
 
 
 def test_bins_hold_whole_tasks_and_the_last_that_is_not_full_is_left_out() -> None:
     made = Runs(run("large", "base", tasks=7, online_accuracy=np.arange(7) / 100)).main("large", "base")
-    course = lines.course(made, "online_accuracy", 2)
-    assert course.centres.tolist() == [0.5, 2.5, 4.5]
-    np.testing.assert_allclose(course.values, [[0.5, 2.5, 4.5]])
+    curve = lines.to_curve(made, "online_accuracy", 2)
+    assert curve.centres.tolist() == [0.5, 2.5, 4.5]
+    np.testing.assert_allclose(curve.values, [[0.5, 2.5, 4.5]])
     assert [lines.bin_width(tasks) for tasks in (1, 50, 51, 100, 101, 250, 251, 1000, 2000)] == [
         1, 1, 2, 2, 5, 5, 10, 20, 50,
     ]  # fmt: skip
@@ -125,18 +129,18 @@ def test_bins_hold_whole_tasks_and_the_last_that_is_not_full_is_left_out() -> No
 
 def test_the_band_is_one_standard_error() -> None:
     rows = [run("large", "base", seed=s, tasks=2, online_accuracy=[a, 0.5]) for s, a in enumerate((0.1, 0.2, 0.6))]
-    course = lines.course(Runs(pl.concat(rows)).main("large", "base"), "online_accuracy", 1)
-    np.testing.assert_allclose(course.mean, [30, 50])
+    curve = lines.to_curve(Runs(pl.concat(rows)).main("large", "base"), "online_accuracy", 1)
+    np.testing.assert_allclose(curve.mean, [30, 50])
     # Deviations -20, -10, 30: variance 1400 / 2, error sqrt(700 / 3).
-    np.testing.assert_allclose(course.error, [np.sqrt(700 / 3), 0], atol=1e-12)
+    np.testing.assert_allclose(curve.error, [np.sqrt(700 / 3), 0], atol=1e-12)
 
 
 def test_one_seed_has_no_band_and_that_is_said() -> None:
     frame = runs({("large", system): Kind() for system in SIX}, tasks=20, seeds=[0])
-    found = drawing(permuted.figure_2(frame))
-    assert not found.figure.axes[0].collections
-    assert "One seed each, so no band." in found.caption and "n = 1 seed × 20 tasks." in found.caption
-    several = drawing(permuted.figure_2(runs({("large", system): Kind() for system in SIX}, tasks=20)))
+    shown = figure(frame, "figure-02")
+    assert not shown.figure.axes[0].collections
+    assert "One seed each, so no band." in shown.caption and "n = 1 seed × 20 tasks." in shown.caption
+    several = figure(runs({("large", system): Kind() for system in SIX}, tasks=20), "figure-02")
     assert len(several.figure.axes[0].collections) == 6 and "band: ± 1 standard error" in several.caption
     thin = [line for line in several.figure.axes[0].lines if line.get_linewidth() < 1]
     assert len(thin) == 6 * 5
@@ -150,12 +154,12 @@ def test_a_line_is_broken_where_seeds_end() -> None:
             runs({("large", "swr"): Kind(80)}, tasks=40, seeds=[0]),
         ]
     )
-    found = drawing(permuted.figure_2(frame))
-    parts = [line.get_xdata() for line in found.figure.axes[0].lines if line.get_linewidth() > 1]
+    shown = figure(frame, "figure-02")
+    parts = [line.get_xdata() for line in shown.figure.axes[0].lines if line.get_linewidth() > 1]
     assert [(part[0], part[-1]) for part in parts] == [(0, 19), (20, 39)]
-    assert "broken where seeds end" in found.caption
-    assert "n = 1 seed × 40 tasks and 4 seeds × 20 tasks." in found.caption
-    assert found.figure.axes[0].get_xlabel() == "task (n = 5, later 1)"
+    assert "broken where seeds end" in shown.caption
+    assert "n = 1 seed × 40 tasks and 4 seeds × 20 tasks." in shown.caption
+    assert shown.figure.axes[0].get_xlabel() == "task (n = 5, later 1)"
 
 
 def test_runs_of_nearly_the_same_length_are_counted_together() -> None:
@@ -165,24 +169,24 @@ def test_runs_of_nearly_the_same_length_are_counted_together() -> None:
 
 def test_a_system_that_is_lost_does_not_flatten_the_others() -> None:
     frame = pl.concat([run("large", "swr", Kind(92), 20), run("large", "base", Kind(20), 20)])
-    found = drawing(permuted.figure_2(frame))
-    low, high = found.figure.axes[0].get_ylim()
+    shown = figure(frame, "figure-02")
+    low, high = shown.figure.axes[0].get_ylim()
     assert 45 < low < 55 and 92 < high < 96
-    assert "Below the axes: base (a)." in found.caption
+    assert "Below the axes: base (a)." in shown.caption
 
 
-def test_diverged_runs_are_told() -> None:
+def test_diverged_runs_are_mentioned() -> None:
     frame = run("large", "swr", tasks=4, online_accuracy=[0.9, 0.9, None, None], diverged=[False, False, True, True])
-    found = drawing(permuted.figure_2(frame))
-    assert "1 run diverged, counted at chance from there on." in found.caption
-    assert bold(found.figure.axes[0], "swr")[:, 1].tolist() == [90, 90, 10, 10]
+    shown = figure(frame, "figure-02")
+    assert "1 run diverged, counted at chance from there on." in shown.caption
+    assert points(shown.figure.axes[0], "swr")[:, 1].tolist() == [90, 90, 10, 10]
 
 
 @pytest.mark.parametrize("frame", [pl.DataFrame(), run("large", "base", tasks=3)], ids=["empty", "base"])
 def test_what_is_missing_comes_with_a_command_that_works(frame: pl.DataFrame) -> None:
-    found = figures(Runs(frame))
-    missing = [each for each in found if isinstance(each, Missing)]
-    assert len(missing) >= len(found) - 2
+    drawn = figures(Runs(frame))
+    missing = [each for each in drawn if isinstance(each, Missing)]
+    assert len(missing) >= len(drawn) - 2
     assert {each.name for each in missing} >= {"figure-02", "figure-09", "against-fresh", "cost", "options"}
     for each in missing:
         assert each.reason and "\n" not in each.reason
@@ -198,27 +202,27 @@ def test_what_is_missing_comes_with_a_command_that_works(frame: pl.DataFrame) ->
 
 def test_a_part_that_is_missing_is_named() -> None:
     kinds = {(s, system): Kind() for s in FOUR for system in SIX if (s, system) != ("large-ln", "cbp") and s != "small"}
-    found = drawing(permuted.figure_2(runs(kinds, tasks=3, seeds=[0])))
-    assert [gap.reason for gap in found.gaps] == [
+    shown = figure(runs(kinds, tasks=3, seeds=[0]), "figure-02")
+    assert [gap.reason for gap in shown.gaps] == [
         "no run of CBP in large-ln",
         "no run of base; L2; S&P; CBP; ReDo; SWR in small",
     ]
-    assert "--settings large-ln --systems cbp " in found.gaps[0].command
-    assert [axes.get_title("left") for axes in found.figure.axes][2] == "c   small"
+    assert "--settings large-ln --systems cbp " in shown.gaps[0].command
+    assert [axes.get_title("left") for axes in shown.figure.axes][2] == "c   small"
 
 
 def test_rows_of_panels_without_runs_are_left_out() -> None:
-    found = drawing(permuted.figure_2(runs({("small", "swr"): Kind()}, tasks=3)))
-    assert [axes.get_title("left") for axes in found.figure.axes] == ["c   small", "d   small, layer norm"]
+    shown = figure(runs({("small", "swr"): Kind()}, tasks=3), "figure-02")
+    assert [axes.get_title("left") for axes in shown.figure.axes] == ["c   small", "d   small, layer norm"]
 
 
 def test_sensitivity_shows_the_grid_the_papers_choice_and_the_best() -> None:
     frame = sweep("large", "swr", lambda c: 90 + 2 * (c["factor"] == 1e-3 and c["every"] == 512), tasks=4)
-    found = sweeps.find(Runs(frame), "large", "swr")
-    assert found is not None and len(found.points) == 36 and (found.seeds, found.tasks) == (5, 4)
-    assert (found.best.x, found.best.line) == (1e-3, 512)
-    assert [(point.x, point.line) for point in found.points if point.papers] == [(1e-5, 2048)]
-    drawn = drawing(sweeps.figure_8(frame))
+    grid = sweeps.as_grid(Runs(frame), "large", "swr")
+    assert grid is not None and len(grid.points) == 36 and (grid.seeds, grid.tasks) == (5, 4)
+    assert (grid.best.x, grid.best.line) == (1e-3, 512)
+    assert [(point.x, point.line) for point in grid.points if point.papers] == [(1e-5, 2048)]
+    drawn = drawing(sweeps.sensitivity(Runs(frame), sweeps.SENSITIVITIES[0]))
     (axes,) = drawn.figure.axes
     assert axes.get_title("left") == "h   gradient, threshold" and axes.get_xscale() == "log"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == "256 512 1024 2048 4096 8192".split()
@@ -231,9 +235,9 @@ def test_a_long_run_at_chosen_values_is_compared_over_the_tasks_of_the_sweep() -
     """Accuracy falls with the tasks: over more of them the same values would look worse."""
     swept = sweep("large", "swr", lambda c: 90, tasks=4, seeds=[0])
     long = run("large", "swr", Kind(90, drop=50), 400)
-    found = sweeps.find(Runs(pl.concat([swept, long])), "large", "swr")
-    assert found is not None and found.tasks == 4
-    assert all(abs(point.mean - found.points[0].mean) < 1 for point in found.points)
+    grid = sweeps.as_grid(Runs(pl.concat([swept, long])), "large", "swr")
+    assert grid is not None and grid.tasks == 4
+    assert all(abs(point.mean - grid.points[0].mean) < 1 for point in grid.points)
 
 
 def test_against_a_fresh_network_of_the_same_seed() -> None:
@@ -242,10 +246,10 @@ def test_against_a_fresh_network_of_the_same_seed() -> None:
          for s, level in enumerate((0.8, 0.9))]
         + [run("large", "swr", tasks=3, seed=s, online_accuracy=[0.85, 0.86, 0.87]) for s in range(3)]
     )  # fmt: skip
-    found = drawing(against_fresh(frame))
+    shown = drawing(against_fresh(Runs(frame)))
     # Seed 2 has no fresh network; those of seeds 0 and 1 lie at 80 and 90.
-    np.testing.assert_allclose(bold(found.figure.axes[0], "swr")[:, 1], [0, 1, 2], atol=1e-9)
-    assert "n = 2 seeds × 3 tasks." in found.caption
+    np.testing.assert_allclose(points(shown.figure.axes[0], "swr")[:, 1], [0, 1, 2], atol=1e-9)
+    assert "n = 2 seeds × 3 tasks." in shown.caption
 
 
 def test_renewals_are_shares_of_what_there_is() -> None:
@@ -255,27 +259,27 @@ def test_renewals_are_shares_of_what_there_is() -> None:
             run("large", "cbp", tasks=3, renewed=997, renewed_units=4, renewed_zero=1),
         ]
     )
-    share, zero = drawing(renewals(frame)).figure.axes
-    assert bold(share, "swr")[:, 1][[0, 2]].tolist() == [50, 100] and np.isnan(bold(share, "swr")[1, 1])
-    assert bold(zero, "swr")[:, 1][[0, 2]].tolist() == [100, 0]
-    assert bold(zero, "cbp")[:, 1].tolist() == [25, 25, 25]
+    share, zero = drawing(renewals(Runs(frame))).figure.axes
+    assert points(share, "swr")[:, 1][[0, 2]].tolist() == [50, 100] and np.isnan(points(share, "swr")[1, 1])
+    assert points(zero, "swr")[:, 1][[0, 2]].tolist() == [100, 0]
+    assert points(zero, "cbp")[:, 1].tolist() == [25, 25, 25]
 
 
 def test_cost_stands_beside_accuracy() -> None:
     frame = runs({("large", system): Kind() for system in SIX}, tasks=3)
     spent = {("large", "base"): 0.2, ("large", "cbp"): 0.3, ("small", "swr"): 0.1}
-    left, right = drawing(cost(frame, spent)).figure.axes
+    left, right = drawing(cost(Runs(frame), spent)).figure.axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["base", "CBP"]
     assert [bar.get_width() for bar in right.patches] == [0.2, 0.3]
-    assert isinstance(cost(frame, {}), Missing)
+    assert isinstance(cost(Runs(frame), {}), Missing)
 
 
 def test_another_option_is_drawn_beside_the_usual_one(results: Results) -> None:
     assert list(results.others) == ["units read after the norm"]
-    found = drawing(options(results.runs, results.others))
-    labels = [text.get_text() for text in found.figure.legends[0].get_texts()]
+    shown = drawing(options(results.runs, results.others))
+    labels = [text.get_text() for text in shown.figure.legends[0].get_texts()]
     assert labels == ["CBP", "CBP, units read after the norm", "ReDo", "ReDo, units read after the norm"]
-    usual, other = [line for line in found.figure.axes[0].lines if to_hex(line.get_color()) == "#009e73"][-2:]
+    usual, other = [line for line in shown.figure.axes[0].lines if to_hex(line.get_color()) == "#009e73"][-2:]
     assert usual.get_linestyle() == "-" and other.get_linestyle() == ":"
 
 
@@ -289,6 +293,6 @@ def test_the_legend_is_in_the_order_of_all_legends(drawn: list[Drawing | Missing
 
 def test_a_figure_of_ones_own() -> None:
     """Panels, systems and title are all it takes."""
-    plan = panels.Sheet(Topic("mine", "Mine", "optimizers"), panels.by_setting(["large-adamw"], ["swr"]), columns=1)
-    found = drawing(panels.accuracy(run("large-adamw", "swr", tasks=3), plan))
-    assert (found.name, found.gaps) == ("mine", ()) and len(found.figure.axes) == 1
+    plan = FigurePlan(Topic("mine", "Mine", "optimizers"), by_setting(["large-adamw"], ["swr"]), columns=1)
+    mine = drawing(draw(Runs(run("large-adamw", "swr", tasks=3)), plan))
+    assert (mine.name, mine.gaps) == ("mine", ()) and len(mine.figure.axes) == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from report_checks import Page, check_refused
+from report_checks import Page, check_links, check_refused
 from results_frames import run
 
 from regrow.commands.report import Report, Watch
@@ -56,16 +56,8 @@ def test_it_asks_for_nothing_from_outside(page: Page) -> None:
 
 
 def test_links_resolve(page: Page) -> None:
-    ids = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
-    assert len(set(ids)) == len(ids)
-    links = [attributes["href"] or "" for attributes in page.all("a")]
-    assert len(links) > 50
-    for link in links:
-        assert link[1:] in ids if link.startswith("#") else (page.path.parent / link).stat().st_size > 0, link
-    used = [each["href"] or "" for each in page.all("use")] + re.findall(r"url\(([^)]*)\)", page.text)
-    assert used and all(name[1:] in ids for name in used)
-    for _, attributes, _ in page.elements:
-        assert attributes.get("aria-labelledby", ids[0]) in ids
+    check_links(page)
+    assert len(page.all("a")) > 50
 
 
 def test_every_figure_is_there_as_picture_and_file(page: Page) -> None:
@@ -98,7 +90,7 @@ def test_headings_are_in_order(page: Page) -> None:
     assert page.all("meta")[1]["content"] == "width=device-width, initial-scale=1"
 
 
-def test_all_that_was_asked_for_is_told(page: Page) -> None:
+def test_the_page_has_all_its_sections(page: Page) -> None:
     for text in ("How well each system learns", "What is missing", "How the numbers come about", "fresh network"):
         assert text in page.text
     verdicts = json.loads((page.path.parent / "claims.json").read_text())["claims"]
@@ -109,7 +101,7 @@ def test_all_that_was_asked_for_is_told(page: Page) -> None:
     assert "These runs are on scikit-learn&#x27;s digits, not on MNIST" in page.text
 
 
-def test_what_was_run_is_told() -> None:
+def test_every_folder_has_a_row() -> None:
     folder = read(STORED / "sweep")
     row = dict(zip(*((t := runs_table([folder])).columns, t.rows[0]), strict=True))
     assert row["Study"] == "weights-vs-units, sweep" and row["Seeds × tasks"] == "1 × 2"
@@ -163,10 +155,10 @@ def test_what_an_earlier_report_drew_and_this_one_lacks_goes(small: Path, tmp_pa
 
 
 def browser() -> str:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
         pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} found")
-    return found
+    return path
 
 
 MEASURE = """<!DOCTYPE html><body><iframe id="f" src="REPORT" style="border:0;height:800px;width:WIDTHpx"></iframe>
@@ -194,8 +186,8 @@ def test_nothing_is_wider_than_the_screen(page: Page, tmp_path: Path, width: int
          outer.as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    (found,) = re.findall(r'<pre id="found">(.*?)</pre>', done.stdout) or pytest.fail(done.stdout[-500:] + done.stderr)
-    measured = json.loads(found.replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">"))
+    (text,) = re.findall(r'<pre id="found">(.*?)</pre>', done.stdout) or pytest.fail(done.stdout[-500:] + done.stderr)
+    measured = json.loads(text.replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">"))
     assert measured["width"] in range(width - 20, width + 1) and measured["boxes"] > 20
     assert measured["needs"] <= measured["width"] and measured["wide"] == []
 
@@ -259,7 +251,7 @@ def bad_bench(folder: Path) -> Path:
         (wrong_types, "run holds rows that are not of a run ("),
         (foreign_settings, "no results of the settings large, large-ln, small, small-ln"),
         (foreign_manifest, "manifest.json is no manifest of a run"),
-        (bad_bench, "bench.json is damaged (KeyError: 'ms_per_network_update'): write it anew with regrow bench"),
+        (bad_bench, "bench.json is damaged (KeyError: 'ms_per_network_update'): write it again with regrow bench"),
     ],
 )
 def test_a_folder_that_is_none_is_refused_in_one_line(small: Path, spoil: Callable[[Path], Path], says: str) -> None:
@@ -277,16 +269,16 @@ def test_of_a_network_in_two_folders_the_longer_series_counts() -> None:
     """Whole: rows of two runs are never put together."""
     short = run("large", "swr", tasks=3, online_accuracy=0.5)
     long = run("large", "swr", tasks=5, online_accuracy=0.9)
-    found = combine([Folder(Path(str(i)), {}, rows, {}) for i, rows in enumerate((short, long, short))])
-    (only,) = found.runs.main("large", "swr")
+    results = combine([Folder(Path(str(i)), {}, rows, {}) for i, rows in enumerate((short, long, short))])
+    (only,) = results.runs.main("large", "swr")
     assert only.measure("online_accuracy").tolist() == [90.0] * 5
 
 
 def test_options_are_told_apart(small: Path) -> None:
-    found = combine([read(small), read(STORED / "weights-vs-units")])
-    assert len(found.runs.main("small-ln", "cbp")[0].rows) == 4
-    assert len(found.others["units read after the norm"].main("small-ln", "cbp")[0].rows) == 3
-    assert found.pixels == 64
+    results = combine([read(small), read(STORED / "weights-vs-units")])
+    assert len(results.runs.main("small-ln", "cbp")[0].rows) == 4
+    assert len(results.others["units read after the norm"].main("small-ln", "cbp")[0].rows) == 3
+    assert results.pixels == 64
 
 
 def test_the_times_of_a_bench_are_read() -> None:

@@ -41,9 +41,9 @@ def test_paired_interval_is_scipys() -> None:
     one, two = rng.normal(92, 1, 5), rng.normal(91, 1, 5)
     test = scipy_stats.ttest_rel(one, two)
     low, high = test.confidence_interval(0.95)
-    found = estimate(one - two)
+    ours = estimate(one - two)
     effect = contrast((one - two)[:, None], np.ones(1))
-    assert (found.low, found.high) == pytest.approx((low, high)) == (effect.low, effect.high)
+    assert (ours.low, ours.high) == pytest.approx((low, high)) == (effect.low, effect.high)
     assert 2 * min(effect.above(0), effect.below(0)) == pytest.approx(test.pvalue)
     for side, p_value in (("greater", effect.above(0.5)), ("less", effect.below(0.5))):
         assert scipy_stats.ttest_1samp(one - two, 0.5, alternative=side).pvalue == pytest.approx(p_value)
@@ -58,9 +58,9 @@ def test_from_ten_seeds_on_the_interval_is_still_students() -> None:
 def test_two_equal_one_sided_tests_are_the_90_percent_interval() -> None:
     """Level within a margin at 5 % is the 90 % interval within it."""
     effect = Effect(0.1, 0.2, 4, "seeds", 5, 200)
-    reach = scipy_stats.t.ppf(0.95, 4) * 0.2
-    for margin in (0.1 + reach - 1e-6, 0.1 + reach + 1e-6):
-        inside = 0.1 + reach < margin and 0.1 - reach > -margin
+    half_width = scipy_stats.t.ppf(0.95, 4) * 0.2
+    for margin in (0.1 + half_width - 1e-6, 0.1 + half_width + 1e-6):
+        inside = 0.1 + half_width < margin and 0.1 - half_width > -margin
         assert (max(effect.above(-margin), effect.below(margin)) < 0.05) == inside
 
 
@@ -122,12 +122,12 @@ def test_blocks_grow_with_the_correlation_up_to_a_quarter() -> None:
 def test_intervals_within_one_run_cover(r: float, least: float) -> None:
     """Slopes and contrasts of one run of 200 tasks that rises early and falls late, in autocorrelated noise."""
     t = np.arange(200)
-    course = 3 * np.log1p(t) - 0.01 * t - 4 / (1 + t)
+    curve = 3 * np.log1p(t) - 0.01 * t - 4 / (1 + t)
     weights = np.repeat([-1 / 5, 0, 1 / 100], [5, 95, 100])
     runs = noise(np.random.default_rng(0), (400, 200), r)
     slopes = [slope(run[None] + 0.3 * t) for run in runs]
-    contrasts = [contrast(run[None] + course, weights) for run in runs]
-    truth = float(course @ weights)
+    contrasts = [contrast(run[None] + curve, weights) for run in runs]
+    truth = float(curve @ weights)
     assert np.mean([effect.low < 0.3 < effect.high for effect in slopes]) > least
     assert np.mean([effect.low < truth < effect.high for effect in contrasts]) > least
     assert {effect.basis for effect in slopes + contrasts} == {"tasks"}
@@ -176,7 +176,7 @@ def test_units_change_value_and_error() -> None:
     series = np.random.default_rng(0).normal(size=(1, 100))
     effect, hundredfold = slope(series), slope(100 * series)
     assert (hundredfold.value, hundredfold.error) == pytest.approx((100 * effect.value, 100 * effect.error))
-    assert effect.times(100).reach == pytest.approx(hundredfold.reach)
+    assert effect.times(100).half_width == pytest.approx(hundredfold.half_width)
     assert effect.times(-1).low == pytest.approx(-effect.high)
 
 

@@ -1,4 +1,4 @@
-"""Systems that share a panel can be told apart, by colour-blind readers and on a dark page too."""
+"""Systems that share a panel are distinct, to colour-blind readers and on a dark page too."""
 
 from itertools import combinations
 
@@ -8,7 +8,7 @@ import pytest
 from regrow.lab.studies import ALIASES, SYSTEMS
 from regrow.report import style
 from regrow.report.figures import permuted
-from regrow.report.figures.permuted import SHEETS
+from regrow.report.runs import FRESH
 
 # Machado, Oliveira & Fernandes, "A physiologically-based model for simulation of color vision deficiency" (2009),
 # severity 1, on linear RGB.
@@ -47,9 +47,8 @@ def at_night(colour: str) -> str:
 
 def panels() -> list[set[str]]:
     """The systems that figures show side by side."""
-    found = [{line.system for line in panel.lines} for sheet in SHEETS.values() for panel in sheet.panels]
-    found += [set(systems) for _, systems, _ in permuted.OF.values()]
-    return [*found, {*permuted.AGAINST_FRESH, "scratch"}, set(permuted.RENEWALS_SYSTEMS)]
+    shown = [{line.system for line in panel.lines} for plan in permuted.PLANS.values() for panel in plan.panels]
+    return [*shown, {*permuted.AGAINST_FRESH, FRESH}, set(permuted.RENEWALS_SYSTEMS)]
 
 
 def test_the_simulation_is_what_it_says() -> None:

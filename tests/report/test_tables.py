@@ -12,7 +12,7 @@ from results_frames import AS_IN_THE_PAPER, LOST, Kind, run, runs, sweep
 from scipy import stats as scipy_stats
 
 from regrow.lab.nets import MLP
-from regrow.lab.studies import SETTINGS
+from regrow.lab.studies import SETTINGS, SYSTEMS
 from regrow.lab.studies.permuted_values import CHOSEN, chosen
 from regrow.report.claims import STATEMENTS, evaluate
 from regrow.report.format import chance, number, value
@@ -75,21 +75,21 @@ def hostile() -> Table:
 
 
 def test_html_shows_every_string_as_it_is() -> None:
-    found = Cells(hostile().to_html())
-    assert set(found.tags) == {"table", "caption", "strong", "thead", "tbody", "tfoot", "tr", "th", "td", "p"}
+    shown = Cells(hostile().to_html())
+    assert set(shown.tags) == {"table", "caption", "strong", "thead", "tbody", "tfoot", "tr", "th", "td", "p"}
     expected = ["head", HOSTILE[2], HOSTILE[3], *(cell for text in HOSTILE for cell in (text, "cell", text))]
-    assert found.cells[:-1] == expected
-    assert found.cells[-1] == "".join(HOSTILE)  # the notes
-    assert found.scopes[:6] == ["col", "col", "col", "row", None, None]
-    assert found.tags.count("table") == found.tags.count("caption") == 1
+    assert shown.cells[:-1] == expected
+    assert shown.cells[-1] == "".join(HOSTILE)  # the notes
+    assert shown.scopes[:6] == ["col", "col", "col", "row", None, None]
+    assert shown.tags.count("table") == shown.tags.count("caption") == 1
 
 
 def test_markdown_shows_every_string_as_it_is() -> None:
     page = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(hostile().to_markdown())
-    found = Cells(page)
-    assert set(found.tags) == {"p", "strong", "table", "thead", "tbody", "tr", "th", "td"}
+    shown = Cells(page)
+    assert set(shown.tags) == {"p", "strong", "table", "thead", "tbody", "tr", "th", "td"}
     rows = [cell for text in HOSTILE for cell in (text, "cell", text)]
-    assert found.cells == ["head", HOSTILE[2], HOSTILE[3], *rows]
+    assert shown.cells == ["head", HOSTILE[2], HOSTILE[3], *rows]
     assert page.count("Note: ") == len(HOSTILE)
     assert not re.search(r"https?://|www\.", hostile().to_markdown())  # GitHub would make links of them
 
@@ -125,11 +125,11 @@ def test_a_row_of_another_length_is_refused() -> None:
 
 
 def test_tables_1_to_4_are_the_papers() -> None:
-    found = as_rows(values(pl.DataFrame(), "2"))
-    assert found["large", "CBP", "maturity"]["Values tested"] == "1, 5, 10, 50, 100, 500"
-    assert found["large", "CBP", "maturity"]["Paper"] == "500"
-    assert found["large-ln", "L2", "decay λ"]["Paper"] == "1e-5"
-    assert found["large-ln", "base", "layer norm"] == found["large-ln", "base", "layer norm"] | {
+    rows = as_rows(values(pl.DataFrame(), "2"))
+    assert rows["large", "CBP", "maturity"]["Values tested"] == "1, 5, 10, 50, 100, 500"
+    assert rows["large", "CBP", "maturity"]["Paper"] == "500"
+    assert rows["large-ln", "L2", "decay λ"]["Paper"] == "1e-5"
+    assert rows["large-ln", "base", "layer norm"] == rows["large-ln", "base", "layer norm"] | {
         "Values tested": "before, after",
         "Paper": "after",
         "Ours": "–",
@@ -142,12 +142,12 @@ def test_tables_1_to_4_are_the_papers() -> None:
 def test_our_sweep_stands_beside_the_papers_choice() -> None:
     better = sweep("small", "cbp", lambda c: 88.0 if (c["maturity"], c["replacement_rate"]) == (10, 1e-4) else 86.0)
     same = sweep("small", "l2", lambda c: 89.0 if c["decay"] == 1e-4 else 80.0)
-    found = as_rows(values(pl.concat([better, same]), "3"))
-    first, second = found["small", "CBP", "maturity"], found["small", "CBP", "replacement rate"]
+    rows = as_rows(values(pl.concat([better, same]), "3"))
+    first, second = rows["small", "CBP", "maturity"], rows["small", "CBP", "replacement rate"]
     assert (first["Ours"], second["Ours"], first["Our sweep"]) == ("10", "1e-4", "25 configs, 5 × 30")
     assert re.fullmatch(r"\+(1\.9|2\.0)\d \[.*\]", first["Ours minus paper's (points)"])
-    assert found["small", "L2", "decay λ"]["Ours minus paper's (points)"] == "the same"
-    assert found["small-ln", "CBP", "maturity"]["Ours"] == "–"
+    assert rows["small", "L2", "decay λ"]["Ours minus paper's (points)"] == "the same"
+    assert rows["small-ln", "CBP", "maturity"]["Ours"] == "–"
 
 
 def test_summary_by_hand() -> None:
@@ -233,11 +233,11 @@ def test_claims_have_a_row_each_with_number_or_command() -> None:
 
 @pytest.mark.parametrize("frame", [pl.DataFrame(), run("large", "base").head(0), run("small-ln", "swr", tasks=1)])
 def test_every_table_stands_on_little_or_nothing(frame: pl.DataFrame) -> None:
-    found = tables(frame, evaluate(frame))
-    assert [table.name for table in found] == [
+    listed = tables(frame, evaluate(frame))
+    assert [table.name for table in listed] == [
         "summary", "renewals", "table-1", "table-2", "table-3", "table-4", "claims",
     ]  # fmt: skip
-    for table in found:
+    for table in listed:
         assert table.to_html() and table.to_latex() and table.to_markdown()
         assert not any(re.search(r"\b(nan|inf|None)\b", cell) for row in table.rows for cell in row)
 
@@ -249,17 +249,11 @@ def test_every_table_in_full() -> None:
 
 
 def test_published_levels_are_of_systems_in_the_laboratory() -> None:
-    assert set(LEVELS) <= {(setting, system) for setting in CHOSEN for system in ("base", *_systems())}
-    exact = {key: found.told() for key, found in LEVELS.items() if found.exact and found.high is None}
+    assert set(LEVELS) <= {(setting, system) for setting in CHOSEN for system in SYSTEMS}
+    exact = {key: each.text for key, each in LEVELS.items() if each.exact and each.high is None}
     assert exact["large", "swr"] == "92.79" and exact["large", "redo"] == "92.49" and len(exact) == 8
-    assert all(10 < found.low < (found.high or 101) <= 101 for found in LEVELS.values())
+    assert all(10 < each.low < (each.high or 101) <= 101 for each in LEVELS.values())
     assert level("small", "base") is None
-
-
-def _systems() -> list[str]:
-    from regrow.lab.studies import SYSTEMS
-
-    return list(SYSTEMS)
 
 
 def test_numbers_are_short_and_have_true_minus_signs() -> None:

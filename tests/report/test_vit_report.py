@@ -5,7 +5,6 @@
 """
 
 import json
-import re
 import shlex
 import shutil
 from collections.abc import Callable
@@ -16,16 +15,15 @@ import numpy as np
 import polars as pl
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
-from report_checks import Page, as_rows, check_refused, check_texts, drawing
+from report_checks import Page, as_rows, bold, check_links, check_refused, check_texts, drawing
 from vit_frames import AS_IN_THE_PAPER, Kind, run, runs
 
-from regrow.commands.report import Watch
 from regrow.lab.studies import choose
 from regrow.report.figures import permuted, vit, vit_optimizers
+from regrow.report.figures.panels import draw
 from regrow.report.figures.sheet import Drawing, Missing
 from regrow.report.page.page import gather, write_page
-from regrow.report.page.part_vit import FIGURES, judge
+from regrow.report.page.part_vit import judge
 from regrow.report.results import Folder, read
 from regrow.report.results_vit import ViTResults, combine
 from regrow.report.style import SYSTEMS, Look
@@ -33,13 +31,11 @@ from regrow.report.tables import vit as tables
 
 STORED, MNIST = Path(__file__).parent / "stored_vit", Path(__file__).parent / "stored"
 
-Capture = pytest.CaptureFixture[str]
-
 
 def made(frame: pl.DataFrame, epochs: pl.DataFrame | None = None) -> ViTResults:
     """A report's results from rows that were made up, at the paper's scale."""
-    found = combine([Folder(Path("made"), {"config": {}}, frame, {})])
-    return replace(found, epochs=pl.DataFrame() if epochs is None else epochs)
+    results = combine([Folder(Path("made"), {"config": {}}, frame, {})])
+    return replace(results, epochs=pl.DataFrame() if epochs is None else epochs)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +45,7 @@ def results() -> ViTResults:
 
 @pytest.fixture(scope="module")
 def drawn(results: ViTResults) -> list[Drawing | Missing]:
-    return [draw(results) for draw in FIGURES]
+    return all_figures(results)
 
 
 def stored(folder: str, setting: str, system: str, column: str = "best_test_accuracy") -> np.ndarray:
@@ -59,14 +55,19 @@ def stored(folder: str, setting: str, system: str, column: str = "best_test_accu
     return rows[column].to_numpy().reshape(2, 4)
 
 
-def bold(axes: Axes, look: Look) -> np.ndarray:
-    """Heights of the bold line of a look."""
-    (found,) = [
-        line for line in axes.lines
-        if to_hex(line.get_color()) == look.colour.lower() and line.get_linestyle() == look.dashes
-        and line.get_linewidth() == 1.5
-    ]  # fmt: skip
-    return np.asarray(found.get_ydata())
+def heights(axes: Axes, look: Look) -> np.ndarray:
+    """Of a look's bold line."""
+    return bold(axes, look)[:, 1]
+
+
+def figure(results: ViTResults, name: str) -> Drawing:
+    """One of the paper's."""
+    (plan,) = [plan for plan in vit.plans(results) if plan.topic.name == name]
+    return drawing(draw(results.main, plan))
+
+
+def all_figures(results: ViTResults) -> list[Drawing | Missing]:
+    return [*vit.figures(results), vit_optimizers.boundaries(results)]
 
 
 # Figures.
@@ -86,39 +87,43 @@ def test_no_texts_overlap_and_none_leave_the_figure(drawn: list[Drawing | Missin
 
 
 def test_figure_3_is_the_stored_numbers(results: ViTResults) -> None:
-    scale, accuracy, gap = drawing(vit.figure_3(results)).figure.axes
-    np.testing.assert_allclose(bold(scale, vit.BASE_STANDARD.look), stored("base", "vit", "base", "ln_scale").mean(0))
+    scale, accuracy, gap = figure(results, "figure-03").figure.axes
+    np.testing.assert_allclose(
+        heights(scale, vit.BASE_STANDARD.look), stored("base", "vit", "base", "ln_scale").mean(0)
+    )
     base, fresh = (100 * stored("base", "vit-reparam", system).mean(0) for system in ("base", "scratch"))
-    np.testing.assert_allclose(bold(accuracy, SYSTEMS["base"]), base)
-    np.testing.assert_allclose(bold(accuracy, SYSTEMS["scratch"]), fresh)
+    np.testing.assert_allclose(heights(accuracy, SYSTEMS["base"]), base)
+    np.testing.assert_allclose(heights(accuracy, SYSTEMS["scratch"]), fresh)
     for system in ("shrink-perturb", "cbp", "redo", "swr"):
         expected = 100 * stored("methods", "vit-reparam", system).mean(0) - fresh
-        np.testing.assert_allclose(bold(gap, SYSTEMS[system]), expected, atol=1e-9, err_msg=system)
+        np.testing.assert_allclose(heights(gap, SYSTEMS[system]), expected, atol=1e-9, err_msg=system)
 
 
 def test_figure_15_has_all_six_settings(results: ViTResults) -> None:
-    accuracy, scale = drawing(vit.figure_15(results)).figure.axes
-    looks = {line.setting: line.look for line in vit.FIGURE_15.views[0].lines if line.system == "base"}
+    accuracy, scale = figure(results, "figure-15").figure.axes
+    looks = {line.setting: line.look for line in vit.plans(results)[1].panels[0].lines if line.system == "base"}
     assert len(set(looks.values())) == 6
     for setting, look in looks.items():
-        np.testing.assert_allclose(bold(accuracy, look), 100 * stored("base", setting, "base").mean(0))
-        np.testing.assert_allclose(bold(scale, look), stored("base", setting, "base", "ln_scale").mean(0))
+        np.testing.assert_allclose(heights(accuracy, look), 100 * stored("base", setting, "base").mean(0))
+        np.testing.assert_allclose(heights(scale, look), stored("base", setting, "base", "ln_scale").mean(0))
 
 
 def test_figure_16_is_logarithmic(results: ViTResults) -> None:
-    axes = drawing(vit.figure_16(results)).figure.axes
+    axes = figure(results, "figure-16").figure.axes
     for panel, column in zip(axes, ("qkv_median_last", "mlp_median_last", "qkv_mean", "mlp_mean"), strict=True):
         assert panel.get_yscale() == "log"
-        np.testing.assert_allclose(bold(panel, SYSTEMS["swr"]), stored("methods", "vit-reparam", "swr", column).mean(0))
+        np.testing.assert_allclose(
+            heights(panel, SYSTEMS["swr"]), stored("methods", "vit-reparam", "swr", column).mean(0)
+        )
 
 
 def test_figure_17_leaves_out_what_diverged(results: ViTResults) -> None:
-    assert "No run diverged, so these are the lines of figure 3." in drawing(vit.figure_17(results)).caption
+    assert "No run diverged, so these are the lines of figure 3." in figure(results, "figure-17").caption
     kinds = {key: kind for key, kind in AS_IN_THE_PAPER.items() if key[0] == "vit-reparam" and key[1] != "base"}
     lost = [run("vit-reparam", "base", Kind(4), seed=seed, diverged_at=19 if seed == 2 else None) for seed in range(3)]
-    found = made(pl.concat([runs(kinds, range(3)), *lost]))
-    with_, without = (drawing(draw(found)) for draw in (vit.figure_3, vit.figure_17))
-    one, other = (bold(each.figure.axes[i], SYSTEMS["base"]) for each, i in ((with_, 2), (without, 1)))
+    results = made(pl.concat([runs(kinds, range(3)), *lost]))
+    with_, without = (figure(results, name) for name in ("figure-03", "figure-17"))
+    one, other = (heights(each.figure.axes[i], SYSTEMS["base"]) for each, i in ((with_, 2), (without, 1)))
     assert one[-1] < -20 and other[-1] == pytest.approx(-4, abs=0.5)
     assert "1 run diverged, counted at chance from there on." in with_.caption
     assert "No run diverged" not in without.caption and "diverged, counted" not in without.caption
@@ -127,33 +132,32 @@ def test_figure_17_leaves_out_what_diverged(results: ViTResults) -> None:
 
 
 def test_figure_18_is_of_the_standard_norm(results: ViTResults) -> None:
-    accuracy, gap = drawing(vit.figure_18(results)).figure.axes
+    accuracy, gap = figure(results, "figure-18").figure.axes
     fresh = 100 * stored("base", "vit", "scratch").mean(0)
     for system, folder in (("base", "base"), ("cbp", "methods")):
         mine = 100 * stored(folder, "vit", system).mean(0)
-        np.testing.assert_allclose(bold(accuracy, SYSTEMS[system]), mine)
-        np.testing.assert_allclose(bold(gap, SYSTEMS[system]), mine - fresh, atol=1e-9)
+        np.testing.assert_allclose(heights(accuracy, SYSTEMS[system]), mine)
+        np.testing.assert_allclose(heights(gap, SYSTEMS[system]), mine - fresh, atol=1e-9)
 
 
 def test_both_optimizers_stand_side_by_side(results: ViTResults) -> None:
-    found = drawing(vit_optimizers.boundaries(results))
-    standard, reparam, below, _ = found.figure.axes
+    shown = drawing(vit_optimizers.boundaries(results))
+    standard, reparam, below, _ = shown.figure.axes
     for axes, setting in ((standard, "vit"), (reparam, "vit-reparam")):
         for way, folder in (("authors", "base"), ("clean", "clean")):
             for system in ("base", "scratch"):
                 expected = 100 * stored(folder, setting, system).mean(0)
-                np.testing.assert_allclose(bold(axes, vit_optimizers.LOOKS[way, system]), expected)
+                np.testing.assert_allclose(heights(axes, vit_optimizers.LOOKS[way, system]), expected)
     epochs = pl.read_parquet(STORED / "clean" / "epochs" / "all.parquet").sort("seed", "task", "epoch")
     epochs = epochs.filter((pl.col("setting") == "vit") & (pl.col("system") == "base"))
     expected = epochs["weight_magnitude"].to_numpy().reshape(2, 8).mean(0)
-    np.testing.assert_allclose(bold(below, vit_optimizers.LOOKS["clean", "base"]), expected)
-    assert "its decay is a seventh to a twentieth as strong" in found.caption and "Short tasks" in found.caption
+    np.testing.assert_allclose(heights(below, vit_optimizers.LOOKS["clean", "base"]), expected)
+    assert "its decay is a seventh to a twentieth as strong" in shown.caption and "Short tasks" in shown.caption
 
 
 def test_what_is_missing_comes_with_a_command_that_works() -> None:
-    found = made(run("vit", "scratch", tasks=3))
-    for draw in FIGURES:
-        gap = draw(found)
+    results = made(run("vit", "scratch", tasks=3))
+    for gap in all_figures(results):
         assert isinstance(gap, Missing) and gap.reason and "\n" not in gap.reason
         words = shlex.split(gap.command)
         places = [words.index(word) for word in ("--settings", "--systems", "--tasks")]
@@ -163,9 +167,9 @@ def test_what_is_missing_comes_with_a_command_that_works() -> None:
 
 def test_a_part_that_is_missing_is_named(results: ViTResults) -> None:
     part = combine([read(STORED / "base")])
-    found = drawing(vit.figure_3(part))
-    assert [gap.reason for gap in found.gaps] == ["no run of S&P; CBP; ReDo; SWR in vit-reparam"]
-    assert found.gaps[0].command.endswith(
+    shown = figure(part, "figure-03")
+    assert [gap.reason for gap in shown.gaps] == ["no run of S&P; CBP; ReDo; SWR in vit-reparam"]
+    assert shown.gaps[0].command.endswith(
         "--tasks 4 --seeds 5 --width 12 --depth 1 --epochs-per-task 2 --images-per-class 18"
     )
     assert isinstance(vit_optimizers.boundaries(part), Missing)
@@ -173,15 +177,15 @@ def test_a_part_that_is_missing_is_named(results: ViTResults) -> None:
 
 
 def test_the_clean_optimizer_alone_is_drawn_and_said_to_be() -> None:
-    found = combine([read(STORED / "clean")])
-    assert found.optimizer == "clean" and found.options.startswith("--optimizer clean --width 12")
-    assert "With the clean optimizer, not the authors'." in drawing(vit.figure_3(found)).caption
-    assert all("of the clean optimizer; the paper's are of the authors'" in verdict.notes for verdict in judge(found))
+    results = combine([read(STORED / "clean")])
+    assert results.optimizer == "clean" and results.options.startswith("--optimizer clean --width 12")
+    assert "With the clean optimizer, not the authors'." in figure(results, "figure-03").caption
+    assert all("of the clean optimizer; the paper's are of the authors'" in verdict.notes for verdict in judge(results))
 
 
-def test_systems_are_those_whose_colours_can_be_told_apart() -> None:
-    """As the tests of the style see to for those of this other figure."""
-    shown = {line.system for sheet in vit.SHEETS for view in sheet.views for line in view.lines}
+def test_systems_are_those_whose_colours_differ(results: ViTResults) -> None:
+    """The tests of the style check those of this other figure."""
+    shown = {line.system for plan in vit.plans(results) for panel in plan.panels for line in panel.lines}
     assert shown <= {*permuted.AGAINST_FRESH, "scratch"}
 
 
@@ -205,8 +209,8 @@ def test_how_much_goes_with_the_boundary_by_hand() -> None:
         frame.select(*keys, epoch=pl.lit(e), weight_magnitude=pl.lit(0.08 if way == "authors" and e == 0 else 0.04))
         for frame, way in zip(bases, ["authors", "clean"] * 3) for e in range(5)
     ])  # fmt: skip
-    found = made(pl.concat([*frames, *bases]), epochs)
-    rows = as_rows(tables.optimizers(found))
+    results = made(pl.concat([*frames, *bases]), epochs)
+    rows = as_rows(tables.optimizers(results))
     gap = rows[("standard norm: base minus fresh network, last task (points)",)]
     kept = rows[("standard norm: |w| of the base over a boundary (%)",)]
     numbers = [
@@ -219,23 +223,23 @@ def test_how_much_goes_with_the_boundary_by_hand() -> None:
 
 def test_table_d_has_the_papers_values_and_the_best_by_validation(results: ViTResults) -> None:
     table = tables.table_d(results)
-    found = as_rows(table)
-    assert found["standard norm", "base", "decay λ"]["Paper"] == "2e-6"
-    assert found["reparametrized norm", "SWR", "factor"]["Values tested"] == "1e-4, 5e-4, 1e-3"
+    rows = as_rows(table)
+    assert rows["standard norm", "base", "decay λ"]["Paper"] == "2e-6"
+    assert rows["reparametrized norm", "SWR", "factor"]["Values tested"] == "1e-4, 5e-4, 1e-3"
     assert "the authors selected by test accuracy" in table.caption
     swept = pl.read_parquet(STORED / "sweep" / "results" / "all.parquet")
     best = swept.sort("best_validation_accuracy", descending=True)
-    row = found["reparametrized norm", "base", "decay λ"]
+    row = rows["reparametrized norm", "base", "decay λ"]
     top = {json.loads(config)["decay"] for config in best.filter(
         pl.col("best_validation_accuracy") == pl.col("best_validation_accuracy").max())["config"]}  # fmt: skip
     assert float(row["Ours"]) in top and row["Our sweep"] == "8 configs, 1 × 1"
-    assert found["standard norm", "base", "decay λ"]["Ours"] == "–"
+    assert rows["standard norm", "base", "decay λ"]["Ours"] == "–"
 
 
 def test_a_sweep_on_all_classes_at_once_is_no_run_of_the_study() -> None:
-    found = combine([read(STORED / "sweep")])
-    assert not found.main.settings and found.tuning["authors"].settings == ("vit-reparam",)
-    assert found.tasks == 0 and all(isinstance(draw(found), Missing) for draw in FIGURES)
+    results = combine([read(STORED / "sweep")])
+    assert not results.main.settings and results.tuning["authors"].settings == ("vit-reparam",)
+    assert results.tasks == 0 and all(isinstance(each, Missing) for each in all_figures(results))
 
 
 def test_table_6_stands_beside_the_papers() -> None:
@@ -260,17 +264,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 
 def test_links_resolve_on_a_page_of_both_problems(page: Page) -> None:
-    ids = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
-    assert len(set(ids)) == len(ids) and {"permuted-figures", "cifar100-figures", "table-table-6", "figure-03"} <= set(
-        ids
-    )
-    for link in (attributes["href"] or "" for attributes in page.all("a")):
-        assert link[1:] in ids if link.startswith("#") else (page.path.parent / link).stat().st_size > 0, link
-    used = [each["href"] or "" for each in page.all("use")] + re.findall(r"url\(([^)]*)\)", page.text)
-    assert used and all(name[1:] in ids for name in used)
+    check_links(page)
+    ids = {attributes.get("id") for _, attributes, _ in page.elements}
+    assert {"permuted-figures", "cifar100-figures", "table-table-6", "figure-03"} <= ids
 
 
-def test_both_parts_are_told_apart(page: Page) -> None:
+def test_both_parts_have_their_names(page: Page) -> None:
     assert "--optimizer clean --width 12 --depth 1 --epochs-per-task 2 --images-per-class 18" in page.text
     assert "at most 4 tasks and 2 seeds, with the authors&#x27; and with the clean optimizer" in page.text
     assert "Class-incremental CIFAR-100: 6 systems in 6 settings, at most 4 tasks and 2 seeds" in page.text
@@ -289,12 +288,6 @@ def test_both_parts_are_told_apart(page: Page) -> None:
 def small(tmp_path: Path) -> Path:
     shutil.copytree(STORED / "clean", tmp_path / "run")
     return tmp_path / "run"
-
-
-def cut(folder: Path) -> Path:
-    path = folder / "results" / "all.parquet"
-    path.write_bytes(path.read_bytes()[:-100])
-    return folder
 
 
 def cut_epochs(folder: Path) -> Path:
@@ -330,7 +323,6 @@ def odd_size(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (cut, "all.parquet is damaged ("),
         (cut_epochs, "all.parquet is damaged ("),
         (foreign_settings, "no results of the settings vit, vit-reparam, vit-nodecay"),
         (foreign_columns, "run holds rows that are not of a run ("),
@@ -347,30 +339,3 @@ def test_networks_of_different_sizes_are_not_mixed(small: Path) -> None:
     other = replace(one, manifest=one.manifest | {"config": {**one.config, "width": 384, "depth": 8}})
     with pytest.raises(ValueError, match="a report is of networks of one size; got .* with --width 12 --depth 1 .*"):
         combine([one, other])
-
-
-def test_of_a_network_in_two_folders_the_longer_series_counts() -> None:
-    short, long = (run("vit", "base", tasks=tasks, best_test_accuracy=a) for tasks, a in ((3, 0.5), (5, 0.9)))
-    found = combine([Folder(Path(str(i)), {}, rows, {}) for i, rows in enumerate((short, long, short))])
-    (only,) = found.main.main("vit", "base")
-    assert only.measure("best_test_accuracy").tolist() == [90.0] * 5
-
-
-def test_watch_draws_a_run_that_goes_on(tmp_path: Path, capsys: Capture) -> None:
-    """A sweep, which has no figures, so that a page takes no time."""
-    folder = tmp_path / "run"
-    shutil.copytree(STORED / "sweep", folder)
-    path, index = folder / "results" / "all.parquet", folder / "report" / "index.html"
-    rows, looks = pl.read_parquet(path), []
-    rows.head(3).write_parquet(path)
-
-    def sleep(seconds: float) -> None:
-        """What the run does meanwhile: all the rest."""
-        del seconds
-        looks.append('http-equiv="refresh"' in index.read_text())
-        rows.write_parquet(path)
-
-    Watch(folder).run(pause=0.5, sleep=sleep)
-    said = capsys.readouterr().out
-    assert looks == [True] and "up to task 0: 3 rows" in said and "up to task 0: 8 rows" in said
-    assert "The run is complete." in said and "8 configs, 1 × 1" in index.read_text()

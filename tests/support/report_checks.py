@@ -1,30 +1,44 @@
 """What the tests of the report read pages, figures and tables with."""
 
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 
 from regrow.commands.report import Report
 from regrow.report.figures.sheet import Drawing, Missing
-from regrow.report.style import SHEET
+from regrow.report.style import SHEET, Look
 from regrow.report.tables.table import Table
 
 
-def drawing(found: Drawing | Missing) -> Drawing:
-    assert isinstance(found, Drawing), found
-    return found
+def drawing(drawn: Drawing | Missing) -> Drawing:
+    assert isinstance(drawn, Drawing), drawn
+    return drawn
 
 
-def boxes(found: Drawing) -> Iterator[tuple[str, matplotlib.transforms.Bbox]]:
+def bold(axes: Axes, look: Look) -> np.ndarray:
+    """The points (x, y) of a look's bold line."""
+    parts = [
+        line for line in axes.lines
+        if to_hex(line.get_color()) == look.colour.lower() and line.get_linestyle() == look.dashes
+        and line.get_linewidth() > 1
+    ]  # fmt: skip
+    return np.concatenate([np.array(line.get_data()).T for line in parts])
+
+
+def boxes(drawn: Drawing) -> Iterator[tuple[str, matplotlib.transforms.Bbox]]:
     """The boxes of texts and legends of a drawn figure, in pixels."""
     with matplotlib.rc_context(SHEET):
-        canvas = FigureCanvasAgg(found.figure)
+        canvas = FigureCanvasAgg(drawn.figure)
         canvas.draw()
-        for i, axes in enumerate(found.figure.axes):
+        for i, axes in enumerate(drawn.figure.axes):
             texts = [axes._left_title, axes.xaxis.label, axes.yaxis.label, *axes.texts]  # type: ignore[attr-defined]
             for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
                 ticks = [tick for tick in axis.get_major_ticks() if min(low, high) <= tick.get_loc() <= max(low, high)]
@@ -34,7 +48,7 @@ def boxes(found: Drawing) -> Iterator[tuple[str, matplotlib.transforms.Bbox]]:
                     yield f"{i}: {text.get_text()}", text.get_window_extent()
             if axes.get_legend():
                 yield f"{i}: legend", axes.get_legend().get_window_extent()
-        for legend in found.figure.legends:
+        for legend in drawn.figure.legends:
             yield "legend", legend.get_window_extent()
 
 
@@ -81,6 +95,18 @@ class Page(HTMLParser):
         return [attributes for name, attributes, _ in self.elements if name == tag]
 
 
+def check_links(page: Page) -> None:
+    """Every id is unique; every link leads to one of them, or to a file beside the page."""
+    ids = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    for link in (attributes["href"] or "" for attributes in page.all("a")):
+        assert link[1:] in ids if link.startswith("#") else (page.path.parent / link).stat().st_size > 0, link
+    used = [each["href"] or "" for each in page.all("use")] + re.findall(r"url\(([^)]*)\)", page.text)
+    assert used and all(name[1:] in ids for name in used)
+    for _, attributes, _ in page.elements:
+        assert attributes.get("aria-labelledby", ids[0]) in ids
+
+
 def check_refused(folder: Path, says: str) -> None:
     """In one line, and nothing is written."""
     out = folder.parent / "out"
@@ -92,6 +118,6 @@ def check_refused(folder: Path, says: str) -> None:
 
 def as_rows(table: Table) -> dict[tuple[str, ...], dict[str, str]]:
     """{the cells that name the row: {column: cell}}"""
-    found = {row[: table.heads]: dict(zip(table.columns, row)) for row in table.rows}
-    assert len(found) == len(table.rows)
-    return found
+    rows = {row[: table.heads]: dict(zip(table.columns, row)) for row in table.rows}
+    assert len(rows) == len(table.rows)
+    return rows

@@ -1,4 +1,4 @@
-"""Tables of results as the laboratory writes them, made up: courses of accuracy and correlates that a test chooses.
+"""Tables of results as the laboratory writes them, made up: curves of accuracy and correlates that a test chooses.
 
 Shapes: T tasks.
 """
@@ -12,13 +12,9 @@ import numpy as np
 import polars as pl
 
 from regrow.lab.runs.columns import RESULTS
-from regrow.lab.studies import Member
+from regrow.lab.studies import SETTINGS, Member, System
 from regrow.lab.studies.permuted_grids import grid
 from regrow.lab.studies.permuted_values import chosen
-
-Course = Callable[[np.ndarray], np.ndarray]
-
-SIX = ("base", "l2", "shrink-perturb", "cbp", "redo", "swr")
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,8 @@ def run(
     def jitter(size: float) -> np.ndarray:
         return rng.normal(0, size, tasks)
 
-    renews = system.startswith(("swr", "cbp", "redo"))
+    asked = System.of(system)
+    by_unit, renews = asked.by_unit, asked.renews
     values: dict[str, Any] = {
         "study": study,
         "setting": setting,
@@ -82,13 +79,13 @@ def run(
         "rank99": np.round(80 * (1 + kind.rank * full)).astype(int),
         "weight_magnitude": 0.05 * (1 + kind.weights * full) + jitter(1e-4),
         "gradient_magnitude": 1e-3 * (1 + kind.gradients * full) + jitter(1e-6),
-        "ln_scale": 1.0 if setting.endswith("-ln") else None,
+        "ln_scale": 1.0 if SETTINGS[setting].layer_norm else None,
         "renewals": int(renews),
         "renewed": 48_000 if renews else 0,
-        "renewed_units": 3 if system.startswith(("cbp", "redo")) else 0,
-        "renewed_zero": (3 if system.startswith(("cbp", "redo")) else 47_900) if renews else 0,
-        "overlap": 0.57 if system.startswith("swr") else None,
-        "mature": 290 if system.startswith("cbp") else None,
+        "renewed_units": 3 if by_unit else 0,
+        "renewed_zero": (3 if by_unit else 47_900) if renews else 0,
+        "overlap": 0.57 if asked.method == "swr" else None,
+        "mature": 290 if asked.method == "cbp" else None,
         "loss_jump": 0.1 if renews else None,
         "diverged": False,
     }

@@ -1,6 +1,7 @@
 """Slow twins of `diagnose`: explicit loops over units and rows, numpy's singular values."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def magnitudes(key: str, tensors: dict[str, Tensor]) -> dict[str, float]:
 
 
 def activity(measures: dict[str, float]) -> dict[str, float]:
-    return {key: value for key, value in measures.items() if "magnitude" not in key}
+    return {key: value for key, value in measures.items() if not key.startswith(("weight", "gradient", "moment"))}
 
 
 def hidden(net: MLP, x: Tensor) -> dict[str, np.ndarray]:
@@ -84,3 +85,68 @@ def hidden(net: MLP, x: Tensor) -> dict[str, np.ndarray]:
 
 def frozen(net: nn.Module) -> nn.Module:
     return net.requires_grad_(False)
+
+
+def dormant(key: str, layers: dict[str, np.ndarray], tau: float = 0.025) -> dict[str, float]:
+    """Share of columns whose mean |x| is at most tau times that of the layer, loop by loop."""
+    counts = {}
+    for name, a in layers.items():
+        means = [sum(abs(a[r, i]) for r in range(a.shape[0])) / a.shape[0] for i in range(a.shape[1])]
+        counts[name] = sum(mean <= tau * sum(means) / len(means) for mean in means)
+    units = sum(a.shape[1] for a in layers.values())
+    return {key: sum(counts.values()) / units} | {f"{key}/{n}": c / layers[n].shape[1] for n, c in counts.items()}
+
+
+def gradients_at(net: MLP, x: Tensor, loss: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
+    """The gradients at what the paper's network gives to its ReLUs."""
+    z, h = {}, x
+    for name, norm in (("fc1", net.norm1), ("fc2", net.norm2), ("fc3", net.norm3)):
+        z[name] = net.get_submodule(name)(h) if net.ln_position == "after" else norm(net.get_submodule(name)(h))
+        h = norm(F.relu(z[name])) if net.ln_position == "after" else F.relu(z[name])
+    found = torch.autograd.grad(loss(net.out(h)), list(z.values()))
+    return {name: rows(g) for name, g in zip(z, found)}
+
+
+def measured(key: str, found: dict[str, float]) -> dict[str, float]:
+    return {k: v for k, v in found.items() if k.startswith(key)}
+
+
+def spread(net: nn.Module) -> None:
+    """Units of very different outgoing weights, so that some are dormant and some are not."""
+    with torch.no_grad():
+        for p in net.parameters():
+            if p.dim() > 1:
+                p *= torch.logspace(-3, 0, p.shape[1])[torch.randperm(p.shape[1])].view(1, -1, *[1] * (p.dim() - 2))
+
+
+class Plain(nn.Module):
+    """5-12-10-2, its activations written in one of several ways; `norm` before them or behind them."""
+
+    def __init__(
+        self, how: str, norm: Callable[[int], nn.Module] = lambda n: nn.Identity(), before: bool = True
+    ) -> None:
+        super().__init__()
+        self.how, self.before = how, before
+        self.a, self.b, self.c = nn.Linear(5, 12), nn.Linear(12, 10), nn.Linear(10, 2)
+        self.na, self.nb = norm(12), norm(10)
+        if how in ("module", "inplace"):
+            self.act_a, self.act_b = nn.ReLU(how == "inplace"), nn.ReLU(how == "inplace")
+        if how == "shared":
+            self.act = nn.Tanh()
+
+    def act_of(self, z: Tensor, name: str) -> Tensor:
+        if self.how == "functional":
+            return F.gelu(z)
+        if self.how == "functional inplace":
+            return F.relu_(z)
+        return self.act(z) if self.how == "shared" else self.get_submodule(f"act_{name}")(z)
+
+    def forward(self, x: Tensor, seen: dict[str, Tensor] | None = None) -> Tensor:
+        for name, layer, norm in (("a", self.a, self.na), ("b", self.b, self.nb)):
+            z = norm(layer(x)) if self.before else layer(x)
+            if seen is not None:  # a copy of z in the graph, which what works in place leaves as it is
+                seen[name] = z
+                z = z * 1
+            x = self.act_of(z, name)
+            x = x if self.before else norm(x)
+        return self.c(x)

@@ -1,4 +1,4 @@
-"""Tables of results on CIFAR-100 as the laboratory writes them, made up: courses that a test chooses.
+"""Tables of results on CIFAR-100 as the laboratory writes them, made up: curves that a test chooses.
 
 Shapes: T tasks, K classes.
 """

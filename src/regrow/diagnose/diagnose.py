@@ -9,29 +9,42 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from .. import check
 from ..names import Entry, walk
 from ..wiring.entries import find_module
+from .dormancy import moment_sums, shares
+from .preactivations import Preactivations
 from .probe import LayerSums, Probe
 
 
 def diagnose(
-    model: nn.Module, inputs: Any, loss: Callable[[Any], Tensor] | None = None, dormant: float = 0.025
+    model: nn.Module,
+    inputs: Any,
+    loss: Callable[[Any], Tensor] | None = None,
+    dormant: float = 0.025,
+    *,
+    optimizer: Optimizer | None = None,
 ) -> dict[str, float]:
     """Measure how much of a network is still able to learn.
 
     With h_i(x) the activation of hidden unit i for row x (an example; of a feature map or a sequence, an example at a
     position), A the matrix of a layer's activations (a row for each x, a column for each unit), s_1 >= s_2 >= ... its
-    singular values and p_k = s_k / sum(s):
+    singular values and p_k = s_k / sum(s); with L the loss and z_i the pre-activation of unit i:
 
-        dead_units           share of units with h_i(x) = 0 for every x, or 1 for every x, or -1 for every x, exactly
-        dormant_units        share of units with mean_x |h_i| <= dormant * mean_j mean_x |h_j|, j over the layer
-        stable_rank          ||A||_F^2 / ||A||_2^2 = sum(s^2) / s_1^2
-        rank99               smallest k with s_1 + ... + s_k >= 0.99 * sum(s)
-        effective_rank       exp(-sum p_k log p_k)
-        weight_magnitude     mean |w| over all entries of all trainable parameters
-        gradient_magnitude   mean |dL/dw| over the same entries, 0 for those that L does not depend on; only with `loss`
+        dead_units              share of units with h_i(x) = 0 for every x, or 1 for every x, or -1 for every x, exactly
+        dormant_units           share of units with mean_x |h_i| <= dormant * mean_j mean_x |h_j|, j over the layer
+        stable_rank             ||A||_F^2 / ||A||_2^2 = sum(s^2) / s_1^2
+        rank99                  smallest k with s_1 + ... + s_k >= 0.99 * sum(s)
+        effective_rank          exp(-sum p_k log p_k)
+        weight_magnitude        mean |w| over all entries of all trainable parameters
+        gradient_magnitude      mean |dL/dw| over the same entries, 0 for those that L does not depend on
+        gradient_dormant_units  share of units with mean_x |dL/dz_i| <= dormant * mean_j mean_x |dL/dz_j|
+        moment_dormant_units    share of units with u_i <= dormant * mean_j u_j, u_i the mean of sqrt(v) over the
+                                incoming weights of unit i, v what the optimizer keeps of their squared gradients
+
+    Measures of gradients need `loss`, the last one needs `optimizer`.
 
     A dead unit passes nothing on (0: ReLU, GELU, SiLU), or sits where tanh and sigmoid are flat in the model's
     precision (1, -1). For ReLU networks this is the paper's measure. A sigmoid close to 0 is dormant, not dead.
@@ -41,6 +54,14 @@ def diagnose(
     those of the last hidden layer that the forward pass reaches, in the paper the third. Every measure is also
     there for each layer by itself, as "key/layer", magnitudes for each module with parameters (a parameter of the model
     itself under its own name). Layers that the inputs do not reach are left out.
+
+    z is the input of the activation module; where the activation is a function, it is the output of the norm or the
+    layer before it. A unit of several rows (a gated MLP) has several z, which are summed over. Units that L does not
+    depend on have gradient 0. A layer without gradient, for all before it is frozen, has no `gradient_dormant_units`.
+
+    `moment_dormant_units` needs no activations and tells of past training, not of `inputs`: with Adam a unit that has
+    just died is counted after about 2 log(1 / dormant) / (1 - beta2) updates, 7,400 with the usual values. It covers
+    the layers of `find_units` whose incoming weights the optimizer holds and has stepped; nan where there is none.
 
     A is never centred, and singular values are float64. Ranks of a layer that is 0 throughout are 0. A layer whose
     activations are not all finite gives nan, and so do the shares over all layers then.
@@ -53,17 +74,20 @@ def diagnose(
         inputs: examples, the same ones every time that measures are to be compared: a tensor, a tuple (or list) of
             arguments or a mapping of named ones. A rank is at most the number of rows, so give many times more rows
             than units: the paper takes 1,500 images for 100. Where each example has many positions, fewer do.
-        loss: from the model's output to one number, for `gradient_magnitude`; it may hold the targets. The whole
+        loss: from the model's output to one number, for the measures of gradients; it may hold the targets. The whole
             graph of the inputs is then kept until the gradient is there.
-        dormant: threshold of dormancy, in [0, 1].
+        dormant: threshold of dormancy, in [0, 1], of activations, gradients and moments.
+        optimizer: with second moments (Adam, RMSprop, Adagrad, Adadelta, Adafactor and their like), for
+            `moment_dormant_units`; it is only read.
 
     Returns:
         The measures over all layers, then layer by layer.
 
     Raises:
-        TypeError: for a model, inputs or loss of another kind.
+        TypeError: for a model, inputs, loss or optimizer of another kind.
         ValueError: for `dormant` out of range, inputs without an example, a model in which nothing can be measured,
-            a loss that is not one number or depends on no trainable parameter.
+            a loss that is not one number or depends on no trainable parameter, an optimizer that holds the incoming
+            weights of no hidden layer or keeps no second moments of them.
 
     Example:
         >>> import torch
@@ -72,30 +96,38 @@ def diagnose(
         >>> measures = diagnose(net, torch.randn(200, 8), loss=lambda y: y.square().mean())
         >>> measures["dead_units"], measures["rank99"], measures["dead_units/0"]
         (0.25, 3.0, 0.25)
-        >>> sorted(key for key in measures if key.startswith("gradient"))
+        >>> measures["gradient_dormant_units"]  # no gradient reaches it either
+        0.25
+        >>> [key for key in measures if key.startswith("gradient_magnitude")]
         ['gradient_magnitude', 'gradient_magnitude/0', 'gradient_magnitude/2']
 
     Reference:
         dead_units, weight_magnitude, gradient_magnitude: Hernandez-Garcia et al. 2025, appendix C, which calls rank99
         "stable rank". dormant_units: Sokar et al. 2023, section 3. stable_rank: Rudelson & Vershynin 2007.
-        rank99: Kumar et al. 2021, section 3. effective_rank: Roy & Vetterli 2007.
+        rank99: Kumar et al. 2021, section 3. effective_rank: Roy & Vetterli 2007. gradient_dormant_units: Liu et al.
+        2025, "Measure gradients, not activations!" (GraMa). moment_dormant_units: the same from the optimizer's memory.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module; got {type(model).__name__}")
     if loss is not None and not callable(loss):
         raise TypeError(f"`loss` must be a function of the model's output, or None; got {type(loss).__name__}")
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise TypeError(f"`optimizer` must be a torch.optim.Optimizer or None; got {type(optimizer).__name__}")
     dormant = check.number("dormant", dormant, 0, 1, "share of a layer's mean activation")
     args, kwargs = _arguments(inputs)
     inner = find_module(model, "") or model
     entries = [entry for entry in walk(inner) if entry.parameter.requires_grad]
-    with _at_rest(inner), Probe(inner) as probe, torch.set_grad_enabled(loss is not None):
+    with _at_rest(inner), Probe(inner, loss is not None) as probe, torch.set_grad_enabled(loss is not None):
         probe.watch(inputs)
         output = inner(*args, **kwargs)
-        grads = None if loss is None else _gradients(loss(output), entries)
+        grads, at_units = _gradients(loss(output), entries, probe.preactivations) if loss is not None else ((), {})
     measures = _activity(probe.reached(), dormant)
     measures |= _magnitude("weight_magnitude", entries, [entry.parameter for entry in entries])
-    if grads is not None:
+    if loss is not None:
         measures |= _magnitude("gradient_magnitude", entries, grads)
+        measures |= shares("gradient_dormant_units", at_units, dormant)
+    if optimizer is not None:
+        measures |= shares("moment_dormant_units", moment_sums(inner, probe.units, optimizer), dormant)
     return dict(sorted(measures.items(), key=lambda item: "/" in item[0]))  # stable: measures of the whole come first
 
 
@@ -140,15 +172,24 @@ def _at_rest(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _gradients(value: Any, entries: Sequence[Entry]) -> Sequence[Tensor]:
-    """The gradient of the loss for each parameter, without touching `.grad` or firing its hooks."""
+def _gradients(
+    value: Any, entries: Sequence[Entry], at: Preactivations | None
+) -> tuple[Sequence[Tensor], dict[str, Tensor]]:
+    """The gradient of the loss for each parameter, and its size at each unit.
+
+    It touches no `.grad` and fires no hook of one.
+    """
     if not isinstance(value, Tensor) or value.numel() != 1:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"`loss` must return one number, a tensor of one entry; got {got}: end it with .mean()")
     if not (value.requires_grad and entries):
         raise ValueError("`loss` must depend on a trainable parameter; its gradient is cut off, or all are frozen")
+    assert at is not None
     parameters = [entry.parameter for entry in entries]
-    return torch.autograd.grad(value.sum(), parameters, allow_unused=True, materialize_grads=True)
+    places: Any = [*parameters, *at.edges]
+    grads = torch.autograd.grad(value.sum(), places, allow_unused=True)
+    own = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=False)]
+    return own, at.sums(grads[len(parameters) :])
 
 
 def _activity(layers: Mapping[str, LayerSums], threshold: float) -> dict[str, float]:

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..wiring import Reading, Tap, find_units, ops
+from ..wiring import Reading, Tap, Units, find_units, ops
 from ..wiring.modules import Catalog
+from .preactivations import Preactivations
 from .ranks import effective_rank, rank99, stable_rank
 
 _BLOCK = 1 << 22  # entries of an activation matrix that are factorised at a time
@@ -72,10 +73,13 @@ class Probe:
 
     Args:
         model: any module.
+        gradients: note where the pre-activations are too.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, gradients: bool = False) -> None:
         self._model = model
+        self.units: list[Units] = []
+        self.preactivations = Preactivations(model) if gradients else None
         self._layers: dict[str, LayerSums] = {}  # in the order of the forward pass
         self._handles: list[Any] = []
         self._maker: tuple[str, int] = "", -1  # name of the layer that ran last, and the axis of its features
@@ -99,8 +103,11 @@ class Probe:
         except ValueError:
             self._watch_activations()
             return
+        self.units = layers
         for units in layers:
             reading = units.reading(self._model)
+            if self.preactivations is not None:
+                self._handles += self.preactivations.watch(units, reading)
             self._handles.append(Tap(reading, partial(self._read, units.layer, reading)))
 
     def reached(self) -> dict[str, LayerSums]:
@@ -134,6 +141,9 @@ class Probe:
         for name, module in catalog.modules.items():
             if _is_activation(module) and catalog.name(module) == name:
                 acted = partial(self._acted, name or type(module).__name__)
+                if self.preactivations is not None:
+                    enter = self.preactivations.enter
+                    self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
                 self._handles.append(module.register_forward_hook(acted))
 
     def _made(self, maker: tuple[str, int], module: nn.Module, args: tuple, out: Any) -> None:
@@ -148,6 +158,8 @@ class Probe:
             others = (f"{name}#{i}" for i in count(2))
             self._names[key] = next(n for n in chain((maker, name), others) if n and n not in self._layers)
         self._layer(self._names[key]).add(h.reshape(-1, h.shape[-1]))
+        if self.preactivations is not None:
+            self.preactivations.acted(module, self._names[key], axis)
 
 
 def _is_activation(module: nn.Module) -> bool:

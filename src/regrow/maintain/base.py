@@ -165,6 +165,9 @@ class Maintainer:
     def _before_update(self, found_inf: Tensor | None, first: bool = True) -> None:
         self._loop.before_update(found_inf, first)
 
+    def _penalty(self) -> Tensor | None:
+        return self._loop.penalty()
+
     def _restore_gradients(self, optimizer: Optimizer) -> None:
         self._loop.restore_gradients(optimizer)
 

@@ -67,6 +67,14 @@ class StepLoop:
                 self.method.before(self._members(network, self.counter.attempts + 1, found_inf))
                 self._gradients_before = network.gradients_before
 
+    @torch.no_grad()
+    def penalty(self) -> Tensor | None:
+        """What the method adds to the loss, if it does."""
+        if self.method.off or not self.method.penalizes:
+            return None
+        network = self._network(self._live(self.entries()))
+        return self.method.penalty(self._members(network, self.counter.attempts + 1))[0]
+
     def restore_gradients(self, optimizer: Optimizer) -> None:
         """Put the gradients of the loss back where a penalty was added to them."""
         scale, skipped = getattr(optimizer, "grad_scale", None), getattr(optimizer, "found_inf", None)

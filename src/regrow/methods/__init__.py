@@ -19,6 +19,8 @@ from .shrink_perturb import ShrinkPerturb
 from .stacked import StackedMethod
 from .swr import SWR
 
+globals().update({row.method.__name__: row.method for row in REGISTRY.values()})
+
 __all__ = [
     "REGISTRY",
     "SWR",

@@ -65,9 +65,8 @@ class Counters:
             for row, i in enumerate(which):
                 own, zeros = mask[row].numpy(), 0 if zero is None else int(np.count_nonzero(zero[row].numpy()))
                 repeated = 0 if again is None else int(again[row])
-                self.add_here(
-                    i, int(np.count_nonzero(own)), own.size, zeros, size, repeated, nan is not None and nan[row]
-                )
+                spoilt = nan is not None and bool(nan[row])
+                self.add_here(i, int(np.count_nonzero(own)), own.size, zeros, size, repeated, spoilt)
             return
         none = torch.zeros(len(which), dtype=torch.int64, device=mask.device)
         renewed = mask.flatten(1).sum(1)
@@ -78,10 +77,10 @@ class Counters:
         self._there.append((list(which), row))
 
     def add_here(
-        self, i: int, renewed: int, looked: int, zero: int, size: int = 1, again: int = 0, nan: bool | Tensor = False
+        self, i: int, renewed: int, looked: int, zero: int, size: int = 1, again: int = 0, nan: bool = False
     ) -> None:
         """Of one member, counted by the caller."""
-        self._here[i] += (renewed, looked, zero, again, bool(nan), renewed * size)
+        self._here[i] += (renewed, looked, zero, again, nan, renewed * size)
 
     def fired(self, which: Sequence[int]) -> Tensor:
         """Which of these members the last renewal renewed anything of, bool (len(which))."""

@@ -79,6 +79,10 @@ class Method(ABC):
     def before(self, members: Members) -> None:  # noqa: B027
         """Do what comes before the optimizer's step: `members` has the weights and gradients it starts from."""
 
+    def penalty(self, members: Members) -> Tensor:
+        """What the method adds to the loss of each member, (k), where it `penalizes`."""
+        raise NotImplementedError
+
     @abstractmethod
     def act(self, members: Members) -> None:
         """Do what is due after the optimizer's step."""

@@ -3,6 +3,8 @@
 The library, `--systems`, grids, figures, the contract test and the documentation read this table.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from .cbp import ContinualBackprop
@@ -17,14 +19,17 @@ class Row(NamedTuple):
 
     method: its class; `regrow` offers it under the name of the class, results call it by `method.name`.
     label: in tables and legends.
-    colour: of its lines, from a palette that colour-blind people can tell apart.
+    colour: of its lines. The first are of Okabe & Ito, "Color universal design" (2008), all far enough from each other
+        for colour-blind eyes.
     reference: where it is published.
+    fixed: knobs that the laboratory's system of this name sets otherwise than the library does by default.
     """
 
     method: type[Method]
     label: str
     colour: str
     reference: str
+    fixed: Mapping[str, str] = MappingProxyType({})
 
 
 REGISTRY: dict[str, Row] = {

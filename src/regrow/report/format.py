@@ -5,15 +5,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from .margins import LEAST_TASKS, RECOMMENDED_SEEDS, SWEEP_TASKS
-from .runs import Panel
+from .runs import Comparison
 from .stats import SEEDS, Effect
 
 DASH = "–"
-"""Where there is no number."""
+"""Stands for a missing number."""
 
 
 def interval(effect: Effect | None, sign: bool = False) -> str:
-    """A value with its 95 % interval, marked where it is of these runs alone.
+    """A value with its 95 % interval, marked where it describes these runs alone.
 
     Example:
         >>> interval(Effect(-1.5, 0.25, 1e9, "tasks", 1, 200))
@@ -21,14 +21,14 @@ def interval(effect: Effect | None, sign: bool = False) -> str:
     """
     if effect is None or not math.isfinite(effect.value):
         return DASH
-    if not math.isfinite(effect.reach):
+    if not math.isfinite(effect.half_width):
         return number(effect.value, 2, sign)
     ends = f"[{number(effect.low, 2)}, {number(effect.high, 2)}]"
     return f"{number(effect.value, 2, sign)} {ends}{'†' if effect.basis == 'tasks' else ''}"
 
 
 def number(value: float, digits: int, sign: bool = False) -> str:
-    """A number with so many decimals and a true minus; a dash where there is none.
+    """A number with so many decimals and a true minus; a dash where it is not finite.
 
     Example:
         >>> number(-0.004, 2), number(1.0, 1, sign=True), number(float("nan"), 1)
@@ -43,7 +43,7 @@ def number(value: float, digits: int, sign: bool = False) -> str:
 
 
 def value(knob: Any) -> str:
-    """A knob's value as short as it goes.
+    """A knob's value, as short as possible.
 
     Example:
         >>> value(1e-05), value(0.05), value(2048), value("after")
@@ -70,13 +70,13 @@ def chance(p: float | None) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
-def count(panel: Panel) -> str:
+def count(runs: Comparison) -> str:
     """Seeds × tasks."""
-    return f"{len(panel.seeds)} × {panel.tasks}"
+    return f"{len(runs.seeds)} × {runs.tasks}"
 
 
 def footnotes(rows: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """What the marks in the cells mean."""
+    """What the marks in cells mean."""
     if not any("†" in cell for row in rows for cell in row):
         return ()
     return (f"† fewer than {SEEDS} seeds: the interval is of these runs alone (moving-block bootstrap over tasks).",)
@@ -105,13 +105,3 @@ def run_command(
     which = f"--settings {' '.join(dict.fromkeys(settings))} --systems {' '.join(dict.fromkeys(systems))}"
     more = f"{' --sweep' * sweep}{f' {options}' * bool(options)}"
     return f"regrow run {study} {which} --tasks {least if tasks is None else tasks} --seeds {seeds}{more}"
-
-
-def many(count: int, what: str) -> str:
-    """So many of something.
-
-    Example:
-        >>> many(1, "seed"), many(1200, "task")
-        ('1 seed', '1,200 tasks')
-    """
-    return f"{count:,} {what}{'s' * (count != 1)}"

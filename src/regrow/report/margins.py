@@ -57,7 +57,7 @@ MARGINS = {
 }
 
 
-LEAST = 4  # tasks: of fewer no trend can be told
+LEAST = 4  # tasks: fewer show no trend
 TEN, FOUR = (5.0, 15.0), (2.0, 6.0)  # what "close to ten" and "four" points are taken for
 CLOSER = 1.0
 COLLAPSE = 50.0

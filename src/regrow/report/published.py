@@ -12,13 +12,13 @@ Kind = Literal["mean", "end"]
 class Level:
     """A published online accuracy, in percent.
 
-    low, high: equal, but where only a range is known.
-    exact: printed as a number; else read off a chart, so good to about half a point.
+    low, high: the ends of a range; high is None where the level is known.
+    exact: printed as a number; else read off a chart, to about half a point.
     kind: "mean" over all tasks, or of the "end" of the run.
-    source: where from.
+    source: where it was published.
 
     Example:
-        >>> Level(92.79).told(), Level(72.0, exact=False, kind="end").told(), Level(85.7, 90.9).told()
+        >>> Level(92.79).text, Level(72.0, exact=False, kind="end").text, Level(85.7, 90.9).text
         ('92.79', '≈ 72 at the end', '85.7 to 90.9')
     """
 
@@ -28,7 +28,8 @@ class Level:
     kind: Kind = "mean"
     source: str = THESIS
 
-    def told(self) -> str:
+    @property
+    def text(self) -> str:
         """As tables have it."""
         number = f"{self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
         return f"{'' if self.exact else '≈ '}{number}{' at the end' if self.kind == 'end' else ''}"

@@ -19,7 +19,7 @@ OPTIONS = {
     ("units_read", "after"): "units read after the norm",
     ("ln_position", "before"): "norm before the activation",
 }
-"""{(key, value) of a manifest's config that is not the usual one: in a few words}"""
+"""{(key, value) of a manifest's config that is not the usual one: in words}"""
 PIXELS = {"digits": 64}
 _REMEDY = "give folders that `regrow run` wrote (its --out)"
 
@@ -28,7 +28,7 @@ _REMEDY = "give folders that `regrow run` wrote (its --out)"
 class Folder:
     """What one run has stored.
 
-    cost: {(setting, system): milliseconds for one update of one network}, of `bench.json` where there is one.
+    cost: {(setting, system): milliseconds for one update of one network}, from `bench.json` if there is one.
     """
 
     path: Path
@@ -38,13 +38,13 @@ class Folder:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """What the run was asked for; empty where the manifest does not say."""
-        found = self.manifest.get("config")
-        return found if isinstance(found, Mapping) else {}
+        """The options of the run; empty where the manifest does not say."""
+        config = self.manifest.get("config")
+        return config if isinstance(config, Mapping) else {}
 
     @property
     def option(self) -> str:
-        """How it differs from the usual options, in a few words; empty where it does not."""
+        """How it differs from a usual run, in words; empty where it does not."""
         return ", ".join(text for (key, value), text in OPTIONS.items() if self.config.get(key) == value)
 
     @property
@@ -59,7 +59,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Results:
-    """All that one report is about.
+    """All that a report on permuted images covers.
 
     runs: with the usual options.
     others: {how they differ: runs}
@@ -82,8 +82,8 @@ def read(path: Path) -> Folder:
     """What a run has stored so far.
 
     Raises:
-        OSError: where there is no such folder, or it is not of a run.
-        ValueError: where it holds no rows yet, or files that are damaged or of something else; one line.
+        OSError: where there is no such folder, or it does not hold a run.
+        ValueError: where it holds no rows yet, or files that are damaged or not of a run; one line.
     """
     content, rows = manifest.read(path), _load(path)
     missing = [name for name in NEEDED if name not in rows.columns]
@@ -93,8 +93,7 @@ def read(path: Path) -> Folder:
         schema = VIT_RESULTS if "best_test_accuracy" in rows.columns else RESULTS
         rows = rows.select(pl.col(name).cast(kind) for name, kind in schema.items() if name in rows.columns)
     except pl.exceptions.PolarsError as error:
-        what = " ".join(str(error).split())[:80]
-        raise ValueError(f"{path} holds rows that are not of a run ({what}): {_REMEDY}") from error
+        raise ValueError(f"{path} holds rows that are not of a run ({brief(error)}): {_REMEDY}") from error
     return Folder(path, content, rows, _cost(path / BENCH))
 
 
@@ -102,8 +101,12 @@ def _load(path: Path) -> pl.DataFrame:
     try:
         return load(path)
     except (pl.exceptions.PolarsError, json.JSONDecodeError, TypeError, AttributeError) as error:
-        what = " ".join(str(error).split())[:80]
-        raise ValueError(f"{path} holds rows that are not of a run ({what}): {_REMEDY}") from error
+        raise ValueError(f"{path} holds rows that are not of a run ({brief(error)}): {_REMEDY}") from error
+
+
+def brief(error: Exception) -> str:
+    """The beginning of an error's message, on one line."""
+    return " ".join(str(error).split())[:80]
 
 
 def _cost(path: Path) -> dict[tuple[str, str], float]:
@@ -115,7 +118,7 @@ def _cost(path: Path) -> dict[tuple[str, str], float]:
         rows = {key: float(row["ms_per_network_update"]) for key, row in content.items() if key in _keys()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"[:80]
-        raise ValueError(f"{path} is damaged ({what}): write it anew with regrow bench --json {path}") from error
+        raise ValueError(f"{path} is damaged ({what}): write it again with regrow bench --json {path}") from error
     return {_keys()[key]: ms for key, ms in rows.items()}
 
 
@@ -126,34 +129,48 @@ def _keys() -> dict[str, tuple[str, str]]:
 
 
 def combine(folders: Sequence[Folder]) -> Results:
-    """Put folders together; of a network that several hold, the longest series counts.
+    """Put folders together; where several hold a network, its longest series counts.
 
     Raises:
         ValueError: where they are of different images, or none has results that the report knows.
     """
-    of = {images(folder): folder for folder in folders}
-    if len(of) > 1:
-        told = ", ".join(f"{folder.path} of {name}" for (name, _), folder in of.items())
-        raise ValueError(f"a report is of one set of images; got {told}: make one report for each")
+    data = same_images(folders)
     parts: dict[str, list[Folder]] = {"": []}
     for folder in folders:
         parts.setdefault(folder.option, []).append(folder)
     runs = {option: Runs(longest(each)) for option, each in parts.items()}
-    if not any(each.settings for each in runs.values()):
-        listed = ", ".join(str(folder.path) for folder in folders)
-        raise ValueError(f"{listed}: no results of the settings {', '.join(SETTINGS)}, which the report is about")
+    check_any(runs.values(), folders)
     cost = {key: ms for folder in folders for key, ms in folder.cost.items()}
-    ((name, _),) = of
-    return Results(tuple(folders), runs.pop(""), runs, cost, name)
+    return Results(tuple(folders), runs.pop(""), runs, cost, data)
 
 
-def images(folder: Folder) -> tuple[str, str]:
-    """Name and checksum of the images a run was on."""
-    return str(folder.config.get("data", "unknown images")), str(folder.config.get("data_checksum", ""))
+def same_images(folders: Iterable[Folder]) -> str:
+    """The name of the images that all folders are of.
+
+    Raises:
+        ValueError: where they are of different ones.
+    """
+    by_images: dict[tuple[str, str], Folder] = {}
+    for folder in folders:
+        config = folder.config
+        by_images[str(config.get("data", "unknown images")), str(config.get("data_checksum", ""))] = folder
+    if len(by_images) > 1:
+        listed = ", ".join(f"{folder.path} of {name}" for (name, _), folder in by_images.items())
+        raise ValueError(f"a report is of one set of images; got {listed}: make one report for each")
+    ((name, _),) = by_images
+    return name
+
+
+def check_any(parts: Iterable[Runs], folders: Iterable[Folder]) -> None:
+    """Refuse folders without any results that the report knows."""
+    parts = list(parts)
+    if not any(runs.settings for runs in parts):
+        listed, known = ", ".join(str(folder.path) for folder in folders), ", ".join(parts[0].scope.settings)
+        raise ValueError(f"{listed}: no results of the settings {known}, which the report is about")
 
 
 def longest(folders: Iterable[Folder]) -> pl.DataFrame:
-    """The rows of all folders, each network from that which has most of its tasks."""
+    """The rows of all folders, each network from the folder that has most of its tasks."""
     tagged = [folder.rows.with_columns(folder=pl.lit(i)) for i, folder in enumerate(folders) if len(folder.rows)]
     if not tagged:
         return pl.DataFrame()

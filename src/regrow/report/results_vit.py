@@ -1,6 +1,6 @@
 """Folders of vision transformers, put together for one report.
 
-A row does not tell how large its network was, so folders of different sizes are never put together.
+A row does not say how large its network was, so folders of different sizes are never put together.
 """
 
 import json
@@ -16,8 +16,8 @@ from ..lab.runs.store import load
 from ..lab.studies import VIT_SETTINGS, VIT_SYSTEMS, Member
 from ..lab.studies.vit_values import OPTIMIZERS, chosen, scaled
 from ..lab.vit.options import PAPERS_EPOCHS, PAPERS_IMAGES
-from .results import Folder, images, longest
-from .runs import Problem, Run, Runs
+from .results import Folder, brief, check_any, longest, same_images
+from .runs import Run, Runs, Scope
 
 TASKS = 20  # of the paper
 ACCURACY = "best_test_accuracy"
@@ -28,7 +28,7 @@ EPOCH_KEYS = ("setting", "system", "config_id", "seed", "task", "epoch")
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the networks are, how long a task is, and how exact the numbers; the paper's, where nothing is said.
+    """Size of the networks, length of a task, precision of the numbers; by default the paper's.
 
     clip_at: None, where no weight is clipped.
     """
@@ -43,10 +43,10 @@ class Scale:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Scale":
-        """What a manifest tells.
+        """That of a manifest's config.
 
         Raises:
-            ValueError: where it tells what no run has.
+            ValueError: where it has what no run has.
         """
         known = {name: config[name] for name in cls.__dataclass_fields__ if name in config}
         if known.get("images_per_class") == PAPERS_IMAGES:
@@ -64,17 +64,17 @@ class Scale:
 
     @property
     def shrunk(self) -> tuple[str, ...]:
-        """What is smaller or shorter than the paper's, a few words each."""
-        paper, found = Scale(), []
-        for name, text in _NAMES.items():
-            ours, theirs = getattr(self, name), getattr(paper, name)
-            if ours != theirs:
-                found.append(f"{text} {ours or PAPERS_IMAGES} (the paper's: {theirs or PAPERS_IMAGES})")
-        return tuple(found)
+        """What is smaller or shorter than the paper's, in words."""
+        sizes = {text: (getattr(self, name), getattr(Scale(), name)) for name, text in _NAMES.items()}
+        return tuple(
+            f"{text} {ours or PAPERS_IMAGES} (the paper's: {theirs or PAPERS_IMAGES})"
+            for text, (ours, theirs) in sizes.items()
+            if ours != theirs
+        )
 
     @property
     def options(self) -> str:
-        """The words that ask `regrow run` for it.
+        """The options of `regrow run` for it.
 
         Example:
             >>> Scale(width=96, epochs_per_task=5).options
@@ -95,7 +95,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class ViTResults:
-    """All that one report on CIFAR-100 is about.
+    """All that a report on CIFAR-100 covers.
 
     runs: of classes as they come, {optimizer: its runs}.
     tuning: of the base on all classes at once, {optimizer: its runs}.
@@ -127,13 +127,13 @@ class ViTResults:
 
     @property
     def shrunk(self) -> tuple[str, ...]:
-        """What is smaller, shorter or fewer than the paper's, a few words each; empty at the paper's scale."""
+        """What is smaller, shorter or fewer than the paper's, in words; empty at the paper's scale."""
         fewer = (f"tasks {self.tasks} (the paper's: {TASKS})",) if 0 < self.tasks < TASKS else ()
         return self.scale.shrunk + fewer
 
     @property
     def options(self) -> str:
-        """The words that ask `regrow run` for more of the same."""
+        """The options of `regrow run` for more of the same."""
         way = f"--optimizer {self.optimizer}" if self.optimizer != OPTIMIZERS[0] else ""
         return " ".join(filter(None, (way, self.scale.options)))
 
@@ -143,7 +143,7 @@ def every(runs: Runs) -> list[Run]:
     return [run for s in runs.settings for system in runs.systems(s) for run in runs.main(s, system)]
 
 
-def problem(optimizer: str = "authors", ratio: float = 1.0) -> Problem:
+def scope(optimizer: str = "authors", ratio: float = 1.0) -> Scope:
     """Class-incremental CIFAR-100.
 
     Args:
@@ -154,7 +154,7 @@ def problem(optimizer: str = "authors", ratio: float = 1.0) -> Problem:
     def chosen_id(setting: str, system: str) -> str:
         return Member(system, scaled(chosen(setting, system, optimizer), ratio), 0).config_id
 
-    return Problem(tuple(VIT_SETTINGS), VIT_SYSTEMS, ACCURACY, chosen_id)
+    return Scope(tuple(VIT_SETTINGS), VIT_SYSTEMS, ACCURACY, chosen_id)
 
 
 def is_vit(folder: Folder) -> bool:
@@ -163,31 +163,26 @@ def is_vit(folder: Folder) -> bool:
 
 
 def combine(folders: Sequence[Folder]) -> ViTResults:
-    """Put folders of this study together; of a network that several hold, the longest series counts.
+    """Put folders of this study together; where several hold a network, its longest series counts.
 
     Raises:
         ValueError: where they are of different images or sizes, or none has results that the report knows.
     """
-    of = {images(folder): folder for folder in folders}
-    if len(of) > 1:
-        told = ", ".join(f"{folder.path} of {name}" for (name, _), folder in of.items())
-        raise ValueError(f"a report is of one set of images; got {told}: make one report for each")
+    data = same_images(folders)
     scales = {_scale(folder): folder for folder in folders}
     if len(scales) > 1:
-        told = ", ".join(f"{folder.path} with {scale.options or _PAPERS}" for scale, folder in scales.items())
-        raise ValueError(f"a report is of networks of one size; got {told}: make one report for each")
-    ((scale, _),), ((name, _),) = scales.items(), of
+        listed = ", ".join(f"{folder.path} with {scale.options or _PAPERS}" for scale, folder in scales.items())
+        raise ValueError(f"a report is of networks of one size; got {listed}: make one report for each")
+    (scale,) = scales
     rows = longest(folders)
     tag = [_config(text) for text in rows["config"]] if "config" in rows.columns else [{}] * len(rows)
     way = pl.Series([str(config.get("optimizer", OPTIMIZERS[0])) for config in tag], dtype=pl.String)
     at_once = pl.Series(["classes_a_task" in config for config in tag], dtype=pl.Boolean)
-    kinds = {each: problem(each, scale.ratio) for each in OPTIMIZERS}
+    kinds = {each: scope(each, scale.ratio) for each in OPTIMIZERS}
     runs = {each: Runs(rows.filter((way == each) & ~at_once), kinds[each]) for each in OPTIMIZERS}
     tuning = {each: Runs(rows.filter((way == each) & at_once), kinds[each]) for each in OPTIMIZERS}
-    if not any(each.settings for each in (*runs.values(), *tuning.values())):
-        listed = ", ".join(str(folder.path) for folder in folders)
-        raise ValueError(f"{listed}: no results of the settings {', '.join(VIT_SETTINGS)}, which the report is about")
-    return ViTResults(tuple(folders), runs, tuning, scale, name, _epochs([folder.path for folder in folders]))
+    check_any((*runs.values(), *tuning.values()), folders)
+    return ViTResults(tuple(folders), runs, tuning, scale, data, _epochs([folder.path for folder in folders]))
 
 
 def _scale(folder: Folder) -> Scale:
@@ -198,30 +193,30 @@ def _scale(folder: Folder) -> Scale:
 
 
 def folder_options(folder: Folder) -> str:
-    """The optimizer, and the words that ask for networks of this size."""
+    """The options of `regrow run` for networks of this size, with its optimizer."""
     return " ".join(filter(None, (f"--optimizer {folder.config.get('optimizer', '?')}", _scale(folder).options)))
 
 
 def _config(text: str | None) -> Mapping[str, Any]:
     try:
-        found = json.loads(text or "{}")
+        config = json.loads(text or "{}")
     except json.JSONDecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
 def _epochs(paths: Sequence[Path]) -> pl.DataFrame:
     """Rows of the epochs of all folders, each once; a folder may have none."""
-    found = []
+    parts = []
     for path in paths:
         if any((path / "epochs").glob("*.parquet")):
             rows = load(path, "epochs")
             if all(name in rows.columns for name in (*EPOCH_KEYS, "weight_magnitude")):
                 try:
-                    found.append(rows.select(pl.col(n).cast(kind) for n, kind in EPOCHS.items() if n in rows.columns))
+                    parts.append(rows.select(pl.col(n).cast(kind) for n, kind in EPOCHS.items() if n in rows.columns))
                 except pl.exceptions.PolarsError as error:
-                    what = " ".join(str(error).split())[:80]
-                    raise ValueError(f"{path} holds epochs that are not of a run ({what}): delete them") from error
-    if not found:
+                    what = f"holds epochs that are not of a run ({brief(error)}): delete them"
+                    raise ValueError(f"{path} {what}") from error
+    if not parts:
         return pl.DataFrame()
-    return pl.concat(found, how="diagonal_relaxed").unique(EPOCH_KEYS, keep="first", maintain_order=True)
+    return pl.concat(parts, how="diagonal_relaxed").unique(EPOCH_KEYS, keep="first", maintain_order=True)

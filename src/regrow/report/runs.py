@@ -1,10 +1,10 @@
-"""Stored results as runs: one series of tasks for each system, config and seed, whole and from one study.
+"""Stored results as runs: one unbroken series of tasks for each system, config and seed, from one study.
 
 Shapes: S seeds, T tasks.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,10 +15,11 @@ import polars as pl
 from ..lab.studies import SETTINGS, SYSTEMS, Member
 from ..lab.studies.permuted_values import chosen
 
-CHANCE = 0.1  # accuracy of a diverged network: ten classes, and NaN tells none from another
+CHANCE = 0.1  # accuracy of a diverged network, which guesses among ten classes
 ACCURACIES = ("online_accuracy", "best_test_accuracy", "best_validation_accuracy", "test_accuracy")
 NEAR = 0.75  # runs of at least this share of the longest run's tasks count as equally long
 FRESH = "scratch"
+"""The system that starts over at every task: the yardstick."""
 KEYS = ("study", "setting", "system", "config_id", "seed")
 _COPY = "_copy"
 NEEDED = (*KEYS, "task", "online_accuracy")
@@ -26,7 +27,7 @@ NEEDED = (*KEYS, "task", "online_accuracy")
 
 @dataclass(frozen=True)
 class Run:
-    """One network's tasks 0, 1, ... as far as none is missing."""
+    """One network: its tasks 0, 1, … up to the first that is missing."""
 
     study: str
     setting: str
@@ -47,7 +48,7 @@ class Run:
 
     @cached_property
     def diverged(self) -> bool:
-        """Whether its numbers stopped being numbers."""
+        """Whether its loss stopped being finite."""
         return "diverged" in self.rows.columns and bool(self.rows["diverged"].fill_null(False).any())
 
     def measure(self, name: str) -> np.ndarray:
@@ -70,25 +71,23 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Panel:
-    """Some groups of runs over the same seeds and tasks: what a comparison is made of.
+class Comparison:
+    """Groups of runs over the same seeds and tasks.
 
-    groups: {name: one run for each seed, seeds in order}
+    groups: {key: one run for each seed, seeds in order}
     """
 
     seeds: tuple[int, ...]
     tasks: int
-    groups: Mapping[str, tuple[Run, ...]]
+    groups: Mapping[Any, tuple[Run, ...]]
 
-    def series(self, name: str, measure: str = "online_accuracy") -> np.ndarray:
-        """(S, T)"""
-        return np.stack([run.measure(measure)[: self.tasks] for run in self.groups[name]])
+    def series(self, key: Any, measure: str = "online_accuracy") -> np.ndarray:
+        """A column of a group, (S, T)."""
+        return np.stack([run.measure(measure)[: self.tasks] for run in self.groups[key]])
 
-    @property
-    def diverged(self) -> dict[str, int]:
-        """{group: number of diverged runs}, those with none left out."""
-        counts = {name: sum(run.diverged for run in runs) for name, runs in self.groups.items()}
-        return {name: count for name, count in counts.items() if count}
+    def diverged(self, key: Any) -> int:
+        """How many runs of a group diverged."""
+        return sum(run.diverged for run in self.groups[key])
 
 
 def papers_id(setting: str, system: str) -> str:
@@ -97,11 +96,11 @@ def papers_id(setting: str, system: str) -> str:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What runs are on, and how they are told apart.
+class Scope:
+    """Which runs a part of the report covers.
 
-    settings, systems: that a report knows, in order.
-    accuracy: the column by which systems are compared; a task without it is none.
+    settings, systems: in the order of the report.
+    accuracy: the column by which systems are compared; a task without it does not count.
     chosen_id: config_id of a system in a setting at its chosen values.
     """
 
@@ -111,18 +110,18 @@ class Problem:
     chosen_id: Callable[[str, str], str] = field(default=papers_id, repr=False)
 
 
-PERMUTED = Problem()
+PERMUTED = Scope()
 
 
 class Runs:
     """The runs in a table of results, by setting, system, config and seed.
 
-    A run is taken from one folder and one study: where several hold the same member, from that with most tasks.
-    Settings and systems that the laboratory does not know, as those of other problems, are left out.
+    A run comes from one folder and one study: where several hold the same member, from the one with most tasks.
+    Settings and systems outside the scope are left out.
 
     Args:
         frame: rows as `regrow.load` returns them, of any folders one after the other; may be empty.
-        problem: what they are on.
+        scope: which of them count.
 
     Raises:
         ValueError: if a needed column is missing.
@@ -134,8 +133,8 @@ class Runs:
         2
     """
 
-    def __init__(self, frame: pl.DataFrame, problem: Problem = PERMUTED) -> None:
-        self.problem, needed = problem, (*KEYS, "task", problem.accuracy)
+    def __init__(self, frame: pl.DataFrame, scope: Scope = PERMUTED) -> None:
+        self.scope, needed = scope, (*KEYS, "task", scope.accuracy)
         if frame.width and (missing := [name for name in needed if name not in frame.columns]):
             raise ValueError(
                 f"results must have the columns {', '.join(needed)}; {', '.join(missing)} missing: "
@@ -143,15 +142,15 @@ class Runs:
             )
         self._runs: dict[tuple[str, str], dict[str, dict[int, Run]]] = {}
         if len(frame):
-            known = pl.col("setting").is_in(problem.settings) & pl.col("system").is_in(problem.systems)
-            whole = _unbroken(frame.filter(known), problem.accuracy)
+            known = pl.col("setting").is_in(scope.settings) & pl.col("system").is_in(scope.systems)
+            whole = _unbroken(frame.filter(known), scope.accuracy)
             for rows in whole.partition_by([*KEYS, _COPY], maintain_order=True):
                 study, setting, system, config_id, seed = (rows[key][0] for key in KEYS)
                 self._add(Run(study, setting, system, config_id, seed, rows))
 
     @classmethod
     def of(cls, results: "pl.DataFrame | Runs") -> "Runs":
-        """The runs of a table, or as they are: sorting a large table out takes a second."""
+        """The runs of a table; runs as they are, since sorting a large table takes a second."""
         return results if isinstance(results, Runs) else cls(results)
 
     def _add(self, run: Run) -> None:
@@ -163,11 +162,11 @@ class Runs:
     def settings(self) -> tuple[str, ...]:
         """Settings that have a run, in the laboratory's order."""
         have = {setting for setting, _ in self._runs}
-        return tuple(name for name in self.problem.settings if name in have)
+        return tuple(name for name in self.scope.settings if name in have)
 
     def systems(self, setting: str) -> tuple[str, ...]:
         """Systems that have a run in a setting, in the laboratory's order."""
-        return tuple(name for name in self.problem.systems if (setting, name) in self._runs)
+        return tuple(name for name in self.scope.systems if (setting, name) in self._runs)
 
     def configs(self, setting: str, system: str) -> dict[str, tuple[Run, ...]]:
         """{config_id: its runs, seeds in order}"""
@@ -177,52 +176,48 @@ class Runs:
     def main(self, setting: str, system: str) -> tuple[Run, ...]:
         """The runs of a system at its chosen values: of the config with most tasks; among equals, the paper's.
 
-        Empty where neither tells, as in a sweep that lacks the paper's values.
+        Empty where that decides nothing, as in a sweep that lacks the paper's values.
         """
         configs = self.configs(setting, system)
         if not configs:
             return ()
         longest = max(run.tasks for runs in configs.values() for run in runs)
         best = {name: runs for name, runs in configs.items() if max(run.tasks for run in runs) == longest}
-        papers = self.problem.chosen_id(setting, system)
+        papers = self.scope.chosen_id(setting, system)
         return best[papers] if papers in best else next(iter(best.values())) if len(best) == 1 else ()
 
-    def panels(self, setting: str, systems: Iterable[str], least: int = 1) -> list[Panel]:
-        """The long and the wide choice of seeds for a comparison of systems at their chosen values; see `panels`."""
-        return panels({system: self.main(setting, system) for system in systems}, least)
 
+def comparisons(groups: Mapping[Any, Sequence[Run]], least: int = 1) -> list[Comparison]:
+    """The choices of seeds over which groups of runs can be compared: the longest runs, and the most seeds.
 
-def panels(groups: Mapping[str, Sequence[Run]], least: int = 1) -> list[Panel]:
-    """The choices of seeds over which groups of runs can be compared: the longest, and that of most seeds.
-
-    Runs of unequal length have no one best choice: few seeds over many tasks, or many over fewer.
+    Where runs are of unequal length there is no single best choice: few seeds over many tasks, or many over fewer.
 
     Args:
-        groups: {name: runs of different seeds}; one without runs leaves nothing to compare.
+        groups: {key: runs of different seeds}; one without runs leaves nothing to compare.
         least: tasks a comparison needs.
 
     Returns:
-        Two panels, one if both are the same, none if no seed has so many tasks in all groups.
+        Two comparisons, one if both are the same, none if no seed has so many tasks in all groups.
     """
-    seeds = {seed: min(run.tasks for run in found) for seed, found in _by_seed(groups).items()}
+    seeds = {seed: min(run.tasks for run in runs) for seed, runs in _by_seed(groups).items()}
     ranked = sorted((seed for seed in seeds if seeds[seed] >= max(1, least)), key=lambda seed: (-seeds[seed], seed))
     if not ranked:
         return []
     long = [seed for seed in ranked if seeds[seed] >= NEAR * seeds[ranked[0]]]
-    found = []
+    choices = []
     for members in (long, ranked)[: 1 if len(long) == len(ranked) else 2]:
         runs = {name: tuple(_pick(group, seed) for seed in sorted(members)) for name, group in groups.items()}
-        found.append(Panel(tuple(sorted(members)), min(seeds[seed] for seed in members), runs))
-    return found
+        choices.append(Comparison(tuple(sorted(members)), min(seeds[seed] for seed in members), runs))
+    return choices
 
 
-def _by_seed(groups: Mapping[str, Sequence[Run]]) -> dict[int, list[Run]]:
+def _by_seed(groups: Mapping[Any, Sequence[Run]]) -> dict[int, list[Run]]:
     """{seed: one run of each group} for the seeds that all have."""
-    found: dict[int, list[Run]] = {}
+    by_seed: dict[int, list[Run]] = {}
     for runs in groups.values():
         for run in runs:
-            found.setdefault(run.seed, []).append(run)
-    return {seed: runs for seed, runs in found.items() if len(runs) == len(groups)}
+            by_seed.setdefault(run.seed, []).append(run)
+    return {seed: runs for seed, runs in by_seed.items() if len(runs) == len(groups)}
 
 
 def _pick(runs: Sequence[Run], seed: int) -> Run:
@@ -232,8 +227,8 @@ def _pick(runs: Sequence[Run], seed: int) -> Run:
 def _unbroken(rows: pl.DataFrame, accuracy: str) -> pl.DataFrame:
     """The rows of tasks 0, 1, ... of every run, up to the first that is missing or has no accuracy, in one order.
 
-    A member that several folders hold is several runs, told apart by where its tasks start again. After it has diverged
-    a run needs no accuracy.
+    Where several folders hold a member, each copy is a run: a new one begins where the task number falls. A run that
+    has diverged needs no accuracy.
     """
     task, run = pl.col("task"), [*KEYS, _COPY]
     rows = rows.drop_nulls([*KEYS, "task"]).with_columns(pl.lit(0).alias(_COPY))

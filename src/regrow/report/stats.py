@@ -56,22 +56,22 @@ class Effect:
     standardised: float | None = None
 
     @property
-    def reach(self) -> float:
+    def half_width(self) -> float:
         """Half the width of the 95 % interval."""
         return float(student.ppf(0.975, self.freedom)) * self.error
 
     @property
     def low(self) -> float:
         """Lower end of the 95 % interval."""
-        return self.value - self.reach
+        return self.value - self.half_width
 
     @property
     def high(self) -> float:
         """Upper end of the 95 % interval."""
-        return self.value + self.reach
+        return self.value + self.half_width
 
     def times(self, factor: float) -> "Effect":
-        """The same in another unit."""
+        """The effect in another unit."""
         return replace(self, value=self.value * factor, error=self.error * abs(factor))
 
     def above(self, bound: float) -> float:
@@ -122,12 +122,12 @@ def estimate(samples: np.ndarray) -> Estimate:
     if samples.ndim != 1 or samples.size < 2:
         raise ValueError(f"an estimate needs one number for each of at least two seeds; got shape {samples.shape}")
     mean, error = float(samples.mean()), standard_error(samples)
-    reach = float(student.ppf(0.975, samples.size - 1)) * error
-    return Estimate(mean, error, mean - reach, mean + reach)
+    half_width = float(student.ppf(0.975, samples.size - 1)) * error
+    return Estimate(mean, error, mean - half_width, mean + half_width)
 
 
 def hedges(samples: np.ndarray) -> float | None:
-    """A mean in standard deviations, corrected for the few samples: (1 - 3 / (4n - 5)) * mean / s.
+    """A mean in standard deviations, corrected for small samples: (1 - 3 / (4n - 5)) * mean / s.
 
     Args:
         samples: of shape (n,); for two systems, their differences by seed.
@@ -230,8 +230,8 @@ def contrast(series: np.ndarray, weights: np.ndarray) -> Effect:
     """sum_t w_t y_t of each run, and its mean over the runs: a mean, a difference of two windows of tasks, ...
 
     From three seeds on: Student's t over one number a seed. Below, within these runs: moving-block bootstrap of what
-    is left of each run after a smooth course a + bt + c log(1 + t) + d / (1 + t), which follows an early rise or fall;
-    of two runs that lie further apart than that explains, half their squared difference counts.
+    is left of each run after a smooth curve a + bt + c log(1 + t) + d / (1 + t), which follows an early rise or fall;
+    where two runs lie further apart than that explains, half their squared difference counts.
 
     Args:
         series: finite, of shape (S, T), a run a row; for two systems, their differences.
@@ -255,14 +255,14 @@ def contrast(series: np.ndarray, weights: np.ndarray) -> Effect:
     if seeds >= SEEDS:
         return Effect(mean, standard_error(values), seeds - 1, "seeds", seeds, tasks, hedges(values))
     t = np.arange(tasks)
-    course = np.stack([np.ones(tasks), t, np.log1p(t), 1 / (1 + t)])
-    within, freedom = _within(series, np.broadcast_to(weights, series.shape), course)
+    curve = np.stack([np.ones(tasks), t, np.log1p(t), 1 / (1 + t)])
+    within, freedom = _within(series, np.broadcast_to(weights, series.shape), curve)
     between = float(values.var(ddof=1)) if seeds > 1 else 0.0
     return Effect(mean, math.sqrt(max(within, between) / seeds), freedom, "tasks", seeds, tasks)
 
 
 def average(series: np.ndarray) -> Effect:
-    """Mean over all tasks, see `contrast`; its error is NaN where there are too few tasks and seeds for one.
+    """Mean over all tasks, see `contrast`; its error is NaN where tasks and seeds are too few.
 
     Example:
         >>> average(np.full((1, 3), 2.0))
@@ -278,8 +278,8 @@ def slope(series: np.ndarray) -> Effect:
     """Least-squares slope per task, mean over the runs.
 
     Its error is the larger of two: that of a moving-block bootstrap over tasks of the residuals from each run's line,
-    and, from three seeds on, that of the spread of the slopes over the seeds. So runs that bend in different ways are
-    not made sure of by their many tasks.
+    and, from three seeds on, that of the spread of the slopes over the seeds. So many tasks do not make
+    runs certain that bend in different ways.
 
     Args:
         series: finite, of shape (S, T), T >= 16.
@@ -310,17 +310,17 @@ def slope(series: np.ndarray) -> Effect:
     return Effect(float(values.mean()), error, freedom, basis, seeds, tasks, standardised)
 
 
-def _within(series: np.ndarray, weights: np.ndarray, course: np.ndarray) -> tuple[float, float]:
+def _within(series: np.ndarray, weights: np.ndarray, curve: np.ndarray) -> tuple[float, float]:
     """Mean over the runs of a weighted sum's bootstrap variance, and its degrees of freedom: blocks less fitted terms.
 
-    series, weights (S, T); course (terms, T), whose fit is taken out.
+    series, weights (S, T); curve (terms, T), whose fit is taken out.
     """
-    (seeds, tasks), terms = series.shape, len(course)
+    (seeds, tasks), terms = series.shape, len(curve)
     if tasks < LEAST:
         raise ValueError(
             f"an interval within runs needs at least {LEAST} tasks; got {tasks}: train more, or more seeds"
         )
-    basis = np.linalg.qr(course.T)[0]
+    basis = np.linalg.qr(curve.T)[0]
     residuals = series - (series @ basis) @ basis.T
     residuals *= math.sqrt(tasks / (tasks - terms))  # the fit has taken this share out
     length = block_length(residuals)

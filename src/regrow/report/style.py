@@ -1,4 +1,4 @@
-"""How every figure looks: one colour, name and dash for each system, told apart by colour-blind readers too."""
+"""How every figure looks: one label, colour and dash for each system, distinct to colour-blind readers too."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -20,6 +20,8 @@ SYSTEMS = {
 }
 """In the order of every legend and table."""
 
+FOUR = ("large", "large-ln", "small", "small-ln")
+"""The settings in which the paper compares all systems."""
 SETTING_LABELS = {
     "large": "large",
     "large-ln": "large, layer norm",
@@ -60,7 +62,7 @@ DARK = {
     "#22a884": "#228B8D",
     "#5ec962": "#2E6F8E",
 }
-"""{colour: its counterpart on a dark page}; all others do for both."""
+"""{colour: its counterpart on a dark page}; all others serve on both."""
 NIGHT = "#14171C"
 """The paper of a dark page."""
 
@@ -106,11 +108,11 @@ SHEET: dict[Any, Any] = SETTINGS | {
 """For the figures of the report."""
 
 SUBTITLE: dict[str, Any] = {"fontsize": 8, "color": FAINT}
-"""A second title, at the right, that says what the lines are."""
+"""A second title, on the right, that says what the lines are."""
 
 
 def look(system: str) -> Look:
-    """The look of a system; of one that is not known, its own name in grey.
+    """The look of a system; an unknown one has its own name in grey.
 
     Example:
         >>> look("swr").label, look("mine").label

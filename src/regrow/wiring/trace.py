@@ -14,21 +14,30 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
 
+from .known_forwards import known_forward
 from .modules import Catalog
 from .ops import CHANNEL_NORMS, LAYER_NORMS, is_conv1d
 
 
 @dataclass(frozen=True)
 class Region:
-    """A module whose forward could be followed, and its graph."""
+    """A module whose forward could be followed, and its graph.
+
+    Args:
+        name: canonical name of the module.
+        module: the module.
+        graph: of its forward.
+        root: what the graph's names start from: the module, or what stands for it.
+    """
 
     name: str
     module: nn.Module
     graph: fx.Graph
+    root: nn.Module
 
     def called(self, node: fx.Node) -> nn.Module | None:
         """The module that a node calls."""
-        return self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        return self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
 class _Tracer(fx.Tracer):
@@ -85,17 +94,21 @@ class Regions:
         """The regions within a module; it becomes opaque where it is none itself."""
         module = getattr(module, "_orig_mod", module)
         name = self._catalog.name(module)
-        graph = self._trace(module)
+        known = known_forward(module)
+        root = module if known is None else known
+        graph = self._trace(root)
         if isinstance(graph, fx.Graph):
-            yield Region(name, module, graph)
+            if known is not None:  # what calls it cannot follow it
+                self._opaque.add(id(module))
+            yield Region(name, module, graph, root)
             return
         before = set(self._opaque)
         inner = [region for child in module.children() for region in self._explore_once(child)]
         if self._opaque != before:  # once more, around the parts that turned out opaque
-            again = self._trace(module)
+            again = self._trace(root)
             if isinstance(again, fx.Graph):
-                covered = {id(module.get_submodule(str(n.target))) for n in again.nodes if n.op == "call_module"}
-                yield Region(name, module, again)
+                covered = {id(root.get_submodule(str(n.target))) for n in again.nodes if n.op == "call_module"}
+                yield Region(name, module, again, root)
                 yield from (r for r in inner if self._within(r, self._opaque & covered))
                 return
         self._opaque.add(id(module))
@@ -159,7 +172,7 @@ class Regions:
                 self._catalog.calls[id(called)] = self._catalog.calls.get(id(called), 0) + 1
             elif node.op == "get_attr":
                 holder, _, attribute = str(node.target).rpartition(".")
-                value = getattr(region.module.get_submodule(holder), attribute, None)
+                value = getattr(region.root.get_submodule(holder), attribute, None)
                 self._catalog.touched[id(value)] = f"the forward of {region.name or type(region.module).__name__}"
 
 

@@ -29,7 +29,7 @@ _OPTIMIZERS = {
     "adamw": ("step_size", "beta1", "beta2"),
 }
 _SHARED = knobs_of(ShrinkPerturb)
-_NUMBERS = {
+_NUMBERS: dict[str, tuple[float, float]] = {
     "step_size": (0, math.inf), "momentum": (0, 1), "beta1": (0, 1), "beta2": (0, 1),
     **{knob.config or name: (knob.low, knob.high) for name, knob in _SHARED.items()},
 }  # fmt: skip
@@ -159,7 +159,8 @@ def _checked(i: int, member: Member, optimizer: str, own: Mapping[str, Any]) -> 
         raise ValueError(f"`{where}` must hold {', '.join(required)}; got none of {', '.join(missing)}: add them")
     for key, value in member.config.items():
         if key in _NUMBERS:
-            check.number(f"{where}[{key!r}]", value, *_NUMBERS[key], "a hyper-parameter of one member")
+            low, high = _NUMBERS[key]
+            check.number(f"{where}[{key!r}]", value, low, high, "a hyper-parameter of one member")
         elif key not in known and system not in own:
             raise ValueError(f"`{where}` of {system!r} must hold some of {', '.join(known)}; got {key!r}: leave it out")
     if method:

@@ -1,6 +1,7 @@
 """How the members of a run are packed into stacks: a pure function of what is run, never of where or by how many."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from ... import check
@@ -71,23 +72,15 @@ def pack(
     _check_place("units_read", units_read, "before", settings)
     if winners and not sweep:
         raise ValueError("`winners` of an earlier sweep count in a sweep only; got them without: ask for a sweep")
-    if settings[0] in VIT_SETTINGS:
-        way = "authors" if optimizer is None else optimizer
-        if sweep:
-            _check_protocol(systems)
-    elif optimizer is not None:
+    if optimizer is not None and settings[0] not in VIT_SETTINGS:
         raise ValueError(f"`optimizer` is of vision transformers, of study vit-cifar; got {optimizer!r}: leave it out")
-
-    def configs(setting: str, system: str) -> list[Config]:
-        if setting in VIT_SETTINGS:
-            one = vit_values.scaled(vit_values.chosen(setting, system, way), ratio)
-            return vit_values.grid(setting, system, winners, ratio, way) if sweep else [one]
-        one = permuted_values.scaled(permuted_values.chosen(setting, system), ratio)
-        return permuted_grids.grid(setting, system, winners, ratio) if sweep else [one]
-
+    if sweep and settings[0] in VIT_SETTINGS:
+        _check_protocol(systems)
+    way = "authors" if optimizer is None else optimizer
     stacks = []
     for name in settings:
-        runs = [(system, config) for system in systems for config in configs(name, system)]
+        configs = partial(_configs, name, sweep=sweep, winners=winners, ratio=ratio, optimizer=way)
+        runs = [(system, config) for system in systems for config in configs(system)]
         parts = _by_structure(runs, ln_position, STACK_SIZE.get(ALL_SETTINGS[name].hidden, 1))
         stacks += [(ALL_SETTINGS[name], number, *part) for number, part in enumerate(parts)]
     return [
@@ -102,6 +95,19 @@ def pack(
         for seed in range(seeds)
         for setting, number, position, part in stacks
     ]
+
+
+def _configs(
+    setting: str, system: str, sweep: bool, winners: Winners | None, ratio: float, optimizer: str
+) -> list[Config]:
+    """The configs of a system: its grid in a sweep, else the chosen one."""
+    if setting in VIT_SETTINGS:
+        if sweep:
+            return vit_values.grid(setting, system, winners, ratio, optimizer)
+        return [vit_values.scaled(vit_values.chosen(setting, system, optimizer), ratio)]
+    if sweep:
+        return permuted_grids.grid(setting, system, winners, ratio)
+    return [permuted_values.scaled(permuted_values.chosen(setting, system), ratio)]
 
 
 def _check_place(name: str, value: str, default: str, settings: Sequence[str]) -> None:

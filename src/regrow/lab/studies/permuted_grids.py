@@ -42,10 +42,15 @@ threshold       every             256..4096            256..4096
 threshold       factor            1e-6..0.01           1e-6..0.01
 """
 
+# Of methods that are not in the paper.
+GRIDS_OURS = """
+system          knob              large                large-ln         small           small-ln
+"""
+
 RANDOM_FACTORS = (0.01, 0.05, 0.1, 0.5, 1.0)  # ours: of random utilities a threshold takes half as large a share
 HANDED_DOWN = ("step_size", "momentum", "beta1", "beta2", "ln_position")  # from base to all others
 
-GRIDS = read(GRIDS_SGD, GRIDS_OPTIMIZERS)
+GRIDS = read(GRIDS_SGD, GRIDS_OPTIMIZERS, GRIDS_OURS)
 
 Winners = Mapping[tuple[str, str], Config]
 """{(setting, system): the best config of an earlier sweep}"""

@@ -6,48 +6,21 @@ from itertools import product
 from typing import Literal, NamedTuple
 
 from ... import check
+from ...methods import REGISTRY, Row, knobs_of
 from ...methods.swr import PRUNINGS, REINITS, UTILITIES
 
 Dashes = Literal["-", "--", "-.", ":"]
 Order = Literal["after", "authors"]
 
 
-class Method(NamedTuple):
-    """What a system does besides learning.
-
-    utility: by which it chooses units to renew; None where it renews no units.
-    renews: whether it gives entries or units new values in the course of a task.
-    draws: whether it needs random numbers after initialisation.
-    reference: where it was published.
-    """
-
-    utility: str | None = None
-    renews: bool = False
-    draws: bool = False
-    reference: str = ""
-
-
-METHODS = {
-    "base": Method(),
-    "l2": Method(reference="Hernandez-Garcia et al. 2025"),
-    "shrink-perturb": Method(draws=True, reference="Ash & Adams 2020"),
-    "cbp": Method("contribution", renews=True, draws=True, reference="Dohare et al. 2024"),
-    "redo": Method("activation", renews=True, draws=True, reference="Sokar et al. 2023"),
-    "swr": Method(renews=True, draws=True, reference="Hernandez-Garcia et al. 2025"),
-    "scratch": Method(draws=True),
-}
-
 CONTROLS = {"swr-zero-only": "zero", "swr-zero-spared": "nonzero"}
 """{swr of which some entries only are renewed: those whose utility is exactly 0, or all but those}"""
 
-_TABLE = """
-name                                 dashes  colour   label
+_BEFORE = """
 base                                 --      #111111  base
 l2                                   -       #E69F00  L2
-shrink-perturb                       -       #56B4E9  S&P
-cbp                                  -       #009E73  CBP
-redo                                 -       #CC79A7  ReDo
-swr                                  -       #D55E00  SWR
+"""
+_AFTER = """
 swr-gradient-threshold-mean          --      #B80701  SWR gradient, threshold, mean
 swr-gradient-proportional-resample   -       #7D503E  SWR gradient, proportional
 swr-gradient-proportional-mean       --      #C6AB60  SWR gradient, proportional, mean
@@ -65,22 +38,29 @@ scratch                              :       #545E5F  fresh network
 cbp-authors                          -.      #91B965  CBP, authors' order
 redo-authors                         -.      #814590  ReDo, authors' order
 """
-# In the order of every legend and table. Dashed is `base` and what renews to the mean, dash-dotted the authors' order,
-# dotted the yardstick. The first six have the colours of Okabe & Ito, "Color universal design" (2008), base a hair off
+# Name, dashes, colour and label, in the order of every legend and table; the methods of the registry come in between.
+# Dashed is `base` and what renews to the mean, dash-dotted the authors' order, dotted the yardstick. Base is a hair off
 # black, which SVG files would leave out and a dark page could not tell from no colour. The others were searched for, so
-# that no two systems of a panel lie closer than those six do, to normal and to colour-blind eyes: gradient utility in
-# reds and earth, magnitude in violets, random in greens.
+# that no two systems of a panel lie closer than those of the registry do, to normal and to colour-blind eyes: gradient
+# utility in reds and earth, magnitude in violets, random in greens.
 
-_LOOKS = {name: look for name, *look in (line.split(maxsplit=3) for line in _TABLE.strip().splitlines()[1:])}
+
+def _read(table: str) -> dict[str, tuple[str, str, str]]:
+    rows = (line.split(maxsplit=3) for line in table.strip().splitlines())
+    return {name: (dashes, colour, label) for name, dashes, colour, label in rows}
+
+
+_LOOKS = _read(_BEFORE) | {name: ("-", row.colour, row.label) for name, row in REGISTRY.items()} | _read(_AFTER)
+METHODS = ("base", "l2", *REGISTRY, "scratch")
 STORED = tuple(_LOOKS)
 """Names of systems as results have them."""
 
 ALIASES = {"swr-gradient-threshold-resample": "swr"}
 """Other names of a system: results only have the second."""
 VARIANTS = tuple(f"swr-{'-'.join(choice)}" for choice in product(UTILITIES, PRUNINGS, REINITS))
-SIX = STORED[:6]
+SIX = ("base", "l2", "shrink-perturb", "cbp", "redo", "swr")
 """Those that the paper compares everywhere."""
-SYSTEMS = (*SIX, *ALIASES, *STORED[6:])
+SYSTEMS = tuple(name for stored in STORED for name in (stored, *(a for a, of in ALIASES.items() if of == stored)))
 """All names that can be asked for."""
 VIT_SYSTEMS = ("base", "shrink-perturb", "cbp", "redo", "swr", "scratch", "cbp-authors", "redo-authors")
 
@@ -139,29 +119,34 @@ class System:
         return _parse(system_name(name))
 
     @property
+    def row(self) -> Row | None:
+        """Its method's in the registry; None where it has none."""
+        return REGISTRY.get(self.method)
+
+    @property
     def by_unit(self) -> bool:
         """Whether it renews whole units."""
-        return METHODS[self.method].utility is not None
+        return self.row is not None and self.row.method.by_unit
 
     @property
     def renews(self) -> bool:
         """Whether it renews entries or units in the course of a task."""
-        return METHODS[self.method].renews
+        return self.row is not None and self.row.method.renews
 
     @property
-    def draws(self) -> bool:
-        """Whether it needs random numbers after initialisation."""
-        return METHODS[self.method].draws
+    def fixed(self) -> dict[str, str]:
+        """What its name says of its config."""
+        if self.variant:
+            return self.variant._asdict() | ({"among": self.control} if self.control else {})
+        if self.row is None:
+            return {}
+        texts = {name: knob.default for name, knob in knobs_of(self.row.method).items() if knob.kind == "choice"}
+        return (texts if self.row.method.renews else {}) | dict(self.row.fixed)
 
     @property
     def utility(self) -> str | None:
         """By which it chooses what to renew."""
-        return self.variant.utility if self.variant else METHODS[self.method].utility
-
-    @property
-    def reference(self) -> str:
-        """Where its method was published."""
-        return METHODS[self.method].reference
+        return self.fixed.get("utility")
 
     @property
     def tuned_as(self) -> str:

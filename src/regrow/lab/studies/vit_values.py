@@ -7,7 +7,7 @@ from typing import Any
 
 from ... import check
 from .catalog import VIT_SETTINGS, Config
-from .permuted_values import fixed, read
+from .permuted_values import read
 from .systems import VIT_SYSTEMS, System, system_name
 
 OPTIMIZERS = ("authors", "clean")
@@ -106,7 +106,7 @@ def _shared(setting: str, system: str, optimizer: str) -> dict[str, Any]:
     config: dict[str, Any] = {knob: values[0] for knob, values in CHOSEN[setting]["base"].items()}
     config |= {"noise_variance": 0.0, "optimizer": optimizer}
     asked = System.of(system)
-    return config | fixed(asked) | ({"law": "authors"} if asked.order == "authors" else {})
+    return config | asked.fixed | ({"law": "authors"} if asked.order == "authors" else {})
 
 
 def grid(

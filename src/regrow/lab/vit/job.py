@@ -10,9 +10,9 @@ import torch
 
 from ... import check
 from ..data.cifar import load_cifar100
-from ..problems.incremental import CLASSES, ClassIncremental
+from ..problems.incremental import BATCH, CLASSES, ClassIncremental
 from ..studies import StackPlan
-from .options import Options
+from .options import PAPERS_IMAGES, Options
 from .trainer import ViTTrainer
 
 CLASSES_A_TASK = 5
@@ -66,8 +66,8 @@ def check_run(plans: Sequence[StackPlan], tasks: int, options: Options, device: 
 
 def updates(plan: StackPlan, options: Options, task: int) -> int:
     """Of a task, from 0: they grow with the classes."""
-    images = options.images_per_class or 450
-    return options.epochs_per_task * ((task + 1) * classes_a_task(plan) * images // 90)
+    images = options.images_per_class or PAPERS_IMAGES
+    return options.epochs_per_task * ((task + 1) * classes_a_task(plan) * images // BATCH)
 
 
 def keep_memory() -> None:

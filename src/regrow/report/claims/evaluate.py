@@ -1,29 +1,31 @@
-"""From statements and runs to verdicts: holds, fails, or not enough data, and then what would make it enough."""
+"""From statements and runs to verdicts: holds, fails, or not enough data, and then what would be enough."""
 
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from ...lab.runs.progress import counted
 from ..format import number
 from ..margins import ALPHA, MARGINS, PAPER_TASKS, RECOMMENDED_SEEDS, SWEEP_TASKS, Margin
 from ..runs import Runs
 from ..stats import SEEDS, Effect, holm
-from .permuted import STATEMENTS, Statement, Test
-from .quantities import Found, Quantity
+from .permuted import STATEMENTS
+from .quantity import Measured, Quantity
+from .statement import Statement, Test
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "not enough data"
 
 
 @dataclass(frozen=True)
-class Part:
+class Outcome:
     """One test of a statement and what the runs say.
 
-    effect: the quantity in the runs that decide; None where runs lack.
+    effect: the quantity in the runs that decide; None where runs are missing.
     other: in the other choice of runs (the longest, or those of most seeds), where there is one.
     lacks: what is missing; empty if nothing is.
     """
@@ -33,12 +35,12 @@ class Part:
     other: Effect | None
     lacks: str
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """One line: the quantity, its interval, the bound, n."""
         quantity, effect = self.test.quantity, self.effect
         if effect is None:
             return f"{quantity.name}, {quantity.setting}: {self.lacks}"
-        return f"{quantity.name}, {quantity.setting}: {told(effect, quantity.unit)}; asked {self._asked()}"
+        return f"{quantity.name}, {quantity.setting}: {in_words(effect, quantity.unit)}; asked {self._asked()}"
 
     def _asked(self) -> str:
         return f"{self.test.side} {self.test.bound:g}".replace("-", "−")
@@ -48,15 +50,15 @@ class Part:
 class Verdict:
     """What our runs say of one statement.
 
-    effect, unit: of the part that decides: the weakest where the statement holds or is open, else the strongest
+    effect, unit: of the test that decides: the weakest where the statement holds or is open, else the strongest
         against it.
-    p: two-sided, of the whole statement against its contrary; holm: adjusted over all statements judged. Both None
-        where runs lack.
+    p: two-sided, of the whole statement against its contrary; p_holm: adjusted over all statements judged. Both None
+        where runs are missing.
     reason: one line, plain.
     command: makes what is missing; empty where nothing is.
-    second: what the other choice of runs says, one line, not corrected; empty where there is none.
-    beside: numbers told and not judged, a line each.
-    notes: a line each.
+    second: what the other choice of runs says, one line, not corrected; empty where there is no other.
+    beside: numbers that are shown and not judged, in lines.
+    notes: lines.
     """
 
     id: str
@@ -67,15 +69,15 @@ class Verdict:
     systems: tuple[str, ...]
     verdict: str
     reason: str
-    parts: tuple[Part, ...]
     effect: Effect | None = None
     unit: str = ""
     p: float | None = None
-    holm: float | None = None
+    p_holm: float | None = None
     command: str = ""
     second: str = ""
     beside: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    parts: tuple[Outcome, ...] = ()
 
     @property
     def claim(self) -> int:
@@ -83,15 +85,12 @@ class Verdict:
         return int(self.id.rstrip("abcdefghij"))
 
 
-def told(effect: Effect, unit: str) -> str:
+def in_words(effect: Effect, unit: str) -> str:
     """An effect in words: +1.20 points [1.00, 1.40] (5 seeds x 200 tasks)."""
     within = "" if effect.basis == "seeds" else ", within these runs only"
     ends = f"[{number(effect.low, 2)}, {number(effect.high, 2)}]"
-    return f"{number(effect.value, 2, sign=True)} {unit} {ends} ({_seeds(effect.seeds)} × {effect.tasks} tasks{within})"
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'s' * (count > 1)}"
+    n = f"{counted(effect.seeds, 'seed')} × {effect.tasks} tasks"
+    return f"{number(effect.value, 2, sign=True)} {unit} {ends} ({n}{within})"
 
 
 def evaluate(
@@ -124,29 +123,31 @@ def evaluate(
         Benjamini & Heller 2008, Screening for partial conjunction hypotheses.
     """
     runs = Runs.of(results)
-    cache: dict[tuple, Found] = {}
+    cache: dict[tuple, Measured] = {}
 
-    def look(quantity: Quantity) -> Found:
+    def look(quantity: Quantity) -> Measured:
         key = quantity.name, quantity.settings, quantity.systems
         if key not in cache:
-            cache[key] = quantity.find(runs)
+            cache[key] = quantity.measure(runs)
         return cache[key]
 
-    parts = [[_part(test, look(test.quantity), each.prefer) for test in each.tests] for each in statements]
-    sides = [_sides(found, each.needed) for each, found in zip(statements, parts, strict=True)]
+    parts = [[_outcome_of(test, look(test.quantity), each.prefer) for test in each.tests] for each in statements]
+    sides = [_sides(outcomes, each.needed) for each, outcomes in zip(statements, parts, strict=True)]
     judged = [side for side in sides if side]
     adjusted = iter(holm(np.array([_two_sided(*side) for side in judged])).tolist())
     verdicts = []
-    for statement, found, side in zip(statements, parts, sides, strict=True):
-        base = _plain(statement, found, look)
-        said = _lacking(base, statement) if side is None else _judge(base, statement, *side, next(adjusted))
-        verdicts.append(replace(said, command=f"{said.command} {options}") if said.command and options else said)
+    for statement, outcomes, side in zip(statements, parts, sides, strict=True):
+        base = _undecided(statement, outcomes, look)
+        verdict = _lacking(base, statement) if side is None else _judge(base, statement, *side, next(adjusted))
+        if verdict.command and options:
+            verdict = replace(verdict, command=f"{verdict.command} {options}")
+        verdicts.append(verdict)
     return verdicts
 
 
-def _part(test: Test, found: Found, prefer: str) -> Part:
-    effects = found.effects[::-1] if prefer == "seeds" else found.effects
-    return Part(test, *(*effects, None, None)[:2], lacks=found.lacks)
+def _outcome_of(test: Test, measured: Measured, prefer: str) -> Outcome:
+    effects = measured.effects[::-1] if prefer == "seeds" else measured.effects
+    return Outcome(test, *(*effects, None, None)[:2], lacks=measured.lacks)
 
 
 def _chances(test: Test, effect: Effect) -> tuple[float, float]:
@@ -155,8 +156,8 @@ def _chances(test: Test, effect: Effect) -> tuple[float, float]:
     return (above, below) if test.side == ">" else (below, above)
 
 
-def _sides(parts: Sequence[Part], needed: int, other: bool = False) -> tuple[float, float] | None:
-    """P-values for and against "at least `needed` of the tests are true"; None where a part lacks its runs."""
+def _sides(parts: Sequence[Outcome], needed: int, other: bool = False) -> tuple[float, float] | None:
+    """P-values for and against "at least `needed` of the tests are true"; None where a test lacks its runs."""
     effects = [part.other or part.effect if other else part.effect for part in parts]
     chances = [_chances(part.test, effect) for part, effect in zip(parts, effects, strict=True) if effect]
     if len(chances) < len(parts):
@@ -180,13 +181,13 @@ def _two_sided(for_: float, against: float) -> float:
     return min(1.0, 2 * min(for_, against))
 
 
-def _plain(statement: Statement, parts: list[Part], look: Callable[[Quantity], Found]) -> Verdict:
-    """What a verdict says whatever it is."""
+def _undecided(statement: Statement, parts: list[Outcome], look: Callable[[Quantity], Measured]) -> Verdict:
+    """A verdict that says what every verdict on this statement would."""
     quantities = [test.quantity for test in statement.tests]
     beside = []
     for quantity in statement.beside:
-        found = look(quantity)
-        beside += [f"{quantity.name}, {quantity.setting}: {told(e, quantity.unit)}" for e in found.effects[:1]]
+        effects = look(quantity).effects[:1]
+        beside += [f"{quantity.name}, {quantity.setting}: {in_words(e, quantity.unit)}" for e in effects]
     notes = [note for quantity in quantities for note in look(quantity).notes]
     tasks = min((part.effect.tasks for part in parts if part.effect), default=statement.tasks)
     if tasks < statement.tasks and quantities[0].sweep:
@@ -214,60 +215,60 @@ def _lacking(base: Verdict, statement: Statement) -> Verdict:
     lacks = list(dict.fromkeys(part.lacks for part in base.parts if part.lacks))
     more = f" (and {len(lacks) - 1} more)" if len(lacks) > 1 else ""
     missing = [part.test.quantity for part in base.parts if part.lacks]
-    notes = base.notes + tuple(f"against it already, not corrected: {part.told()}" for part in _against(base.parts))
+    notes = base.notes + tuple(f"against it already, not corrected: {part.in_words()}" for part in _against(base.parts))
     reason = f"missing: {lacks[0]}{more}"
     return replace(base, reason=reason, notes=notes, command=command(statement, missing))
 
 
-def _against(parts: Sequence[Part]) -> list[Part]:
-    """The parts that are there and fail by themselves."""
+def _against(parts: Sequence[Outcome]) -> list[Outcome]:
+    """The tests that have their runs and fail by themselves."""
     return [part for part in parts if part.effect and 2 * _chances(part.test, part.effect)[1] < ALPHA]
 
 
 def _judge(base: Verdict, statement: Statement, for_: float, against: float, adjusted: float) -> Verdict:
-    """The verdict where no runs lack."""
+    """The verdict where no runs are missing."""
     chances = [_chances(part.test, part.effect) for part in base.parts if part.effect]
     if adjusted < ALPHA:
         verdict = HOLDS if for_ < against else FAILS
     else:
         verdict = UNDECIDED
     ranked = sorted(range(len(chances)), key=lambda i: chances[i][0])
-    # The part on which it hangs: the last of those needed, or the one most clearly against.
+    # The test that decides: the last of those needed, or the one most clearly against.
     part = base.parts[ranked[-1] if verdict == FAILS else ranked[statement.needed - 1]]
     assert part.effect is not None
     seeds = part.effect.seeds
     return replace(
         base,
         verdict=verdict,
-        reason=("open: " if verdict == UNDECIDED else "") + part.told(),
+        reason=("open: " if verdict == UNDECIDED else "") + part.in_words(),
         effect=part.effect,
         unit=part.test.quantity.unit,
         p=_two_sided(for_, against),
-        holm=adjusted,
+        p_holm=adjusted,
         command=_more_seeds(statement, seeds, part.effect.tasks) if verdict == UNDECIDED else "",
         second=_second(base.parts, statement.needed),
     )
 
 
 def _more_seeds(statement: Statement, seeds: int, tasks: int) -> str:
-    """What would tell: more seeds, and more tasks where time decides and the runs are shorter than the paper's."""
+    """What would decide: more seeds, and more tasks where time decides and the runs are shorter than the paper's."""
     quantities = [test.quantity for test in statement.tests]
     if statement.prefer == "tasks":
         tasks = max(tasks, min(statement.tasks, 2 * tasks))
     return command(statement, quantities, max(RECOMMENDED_SEEDS, 2 * seeds), tasks)
 
 
-def _second(parts: Sequence[Part], needed: int) -> str:
-    """What the other choice of runs says, where any part has one."""
+def _second(parts: Sequence[Outcome], needed: int) -> str:
+    """What the other choice of runs says, where any test has one."""
     others = [part.other for part in parts if part.other]
     sides = _sides(parts, needed, other=True)
     if not others or sides is None:
         return ""
     for_, against = sides
-    said = UNDECIDED if _two_sided(for_, against) >= ALPHA else HOLDS if for_ < against else FAILS
+    verdict = UNDECIDED if _two_sided(for_, against) >= ALPHA else HOLDS if for_ < against else FAILS
     seeds, tasks = min(effect.seeds for effect in others), min(effect.tasks for effect in others)
     p_value = f"p = {_two_sided(for_, against):.2g}, not corrected"
-    return f"over {tasks} tasks of {_seeds(seeds)}: {said} ({p_value})"
+    return f"over {tasks} tasks of {counted(seeds, 'seed')}: {verdict} ({p_value})"
 
 
 def command(
@@ -275,7 +276,7 @@ def command(
 ) -> str:
     """The command that makes the runs for some of a statement's quantities.
 
-    It has a folder of its own: one that holds runs takes no other systems.
+    It writes to a folder of its own: a folder of runs takes no other systems.
 
     Example:
         >>> command(STATEMENTS[0], [test.quantity for test in STATEMENTS[0].tests])
@@ -328,61 +329,26 @@ def to_json(verdicts: Sequence[Verdict], margins: Mapping[str, Margin] = MARGINS
 
 
 def _claim(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "id": verdict.id,
-        "claim": verdict.claim,
-        "text": verdict.text,
-        "place": verdict.place,
-        "statistic": verdict.statistic,
-        "settings": verdict.settings,
-        "systems": verdict.systems,
-        "verdict": verdict.verdict,
-        "reason": verdict.reason,
-        "effect": _effect(verdict.effect),
-        "unit": verdict.unit,
-        "p": verdict.p,
-        "p_holm": verdict.holm,
-        "command": verdict.command,
-        "second": verdict.second,
-        "beside": verdict.beside,
-        "notes": verdict.notes,
-        "parts": [_part_as_json(part) for part in verdict.parts],
-    }
+    content = {"id": verdict.id, "claim": verdict.claim} | vars(verdict)
+    return content | {"effect": _effect(verdict.effect), "parts": [_outcome(part) for part in verdict.parts]}
 
 
-def _part_as_json(part: Part) -> dict[str, Any]:
-    quantity = part.test.quantity
-    return {
-        "quantity": quantity.name,
-        "setting": quantity.setting,
-        "systems": quantity.systems,
-        "side": part.test.side,
-        "bound": part.test.bound,
-        "unit": quantity.unit,
-        "effect": _effect(part.effect),
-        "other": _effect(part.other),
-        "lacks": part.lacks,
-    }
+def _outcome(part: Outcome) -> dict[str, Any]:
+    quantity, test = part.test.quantity, part.test
+    content = {"quantity": quantity.name, "setting": quantity.setting, "systems": quantity.systems}
+    content |= {"side": test.side, "bound": test.bound, "unit": quantity.unit}
+    return content | {"effect": _effect(part.effect), "other": _effect(part.other), "lacks": part.lacks}
 
 
 def _effect(effect: Effect | None) -> dict[str, Any] | None:
-    if effect is None:
+    if not effect:
         return None
-    return {
-        "value": effect.value,
-        "low": effect.low,
-        "high": effect.high,
-        "error": effect.error,
-        "freedom": effect.freedom,
-        "basis": effect.basis,
-        "seeds": effect.seeds,
-        "tasks": effect.tasks,
-        "standardised": effect.standardised,
-    }
+    ends = {"value": effect.value, "low": effect.low, "high": effect.high}
+    return ends | {field.name: getattr(effect, field.name) for field in fields(Effect)}
 
 
 def _finite(value: Any) -> Any:
-    """The same with null for every number that is none."""
+    """The same with null for every number that is not finite."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,63 +1,14 @@
-"""Claims 1 to 9 of the paper on permuted MNIST, taken apart: how well the systems learn."""
+"""Claims 1 to 12 of the paper, on permuted MNIST, taken apart."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-
-from ..margins import DEAD, DIP, LEAST_TASKS, LEVEL, NONE_DEAD, PAPER_TASKS, SLIGHT, STABLE, STEEP
-from .quantities import Quantity, against_fresh, ahead, change, dead_at_end, drop, drop_against, growth
+from ..margins import DEAD, DIP, LEVEL, NONE_DEAD, SLIGHT, STABLE, STEEP
+from ..style import FOUR
+from .quantities import against_fresh, ahead, change, dead_at_end, drop, drop_against, growth
+from .quantity import Quantity
+from .statement import Statement, Test, all_of, within
 from .sweeps import peak_against, peak_height, worst_against_best
 
 INITIAL, UNITS, OPTIMIZERS = "initial-assessment", "weights-vs-units", "optimizers"
-FOUR = ("large", "large-ln", "small", "small-ln")
 OTHERS = ("base", "l2", "shrink-perturb", "cbp", "redo")
-
-
-@dataclass(frozen=True)
-class Test:
-    """A quantity that must lie above or below a bound.
-
-    side: ">" or "<".
-    """
-
-    __test__ = False  # not for pytest
-
-    quantity: Quantity
-    side: str
-    bound: float
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One statement of the paper that our runs can hold or fail.
-
-    id: number of the claim and a letter.
-    text: what the paper says, in plain English.
-    place: where it says so.
-    statistic: what is computed and when it holds.
-    tests: what must be true.
-    study: that makes the runs.
-    at_least: how many of the tests must be true; None: all.
-    prefer: which runs decide: "tasks" (the longest, for what happens in time) or "seeds" (the most, for levels).
-    beside: told to the reader and not judged.
-    tasks: of the paper's runs; asks: that a command for it asks for.
-    """
-
-    id: str
-    text: str
-    place: str
-    statistic: str
-    tests: tuple[Test, ...]
-    study: str = UNITS
-    at_least: int | None = None
-    prefer: str = "tasks"
-    beside: tuple[Quantity, ...] = ()
-    tasks: int = PAPER_TASKS
-    asks: int = LEAST_TASKS
-
-    @property
-    def needed(self) -> int:
-        """How many of the tests must be true."""
-        return self.at_least or len(self.tests)
 
 
 DROP = (
@@ -89,23 +40,13 @@ def beats(setting: str, system: str, *others: str, by: float = 0.0) -> tuple[Tes
     return tuple(Test(ahead(setting, system, other), ">", by) for other in others)
 
 
-def within(quantity: Quantity, low: float, high: float) -> tuple[Test, ...]:
-    """A quantity lies between two bounds."""
-    return Test(quantity, ">", low), Test(quantity, "<", high)
-
-
-def all_of(parts: Iterable[Sequence[Test]]) -> tuple[Test, ...]:
-    """The tests of all parts, one after the other."""
-    return tuple(test for part in parts for test in part)
-
-
 def fresh(setting: str, *systems: str) -> tuple[Quantity, ...]:
-    """Systems against a fresh network, to be told beside."""
+    """Systems against a fresh network, to be shown beside."""
     return tuple(against_fresh(setting, system) for system in systems)
 
 
 def authors(setting: str, *systems: str) -> tuple[Quantity, ...]:
-    """Drops of unit methods in the authors' order, to be told beside."""
+    """Drops of unit methods in the authors' order, to be shown beside."""
     return tuple(drop(setting, f"{system}-authors") for system in systems)
 
 
@@ -369,7 +310,7 @@ def shrinks(setting: str, system: str, *measures: str) -> tuple[Test, ...]:
 
 
 def avoids(setting: str, system: str) -> tuple[Test, ...]:
-    """Nothing rises that rises where plasticity is lost, and nothing shrinks that shrinks there."""
+    """Nothing rises or shrinks that does where plasticity is lost."""
     return tuple(
         [Test(growth(setting, system, name), "<", DEAD if name == "dead_units" else STABLE) for name in UP]
         + [Test(growth(setting, system, name), ">", -STABLE) for name in DOWN]
@@ -383,7 +324,7 @@ def stable(setting: str, system: str) -> tuple[Test, ...]:
 
 
 def other_order(setting: str, system: str, *measures: str) -> tuple[Quantity, ...]:
-    """Measures of a unit method in the authors' order, to be told beside."""
+    """Measures of a unit method in the authors' order, to be shown beside."""
     return tuple(growth(setting, f"{system}-authors", name) for name in measures)
 
 

@@ -3,34 +3,35 @@
 Shapes: S seeds, T tasks.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ...lab.studies.permuted_grids import grid
 from ..margins import SWEEP_TASKS
-from ..runs import Panel, Run, Runs
+from ..runs import Comparison, Run, Runs, comparisons
 from ..stats import Effect, contrast
-from .quantities import POINTS, Found, Quantity, label, measured
+from ..sweeps import configs_with
+from .quantity import POINTS, Measured, Quantity, label
 
-Knobs = dict[str, tuple[Any, ...]]
-"""{knob: the values tried, in order}"""
+Place = tuple[Any, ...]
+"""One value of each knob."""
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Grid:
     """The runs of one system at all values of a grid.
 
     knobs: those that vary, and their values in order.
-    configs: {one value of each knob: the runs there}
+    configs: {place: the runs there}
     of: configs in the paper's grid.
     """
 
     system: str
-    knobs: Knobs
-    configs: dict[tuple, tuple[Run, ...]]
+    knobs: dict[str, tuple[Any, ...]]
+    configs: dict[Place, tuple[Run, ...]]
     of: int
 
     @property
@@ -38,28 +39,46 @@ class Sweep:
         """Whether it holds as many configs as the paper's grid, so that its best and worst are those of the grid."""
         return len(self.configs) >= self.of
 
-    def neighbours(self, place: tuple) -> list[tuple]:
+    def neighbours(self, place: Place) -> list[Place]:
         """Configs one step away in one knob."""
-        found = []
+        places = []
         for i, values in enumerate(self.knobs.values()):
             at = values.index(place[i])
             near = values[max(0, at - 1) : at] + values[at + 1 : at + 2]
-            found += [place[:i] + (value,) + place[i + 1 :] for value in near]
-        return [place for place in found if place in self.configs]
+            places += [(*place[:i], value, *place[i + 1 :]) for value in near]
+        return [place for place in places if place in self.configs]
+
+    def groups(self) -> dict[tuple[str, Place], tuple[Run, ...]]:
+        """The runs, under keys that hold the system too."""
+        return {(self.system, place): runs for place, runs in self.configs.items()}
+
+    def ranked(self, runs: Comparison) -> list[Place]:
+        """Places of the configs, the worst mean accuracy first."""
+        return sorted(self.configs, key=lambda place: _mean(runs, (self.system, place)))
+
+    def height(self, runs: Comparison) -> np.ndarray:
+        """The best config minus the mean of its neighbours, (S, T)."""
+        best = self.ranked(runs)[-1]
+        around = [runs.series((self.system, place)) for place in self.neighbours(best)]
+        return runs.series((self.system, best)) - np.mean(around, axis=0)
 
 
-def sweep(runs: Runs, setting: str, system: str) -> Sweep | None:
-    """A system's runs as a grid over the knobs that its sweep varies; None where there is no second config."""
+def _mean(runs: Comparison, key: tuple[str, Place]) -> float:
+    return float(runs.series(key).mean())
+
+
+def as_grid(runs: Runs, setting: str, system: str) -> Grid | None:
+    """A system's runs as a grid over the knobs that its sweep varies; None where there are fewer than two configs."""
     tried = grid(setting, system)
     names = [name for name in tried[0] if len({config.get(name) for config in tried}) > 1]
-    configs = {}
-    for found in runs.configs(setting, system).values():
-        if all(name in found[0].config for name in names):
-            configs[tuple(found[0].config[name] for name in names)] = found
+    configs = {
+        tuple(group[0].config[name] for name in names): group
+        for group in configs_with(runs, setting, system, names).values()
+    }
     if len(configs) < 2:
         return None
     knobs = {name: tuple(sorted({place[i] for place in configs})) for i, name in enumerate(names)}
-    return Sweep(system, knobs, configs, len(tried))
+    return Grid(system, knobs, configs, len(tried))
 
 
 def peak_height(setting: str, system: str) -> Quantity:
@@ -67,17 +86,14 @@ def peak_height(setting: str, system: str) -> Quantity:
 
     The best is chosen by the same runs, which makes it look better than it is: against the claim of a flat top.
     """
-    name = f"{_name(system)}: best config minus its neighbours"
-    return _swept(name, setting, (system,), lambda panel, found: _height(panel, found[0]))
+    name = f"{label(system)}: best config minus its neighbours"
+    return _swept(name, setting, (system,), lambda runs, grids: grids[0].height(runs))
 
 
 def peak_against(setting: str, system: str, other: str) -> Quantity:
     """How much more one system's best config stands out from its neighbours than another's."""
-
-    def compute(panel: Panel, found: list[Sweep]) -> np.ndarray:
-        return _height(panel, found[0]) - _height(panel, found[1])
-
-    return _swept(f"height of the peak, {_name(system)} minus {_name(other)}", setting, (system, other), compute)
+    name = f"height of the peak, {label(system)} minus {label(other)}"
+    return _swept(name, setting, (system, other), lambda runs, grids: grids[0].height(runs) - grids[1].height(runs))
 
 
 def worst_against_best(setting: str, system: str, *others: str) -> Quantity:
@@ -86,64 +102,36 @@ def worst_against_best(setting: str, system: str, *others: str) -> Quantity:
     Worst and best are chosen by the same runs, which makes them look further apart the wrong way: against the claim.
     """
 
-    def compute(panel: Panel, found: list[Sweep]) -> np.ndarray:
-        mine, theirs = _ranked(panel, found[:1]), _ranked(panel, found[1:])
-        return panel.series(mine[0]) - panel.series(theirs[-1])
+    def compute(runs: Comparison, grids: list[Grid]) -> np.ndarray:
+        worst, *best = ((each.system, each.ranked(runs)[0 if each is grids[0] else -1]) for each in grids)
+        return runs.series(worst) - runs.series(max(best, key=lambda key: _mean(runs, key)))
 
-    name = f"worst config of {_name(system)} minus best config of {', '.join(map(_name, others))}"
+    name = f"worst config of {label(system)} minus best config of {', '.join(map(label, others))}"
     return _swept(name, setting, (system, *others), compute)
 
 
-def _name(system: str) -> str:
-    return label(system)
-
-
-def _height(panel: Panel, found: Sweep) -> np.ndarray:
-    """(S, T)"""
-    best = {_key(found, place): place for place in found.configs}[_ranked(panel, [found])[-1]]
-    around = [panel.series(_key(found, place)) for place in found.neighbours(best)]
-    return panel.series(_key(found, best)) - np.mean(around, axis=0)
-
-
-def _ranked(panel: Panel, found: list[Sweep]) -> list[str]:
-    """Group names of the configs, worst mean accuracy first."""
-    names = [_key(sweep, place) for sweep in found for place in sweep.configs]
-    return sorted(names, key=lambda name: float(panel.series(name).mean()))
-
-
-def _key(found: Sweep, place: tuple) -> str:
-    return f"{found.system} {place}"
-
-
 def _swept(
-    name: str, setting: str, systems: tuple[str, ...], compute: Callable[[Panel, list[Sweep]], np.ndarray]
+    name: str, setting: str, systems: tuple[str, ...], compute: Callable[[Comparison, list[Grid]], np.ndarray]
 ) -> Quantity:
-    def find(runs: Runs) -> Found:
-        found = [sweep(runs, setting, system) for system in systems]
-        lacking = [system for system, one in zip(systems, found, strict=True) if one is None or not one.whole]
-        if lacking:
-            return Found(lacks=_part(lacking[0], setting, found[systems.index(lacking[0])]))
-        whole = [one for one in found if one]
-        groups = {_key(one, place): runs for one in whole for place, runs in one.configs.items()}
+    def measure(runs: Runs) -> Measured:
+        grids = []
+        for system in systems:
+            one = as_grid(runs, setting, system)
+            if not one or not one.whole:
+                part = f"{len(one.configs)} of the {one.of} configs of its sweep" if one else "no sweep"
+                return Measured(lacks=f"{system} in {setting}: {part}")
+            grids.append(one)
+        groups = {key: group for each in grids for key, group in each.groups().items()}
+        lost = sum(any(run.diverged for run in group) for group in groups.values())
+        notes = (f"{lost} of {len(groups)} configs in {setting} diverged; they count at chance (10 %)",) if lost else ()
+        shared = comparisons(groups, SWEEP_TASKS)
+        if not shared:
+            return Measured(lacks=f"sweep in {setting}: no seed with {SWEEP_TASKS} tasks in all configs", notes=notes)
+        return Measured(tuple(_average(compute(each, grids)) for each in shared), notes=notes)
 
-        def effect(panel: Panel) -> Effect:
-            series = compute(panel, whole)
-            return contrast(series, np.full(panel.tasks, 1 / panel.tasks))
-
-        return _short(measured(groups, setting, effect, SWEEP_TASKS), groups, setting)
-
-    return Quantity(name, POINTS, setting, systems, find, sweep=True)
-
-
-def _part(system: str, setting: str, found: Sweep | None) -> str:
-    if found is None:
-        return f"{system} in {setting}: no sweep"
-    return f"{system} in {setting}: {len(found.configs)} of the {found.of} configs of its sweep"
+    return Quantity(name, POINTS, setting, systems, measure, sweep=True)
 
 
-def _short(found: Found, groups: Mapping[str, tuple[Run, ...]], setting: str) -> Found:
-    """One line for many configs that diverged, or lack tasks."""
-    count = sum(any(run.diverged for run in runs) for runs in groups.values())
-    notes = (f"{count} of {len(groups)} configs in {setting} diverged; they count at chance (10 %)",) if count else ()
-    lacks = f"sweep in {setting}: no seed with {SWEEP_TASKS} tasks in all configs" if found.lacks else ""
-    return replace(found, notes=notes, lacks=lacks)
+def _average(series: np.ndarray) -> Effect:
+    tasks = series.shape[1]
+    return contrast(series, np.full(tasks, 1 / tasks))

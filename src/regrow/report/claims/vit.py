@@ -7,8 +7,8 @@ from ...lab.studies import VIT_SETTINGS
 from ..margins import CLOSER, COLLAPSE, FOUR, NEVER, ORDER, RATE, SOME, TEN
 from ..results_vit import STUDY, TASKS
 from ..style import METHODS, REPARAM, STANDARD
-from .permuted import Statement, Test, all_of, within
-from .quantities import Quantity
+from .quantity import Quantity
+from .statement import Statement, Test, all_of, within
 from .vit_quantities import ahead, below_fresh, change, class_order, closer, diverging, last_ahead, last_gap, rate
 
 NODECAY = "vit-nodecay"

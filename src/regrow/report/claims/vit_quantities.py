@@ -8,21 +8,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import beta, rankdata
+from scipy.stats import binomtest, spearmanr
 
 from ..margins import LEAST, NEVER
 from ..results_vit import ACCURACY
-from ..runs import FRESH, Panel, Run, Runs, panels
+from ..runs import FRESH, Comparison, Run, Runs
 from ..stats import SEEDS, Effect, contrast
 from ..style import VIT_SETTING_LABELS
-from .quantities import POINTS, Found, Quantity, label
+from .quantity import PERCENT, POINTS, Key, Measured, Quantity, Rules, label, lacks, notes, quantity
 
 SMALLEST = 1.2e-38  # of normal 32-bit numbers: what is less counts as that
-SHARE, CORRELATION, PERCENT, RATE = "of the runs", "rank correlation", "%", "% a task"
+SHARE, CORRELATION, RATE = "of the runs", "rank correlation", "% a task"
+RULES = Rules(tasks=LEAST, seeds=SEEDS, other_values="not the chosen values", chance="at chance")
 
-Key = tuple[str, str]
-"""(setting, system)"""
-Compute = Callable[[Panel], np.ndarray]
+Values = Callable[[Comparison], np.ndarray]
 """One number of each seed, (S,)."""
 
 
@@ -39,19 +38,23 @@ class Share(Effect):
     @property
     def low(self) -> float:
         """Lower end of the 95 % interval, after Clopper and Pearson."""
-        return _binomial(self._count, self.seeds)[0]
+        return float(self._interval.low)
 
     @property
     def high(self) -> float:
         """Upper end of the 95 % interval."""
-        return _binomial(self._count, self.seeds)[1]
+        return float(self._interval.high)
+
+    @property
+    def _interval(self):
+        return binomtest(self._count, self.seeds).proportion_ci(0.95)
 
     @property
     def _count(self) -> int:
         return round(self.value * self.seeds)
 
     def above(self, bound: float) -> float:
-        """Whether any did, which needs no chance."""
+        """Whether any did: certain, so no p-value between 0 and 1."""
         del bound
         return float(self._count == 0)
 
@@ -61,91 +64,79 @@ class Share(Effect):
         return 1.0 if self._count else (1 - self.rare) ** self.seeds
 
 
-def _binomial(count: int, n: int) -> tuple[float, float]:
-    """Ends of the exact 95 % interval of a share.
-
-    Example:
-        >>> low, high = _binomial(0, 20)
-        >>> low, round(high, 3)
-        (0.0, 0.168)
-    """
-    low = float(beta.ppf(0.025, count, n - count + 1)) if count else 0.0
-    high = float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
-    return low, high
-
-
 def last_gap(setting: str, system: str) -> Quantity:
     """Accuracy on the last task minus that of a fresh network of the same seed and setting."""
-    keys = ((setting, system), (setting, FRESH))
-    return _quantity(f"{label(system)} minus a fresh network on the last task", POINTS, keys, _differ(last, *keys))
+    name = f"{label(system)} minus a fresh network on the last task"
+    return _difference(name, last, (setting, system), (setting, FRESH))
 
 
 def last_ahead(setting: str, system: str, other: str) -> Quantity:
     """Accuracy on the last task of one system minus that of another."""
-    keys = ((setting, system), (setting, other))
-    return _quantity(f"{label(system)} minus {label(other)} on the last task", POINTS, keys, _differ(last, *keys))
+    name = f"{label(system)} minus {label(other)} on the last task"
+    return _difference(name, last, (setting, system), (setting, other))
 
 
 def closer(setting: str, other: str, system: str = "base") -> Quantity:
     """How much less a system falls behind a fresh network on the last task in one setting than in another."""
     keys = ((setting, system), (setting, FRESH), (other, system), (other, FRESH))
 
-    def compute(panel: Panel) -> np.ndarray:
-        one, fresh, two, its_fresh = (last(panel, key) for key in keys)
+    def values(runs: Comparison) -> np.ndarray:
+        one, fresh, two, its_fresh = (last(runs, key) for key in keys)
         return (one - fresh) - (two - its_fresh)
 
     name = f"{label(system)} minus a fresh network on the last task, {_against(setting, other)}"
-    return _quantity(name, POINTS, keys, compute)
+    return _quantity(name, POINTS, keys, values)
 
 
 def ahead(setting: str, other: str, system: str = "base") -> Quantity:
     """Mean accuracy over all tasks of a system in one setting minus that in another."""
-    keys = ((setting, system), (other, system))
     name = f"{label(system)}, mean over tasks, {_against(setting, other)}"
-    return _quantity(name, POINTS, keys, _differ(mean, *keys))
+    return _difference(name, mean, (setting, system), (other, system))
 
 
 def change(setting: str, system: str, measure: str, name: str) -> Quantity:
     """Change of a measure from the first task to the last, in percent."""
+    key = setting, system
 
-    def compute(panel: Panel) -> np.ndarray:
-        series = panel.series(_name((setting, system)), measure)
+    def values(runs: Comparison) -> np.ndarray:
+        series = runs.series(key, measure)
         return 100 * (series[:, -1] / series[:, 0] - 1)
 
-    return _quantity(f"{label(system)}: change of {name}", PERCENT, ((setting, system),), compute, measure)
+    return _quantity(f"{label(system)}: change of {name}", PERCENT, [key], values, measure)
 
 
 def below_fresh(setting: str, system: str, measure: str, name: str) -> Quantity:
     """A measure at the last task against that of a fresh network, in percent."""
     keys = ((setting, system), (setting, FRESH))
 
-    def compute(panel: Panel) -> np.ndarray:
-        mine, fresh = (panel.series(_name(key), measure)[:, -1] for key in keys)
+    def values(runs: Comparison) -> np.ndarray:
+        mine, fresh = (runs.series(key, measure)[:, -1] for key in keys)
         return 100 * (mine / fresh - 1)
 
-    return _quantity(f"{label(system)}: {name} against a fresh network's", PERCENT, keys, compute, measure)
+    return _quantity(f"{label(system)}: {name} against a fresh network's", PERCENT, keys, values, measure)
 
 
 def rate(setting: str, system: str, measure: str, name: str) -> Quantity:
     """Exponential rate of a measure: the fitted slope of its logarithm over tasks, as percent a task."""
+    key = setting, system
 
-    def compute(panel: Panel) -> np.ndarray:
-        logs = np.log(np.maximum(panel.series(_name((setting, system)), measure), SMALLEST))
-        t = np.arange(panel.tasks) - (panel.tasks - 1) / 2
+    def values(runs: Comparison) -> np.ndarray:
+        logs = np.log(np.maximum(runs.series(key, measure), SMALLEST))
+        t = np.arange(runs.tasks) - (runs.tasks - 1) / 2
         return 100 * np.expm1(logs @ t / (t @ t))
 
-    return _quantity(f"{label(system)}: rate of {name}", RATE, ((setting, system),), compute, measure)
+    return _quantity(f"{label(system)}: rate of {name}", RATE, [key], values, measure)
 
 
 def class_order(setting: str, system: str = "base") -> Quantity:
     """Spearman's correlation of the order in which classes came and their accuracy after the last task."""
+    key = setting, system
 
-    def compute(panel: Panel) -> np.ndarray:
-        return np.array([rank_correlation(accuracies(run, panel.tasks)) for run in panel.groups[_name(key)]])
+    def values(runs: Comparison) -> np.ndarray:
+        return np.array([rank_correlation(accuracies(run, runs.tasks)) for run in runs.groups[key]])
 
-    key = (setting, system)
     name = f"{label(system)}: correlation of class order and accuracy"
-    return _quantity(name, CORRELATION, (key,), compute, "class_accuracy")
+    return _quantity(name, CORRELATION, [key], values, "class_accuracy")
 
 
 def diverging(setting: str, system: str, rare: float) -> Quantity:
@@ -155,30 +146,32 @@ def diverging(setting: str, system: str, rare: float) -> Quantity:
         setting, system: whose runs.
         rare: the share that "never" must rule out, or below which "some" fails.
     """
+    key = setting, system
 
-    def find(runs: Runs) -> Found:
-        found = [run for run in runs.main(setting, system) if run.tasks >= LEAST]
-        if lacks := _short(runs, ((setting, system),), len(found)):
-            return Found(lacks=lacks)
-        lost = sum(run.diverged for run in found) / len(found)
-        tasks = min(run.tasks for run in found)
-        return Found((Share(lost, 0.0, math.inf, "seeds", len(found), tasks, rare=rare),), notes=_notes(runs, found))
+    def measure(runs: Runs) -> Measured:
+        group = [run for run in runs.main(*key) if run.tasks >= LEAST]
+        if len(group) < SEEDS:
+            return Measured(lacks=lacks({key: group or runs.main(*key)}, RULES))
+        lost = sum(run.diverged for run in group) / len(group)
+        tasks = min(run.tasks for run in group)
+        share = Share(lost, 0.0, math.inf, "seeds", len(group), tasks, rare=rare)
+        return Measured((share,), notes=notes(runs, {key: group}, RULES))
 
     name = f"{label(system)}: runs that diverged ({'never' if rare == NEVER else 'some'})"
-    return Quantity(name, SHARE, setting, (system,), find)
+    return Quantity(name, SHARE, setting, (system,), measure)
 
 
-# How they are found.
+# How they are computed.
 
 
-def last(panel: Panel, key: Key) -> np.ndarray:
+def last(runs: Comparison, key: Key) -> np.ndarray:
     """Accuracy on the last task, (S,)."""
-    return panel.series(_name(key), ACCURACY)[:, -1]
+    return runs.series(key, ACCURACY)[:, -1]
 
 
-def mean(panel: Panel, key: Key) -> np.ndarray:
+def mean(runs: Comparison, key: Key) -> np.ndarray:
     """Accuracy over all tasks, (S,)."""
-    return panel.series(_name(key), ACCURACY).mean(1)
+    return runs.series(key, ACCURACY).mean(1)
 
 
 def accuracies(run: Run, tasks: int) -> np.ndarray:
@@ -198,7 +191,7 @@ def rank_correlation(accuracy: np.ndarray) -> float:
     """
     if np.ptp(accuracy) == 0:
         return 0.0
-    return float(np.corrcoef(np.arange(len(accuracy)), rankdata(accuracy))[0, 1])
+    return float(spearmanr(np.arange(len(accuracy)), accuracy)[0])  # type: ignore[arg-type]
 
 
 def by_seed(values: np.ndarray, tasks: int) -> Effect:
@@ -208,77 +201,20 @@ def by_seed(values: np.ndarray, tasks: int) -> Effect:
     return replace(contrast(values[:, None], np.ones(1)), tasks=tasks)
 
 
-def _differ(of: Callable[[Panel, Key], np.ndarray], one: Key, other: Key) -> Compute:
-    return lambda panel: of(panel, one) - of(panel, other)
+def _difference(name: str, of: Callable[[Comparison, Key], np.ndarray], one: Key, other: Key) -> Quantity:
+    return _quantity(name, POINTS, (one, other), lambda runs: of(runs, one) - of(runs, other))
 
 
-def _quantity(name: str, unit: str, keys: Sequence[Key], compute: Compute, measure: str = ACCURACY) -> Quantity:
-    settings, systems = (tuple(dict.fromkeys(part)) for part in zip(*keys, strict=True))
+def _quantity(name: str, unit: str, keys: Sequence[Key], values: Values, measure: str = ACCURACY) -> Quantity:
+    def has(run: Run) -> bool:
+        if measure == "class_accuracy":
+            return len(accuracies(run, run.tasks)) > 1
+        return bool(np.isfinite(run.measure(measure)).all())
 
-    def find(runs: Runs) -> Found:
-        return measured(runs, keys, compute, measure)
+    def compute(runs: Comparison) -> Effect:
+        return by_seed(values(runs), runs.tasks)
 
-    return Quantity(name, unit, settings[0], systems, find, also=settings[1:])
-
-
-def measured(runs: Runs, keys: Sequence[Key], compute: Compute, measure: str = ACCURACY) -> Found:
-    """A quantity over the seeds that all runs have, or what they lack for one.
-
-    Args:
-        runs: all there are.
-        keys: (setting, system) of each group.
-        compute: one number of each seed.
-        measure: that runs must have throughout; one without is left out, as a run that diverged.
-    """
-    every = {_name(key): runs.main(*key) for key in keys}
-    kept = {name: [run for run in group if _has(run, measure)] for name, group in every.items()}
-    found = [panel for panel in panels(kept, LEAST) if len(panel.seeds) >= SEEDS]
-    if not found:
-        most = max((len(panel.seeds) for panel in panels(kept, LEAST)), default=0)
-        gone = [name for name in every if every[name] and not kept[name]]
-        lacks = f"{gone[0]}: no run has numbers for {measure} throughout" if gone else _short(runs, keys, most)
-        return Found(lacks=lacks or f"{', '.join(every)}: too few seeds in all")
-    notes = _notes(runs, [run for group in found[-1].groups.values() for run in group])
-    out = [f"{name}: {len(group) - len(kept[name])} of {len(group)} runs left out, diverged or without {measure}"
-           for name, group in every.items() if len(group) > len(kept[name])]  # fmt: skip
-    return Found(tuple(by_seed(compute(panel), panel.tasks) for panel in found), notes=(*notes, *out))
-
-
-def _has(run: Run, measure: str) -> bool:
-    if measure == "class_accuracy":
-        return len(accuracies(run, run.tasks)) > 1
-    return bool(np.isfinite(run.measure(measure)).all())
-
-
-def _short(runs: Runs, keys: Sequence[Key], seeds: int) -> str:
-    """What is too little, one line; empty where it is enough."""
-    for setting, system in keys:
-        most = max((run.tasks for run in runs.main(setting, system)), default=0)
-        if not most:
-            return f"{system} in {setting}: no run at its chosen values"
-        if most < LEAST:
-            return f"{system} in {setting}: {most} of the {LEAST} tasks needed"
-    if seeds < SEEDS:
-        return f"{' and '.join(map(_name, keys))}: {seeds} of the {SEEDS} seeds needed, with {LEAST} tasks in all"
-    return ""
-
-
-def _notes(runs: Runs, found: Sequence[Run]) -> tuple[str, ...]:
-    """What a reader must know of the runs that are judged."""
-    groups: dict[Key, list[Run]] = {}
-    for run in found:
-        groups.setdefault((run.setting, run.system), []).append(run)
-    notes = []
-    for key, group in groups.items():
-        if group[0].config_id != runs.problem.chosen_id(*key):
-            notes.append(f"{_name(key)}: not the chosen values")
-        if lost := sum(run.diverged for run in group):
-            notes.append(f"{_name(key)}: {lost} of {len(group)} runs diverged; they stay in, at chance")
-    return tuple(notes)
-
-
-def _name(key: Key) -> str:
-    return f"{label(key[1])} in {key[0]}"
+    return quantity(name, unit, keys, compute, RULES, measure, has)
 
 
 def _against(setting: str, other: str) -> str:

@@ -1,47 +1,13 @@
-"""All figures of the report, in order."""
+"""All figures on permuted images, in order; those on CIFAR-100 are in `vit` and `vit_optimizers`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from ..runs import Runs
 from .cost import Cost, cost
-from .permuted import (
-    against_fresh,
-    authors_order,
-    figure_1,
-    figure_2,
-    figure_4,
-    figure_5,
-    figure_6,
-    figure_7,
-    figure_10,
-    figure_11,
-    figure_12,
-    figure_13,
-    figure_14,
-    options,
-    renewals,
-    variants_figure,
-    zero_gradient,
-)
+from .panels import draw
+from .permuted import PLANS, against_fresh, options, renewals
 from .sheet import Drawing, Missing
-from .sweeps import figure_8, figure_9
-
-PAPERS: tuple[Callable[[Runs], Drawing | Missing], ...] = (
-    figure_1,
-    figure_2,
-    figure_4,
-    figure_5,
-    figure_6,
-    figure_7,
-    figure_8,
-    figure_9,
-    figure_10,
-    figure_11,
-    figure_12,
-    figure_13,
-    figure_14,
-)
-"""The paper's figures on permuted images; 3 and 15 to 18 are in `vit.py`."""
+from .sweeps import SENSITIVITIES, sensitivity
 
 
 def figures(
@@ -55,6 +21,15 @@ def figures(
         spent: as for `cost`.
         pixels: of an image.
     """
-    beyond = [against_fresh(runs), renewals(runs, pixels), variants_figure(runs)]
-    beyond += [zero_gradient(runs), authors_order(runs)]
-    return [*(draw(runs) for draw in PAPERS), *beyond, options(runs, others or {}), cost(runs, spent)]
+    of_lines = {name: draw(runs, plan) for name, plan in PLANS.items()}
+    of_sweeps = {plan.topic.name: sensitivity(runs, plan) for plan in SENSITIVITIES}
+    papers = {name: drawn for name, drawn in (of_lines | of_sweeps).items() if name.startswith("figure-")}
+    beyond = [drawn for name, drawn in of_lines.items() if name not in papers]
+    return [
+        *(papers[name] for name in sorted(papers)),
+        against_fresh(runs),
+        renewals(runs, pixels),
+        *beyond,
+        options(runs, others or {}),
+        cost(runs, spent),
+    ]

@@ -1,10 +1,9 @@
-"""What each system costs beside what it gains."""
+"""The cost of each system beside its accuracy."""
 
 import math
 from collections.abc import Mapping
 
 import numpy as np
-import polars as pl
 
 from ..runs import Runs
 from ..stats import estimate
@@ -17,35 +16,35 @@ Cost = Mapping[tuple[str, str], float]
 
 
 @styled
-def cost(results: pl.DataFrame | Runs, spent: Cost | None = None) -> Drawing | Missing:
+def cost(runs: Runs, spent: Cost | None = None) -> Drawing | Missing:
     """Mean online accuracy of each system, and beside it the time of an update.
 
     Args:
-        results: rows as `regrow.load` returns them, or their runs.
+        runs: of any systems.
         spent: as `regrow bench --json` measured it.
     """
-    runs, spent = Runs.of(results), spent or {}
-    found = {s: _rows(runs, s, spent) for s in runs.settings}
-    found = {setting: rows for setting, rows in found.items() if len(rows) > 1}
-    if not found:
+    spent = spent or {}
+    by_setting = {setting: _rows(runs, setting, spent) for setting in runs.settings}
+    shown = {setting: rows for setting, rows in by_setting.items() if len(rows) > 1}
+    if not shown:
         reason = "no time of an update (bench.json) beside results" if runs.settings else "no results"
         return Missing(NAME, TITLE, reason, "regrow bench --json DIR/bench.json")
-    heights = [len(rows) for rows in found.values()]
-    figure, grid = sheet(len(found), 2, 0, "row")
+    heights = [len(rows) for rows in shown.values()]
+    figure, grid = sheet(len(shown), 2, 0, "row")
     figure.set_figheight(sum(0.21 * n + 0.75 for n in heights) + 0.2)
     grid[0].get_gridspec().set_height_ratios([n + 2 for n in heights])
-    told = []
-    for i, (setting, rows) in enumerate(found.items()):
+    parts = []
+    for i, (setting, rows) in enumerate(shown.items()):
         _draw(grid[2 * i], grid[2 * i + 1], 2 * i, setting, rows)
         listed = (f"{look(s).label} {mean:.1f} % and {ms:.3g} ms" for s, (mean, _, ms) in rows.items())
-        told.append(f"{SETTING_LABELS[setting]}: {'; '.join(listed)}")
-    groups = {look(s).label: runs.main(setting, s) for setting, rows in found.items() for s in rows}
+        parts.append(f"{SETTING_LABELS[setting]}: {'; '.join(listed)}")
+    groups = {look(s).label: runs.main(setting, s) for setting, rows in shown.items() for s in rows}
     caption = (
         "Left: online accuracy, mean over the tasks that all seeds of a system have, ± 1 standard error over seeds. "
         "Right: time of one update of one network within its stack, on one core. "
-        f"{counts(groups) if len(found) == 1 else ''}"
+        f"{counts(groups) if len(shown) == 1 else ''}"
     ).strip()
-    alt = f"Points of mean accuracy and time of an update. {'. '.join(told)}."
+    alt = f"Points of mean accuracy and time of an update. {'. '.join(parts)}."
     return Drawing(NAME, TITLE, caption, alt, figure)
 
 

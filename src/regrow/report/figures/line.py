@@ -13,16 +13,16 @@ from ..runs import NEAR, Run
 from ..style import Look
 
 BINS = 50
-"""At most as many points has a line."""
+"""The most points that a line has."""
 
-REACH = 40.0
-"""No axis of accuracy reaches further below its best line, in points: one lost system would flatten all others."""
+SPAN = 40.0
+"""The longest axis of accuracy, in points: one lost system would flatten all others."""
 
 Measure = Callable[[Run], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Course:
+class Curve:
     """A measure of some runs in bins of tasks.
 
     centres: the middle task of each bin, (B,).
@@ -68,23 +68,23 @@ def longest(groups: Iterable[Sequence[Run]]) -> int:
     return max((run.tasks for runs in groups for run in runs), default=0)
 
 
-def course(runs: Sequence[Run], measure: str | Measure, width: int, by: Measure | None = None) -> Course:
+def to_curve(runs: Sequence[Run], measure: str | Measure, width: int, per: Measure | None = None) -> Curve:
     """A measure of some runs in bins.
 
     Args:
         runs: at least one.
         measure: a column, or what computes a number for each task.
         width: tasks in a bin.
-        by: what the measure is divided by, after both are summed over the bin; default: the number of tasks.
+        per: what the measure is divided by, after both are summed over a bin; default: the number of tasks.
     """
     rows = []
     for run in runs:
         top = run.measure(measure) if isinstance(measure, str) else measure(run)
-        below = np.isfinite(top).astype(float) if by is None else by(run)
+        below = np.isfinite(top).astype(float) if per is None else per(run)
         rows.append(_divide(_summed(top, width), _summed(below, width)))
     bins = max(len(row) for row in rows)
     values = np.stack([np.pad(row, (0, bins - len(row)), constant_values=np.nan) for row in rows])
-    return Course(np.arange(bins) * width + (width - 1) / 2, values)
+    return Curve(np.arange(bins) * width + (width - 1) / 2, values)
 
 
 def _summed(values: np.ndarray, width: int) -> np.ndarray:
@@ -97,45 +97,45 @@ def _divide(top: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(top, below, out=np.full(len(top), np.nan), where=below > 0)
 
 
-def draw(axes: Axes, line: Course, look: Look) -> None:
+def draw_curve(axes: Axes, curve: Curve, look: Look) -> None:
     """One system: bold the mean, broken where seeds join or leave; thin its seeds; a band where there are several."""
-    n, mean, error = line.seeds, line.mean, line.error
+    n, mean, error = curve.seeds, curve.mean, curve.error
     if n.max(initial=0) > 1:
-        for values in line.values:
-            axes.plot(line.centres, values, color=look.colour, linewidth=0.5, alpha=0.35, zorder=1.5)
+        for values in curve.values:
+            axes.plot(curve.centres, values, color=look.colour, linewidth=0.5, alpha=0.35, zorder=1.5)
     for part in np.split(np.arange(len(n)), np.flatnonzero(np.diff(n)) + 1):
-        x, y, e = line.centres[part], mean[part], error[part]
+        x, y, e = curve.centres[part], mean[part], error[part]
         if n[part].max(initial=0) > 1:
             axes.fill_between(x, y - e, y + e, color=look.colour, alpha=0.2, linewidth=0, zorder=1.8)
         marker = {"marker": "o", "markersize": 3} if len(part) == 1 else {}
         axes.plot(x, y, color=look.colour, linestyle=look.dashes, linewidth=1.5, **marker)
 
 
-def limits(lines: Iterable[Course], reach: float = np.inf) -> tuple[float, float] | None:
+def limits(curves: Iterable[Curve], span: float = np.inf) -> tuple[float, float] | None:
     """Where an axis should begin and end: it holds all means but those of the untrained network's first task.
 
     Args:
-        lines: on axes that share it.
-        reach: how far it may go below the highest.
+        curves: on axes that share it.
+        span: the longest axis.
     """
-    found = []
-    for line in lines:
-        mean = line.mean[1:] if len(line.mean) > 5 and line.centres[0] == 0 else line.mean
-        error = np.nan_to_num(line.error[-len(mean) :]) if len(mean) else mean
-        found += [mean - error, mean + error]
-    values = np.concatenate(found) if found else np.empty(0)
+    edges = []
+    for curve in curves:
+        mean = curve.mean[1:] if len(curve.mean) > 5 and curve.centres[0] == 0 else curve.mean
+        error = np.nan_to_num(curve.error[-len(mean) :]) if len(mean) else mean
+        edges += [mean - error, mean + error]
+    values = np.concatenate(edges) if edges else np.empty(0)
     values = values[np.isfinite(values)]
     if not len(values):
         return None
-    low, high = max(values.min(), values.max() - reach), values.max()
+    low, high = max(values.min(), values.max() - span), values.max()
     gap = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
     return float(low - gap), float(high + gap)
 
 
-def below(axes: Axes, lines: Sequence[tuple[str, Course]]) -> list[str]:
-    """Names of lines whose mean leaves the axes at the bottom, after the first task."""
+def below(axes: Axes, curves: Sequence[tuple[str, Curve]]) -> list[str]:
+    """Names of curves whose mean leaves the axes at the bottom, after the first task."""
     low = axes.get_ylim()[0]
-    return [name for name, line in lines if np.isfinite(line.mean[1:]).any() and np.nanmin(line.mean[1:]) < low]
+    return [name for name, curve in curves if np.isfinite(curve.mean[1:]).any() and np.nanmin(curve.mean[1:]) < low]
 
 
 def binned(width: int) -> str:
@@ -155,11 +155,9 @@ def bands(groups: Iterable[Sequence[Run]]) -> str:
     return f"Bold: mean over seeds{broken}; band: ± 1 standard error{alone}; thin: the seeds."
 
 
-def ends(lines: Sequence[tuple[str, Course]], unit: str, digits: int = 1) -> str:
-    """Where each line begins and ends, in words."""
-    told = []
-    for name, line in lines:
-        mean = line.mean[np.isfinite(line.mean)]
-        if len(mean):
-            told.append(f"{name} from {mean[0]:.{digits}f} to {mean[-1]:.{digits}f}{unit}")
-    return "; ".join(told)
+def ends(curves: Sequence[tuple[str, Curve]], unit: str, digits: int = 1) -> str:
+    """Where each curve begins and ends, in words."""
+    means = {name: curve.mean[np.isfinite(curve.mean)] for name, curve in curves}
+    return "; ".join(
+        f"{name} from {mean[0]:.{digits}f} to {mean[-1]:.{digits}f}{unit}" for name, mean in means.items() if len(mean)
+    )

@@ -1,15 +1,16 @@
-"""Panels of lines over tasks, side by side: what most figures are."""
+"""Panels of lines over tasks, side by side: what most figures are, and how every one of them is drawn."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import polars as pl
+import numpy as np
 from matplotlib.axes import Axes
 
-from ..runs import Run, Runs
+from ...lab.runs.progress import counted
+from ..runs import FRESH, Run, Runs
 from ..style import SETTING_LABELS, Look, in_order, look
-from . import line as lines
+from .line import SPAN, Curve, Measure, bands, below, bin_width, binned, draw_curve, ends, limits, longest, to_curve
 from .sheet import (
     LETTERS,
     Drawing,
@@ -20,12 +21,17 @@ from .sheet import (
     counts,
     empty,
     heading,
-    legend_of,
+    legend,
+    logarithmic,
     sheet,
     styled,
 )
 
 ACCURACY = "online accuracy (%)"
+NO_FRESH = "no fresh network beside another system of the same seed"
+
+Frame = Callable[[Axes, Sequence[Curve]], None]
+"""Sets the y axis of a panel, from all curves that share it."""
 
 
 class Line(NamedTuple):
@@ -39,47 +45,113 @@ class Line(NamedTuple):
     def look(self) -> Look:
         return self.own or look(self.system)
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """(setting, system)"""
+        return self.setting, self.system
 
-class Panel(NamedTuple):
-    """A title and the lines below it."""
 
-    title: str
-    lines: tuple[Line, ...]
+def within_span(axes: Axes, curves: Sequence[Curve]) -> None:
+    """An axis of accuracy: a line far below the others leaves it."""
+    if span := limits(curves, SPAN):
+        axes.set_ylim(*span)
+
+
+def around_zero(axes: Axes, curves: Sequence[Curve]) -> None:
+    """An axis of differences: 0 is always on it."""
+    if span := limits(curves, SPAN):
+        axes.set_ylim(min(span[0], -0.5), max(span[1], 0.5))
+
+
+def on_log(axes: Axes, curves: Sequence[Curve]) -> None:
+    """A logarithmic axis."""
+    del curves
+    logarithmic(axes)
 
 
 @dataclass(frozen=True)
-class Sheet:
+class Panel:
+    """A title, the lines below it, and what they show.
+
+    axis: the label of the y axis.
+    measure: a column, or what computes a number for each task of a run.
+    per: what the measure is divided by, after both are summed over a bin; None: the number of tasks.
+    keep: which runs are drawn.
+    frame: sets the y axis; None leaves it to matplotlib.
+    against_fresh: whether 0 is the level of a fresh network, which is drawn; band: its standard error.
+    binned: whether a point may be the mean of several tasks.
+    unit, digits: of the numbers in the text for those who do not see the figure.
+    absent: what stands in a panel without lines.
+    """
+
+    title: str
+    lines: tuple[Line, ...]
+    axis: str = ACCURACY
+    measure: str | Measure = "online_accuracy"
+    per: Measure | None = None
+    keep: Callable[[Run], bool] = lambda run: True
+    frame: Frame | None = within_span
+    against_fresh: bool = False
+    band: float = 0.0
+    binned: bool = True
+    unit: str = " %"
+    digits: int = 1
+    absent: str = "no results"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A panel's lines that have runs, each with its curve.
+
+    width: tasks of a point.
+    """
+
+    panel: Panel
+    width: int
+    lines: tuple[tuple[Line, Sequence[Run], Curve], ...]
+
+    @property
+    def runs(self) -> list[Sequence[Run]]:
+        return [runs for _, runs, _ in self.lines]
+
+    @property
+    def curves(self) -> list[tuple[str, Curve]]:
+        """(label, curve)"""
+        return [(line.look.label, curve) for line, _, curve in self.lines]
+
+    @property
+    def n(self) -> str:
+        """How many runs there are."""
+        return counts({line.look.label: runs for line, runs, _ in self.lines})
+
+
+@dataclass(frozen=True)
+class FigurePlan:
     """A figure of panels.
 
     topic: its name, title and study.
     panels: in reading order.
-    columns: panels side by side.
+    caption: its beginning; `{points}` becomes what a point is.
+    columns: panels side by side; height: of a row, in inches.
     share: which panels have the same y axis.
     own: which lines it is about: without any of them there is no figure.
+    nothing: why there is no figure; empty: the lines that are missing.
+    shows: how the text for those who do not see it begins.
+    remarks: the end of its caption, from the runs that are drawn.
+    needs: (setting, system) of the runs it should have; None: those of its lines.
     """
 
     topic: Topic
     panels: tuple[Panel, ...]
+    caption: str = "Online accuracy by task; {points}."
     columns: int = 2
+    height: float = 2.3
     share: Share = "row"
     own: Callable[[Line], bool] = lambda line: True
-
-
-@dataclass(frozen=True)
-class Found:
-    """A panel's lines that have runs, each with its course."""
-
-    title: str
-    width: int  # tasks of a point
-    drawn: tuple[tuple[Line, tuple[Run, ...], lines.Course], ...]
-
-    @property
-    def runs(self) -> list[tuple[Run, ...]]:
-        return [runs for _, runs, _ in self.drawn]
-
-    @property
-    def courses(self) -> list[tuple[str, lines.Course]]:
-        return [(line.look.label, course) for line, _, course in self.drawn]
+    nothing: str = ""
+    shows: str = "Lines of online accuracy over tasks"
+    remarks: Callable[[list[Sequence[Run]]], str] = field(default=lambda groups: diverged(groups), repr=False)
+    needs: Sequence[tuple[str, str]] | None = None
 
 
 def by_setting(settings: Iterable[str], systems: Iterable[str]) -> tuple[Panel, ...]:
@@ -88,100 +160,134 @@ def by_setting(settings: Iterable[str], systems: Iterable[str]) -> tuple[Panel, 
     return tuple(Panel(SETTING_LABELS[s], tuple(Line(s, system) for system in systems)) for s in settings)
 
 
-@styled
-def accuracy(results: pl.DataFrame | Runs, plan: Sheet) -> Drawing | Missing:
-    """Online accuracy over tasks, panel by panel.
-
-    Args:
-        results: rows as `regrow.load` returns them, or their runs.
-        plan: what to draw.
-    """
-    runs = Runs.of(results)
-    absent = _absent(runs, plan)
-    found = [find(runs, panel) for panel in plan.panels]
-    if not any(plan.own(line) for panel in found for line, *_ in panel.drawn):
-        wanted = [(line.setting, line.system) for panel in plan.panels for line in panel.lines if plan.own(line)]
-        return plan.topic.nothing(plan.topic.gaps(wanted)[0].reason, absent)
-    return compose(plan, found, plan.topic.gaps(absent))
+def draw(runs: Runs, plan: FigurePlan) -> Drawing | Missing:
+    """A figure, or what is missing of it."""
+    needs = plan.needs
+    if needs is None:
+        needs = list(dict.fromkeys(line.key for panel in plan.panels for line in panel.lines))
+    absent = [key for key in needs if not runs.main(*key)]
+    drawn = [find(runs, panel) for panel in plan.panels]
+    if any(plan.own(line) for each in drawn for line, *_ in each.lines):
+        return compose(plan, drawn, plan.topic.gaps(absent))
+    own = [line.key for panel in plan.panels for line in panel.lines if plan.own(line) and line.key in absent]
+    gaps = plan.topic.gaps(list(dict.fromkeys(own)))
+    return plan.topic.nothing(plan.nothing or (gaps[0].reason if gaps else NO_FRESH), absent)
 
 
-def compose(plan: Sheet, found: Sequence[Found], gaps: tuple[Missing, ...]) -> Drawing:
-    """The figure of panels whose runs are found; rows of panels that have none are left out."""
-    rows = [range(start, start + plan.columns) for start in range(0, len(found), plan.columns)]
-    kept = [i for row in rows if any(found[i].drawn for i in row) for i in row]
-    figure, grid = sheet(len(kept) // plan.columns, plan.columns, 2.3, plan.share)
-    places = dict(zip(kept, grid, strict=True))
-    for i, axes in places.items():
-        heading(axes, i if len(found) > 1 else None, found[i].title)
-        for line, _, course in found[i].drawn:
-            lines.draw(axes, course, line.look)
-        if found[i].drawn:
-            axis_of_tasks(axes, found[i].runs)
-        else:
-            empty(axes)
-        if i % plan.columns == 0:
-            axes.set_ylabel(ACCURACY)
-    left = _limit(places, found, plan)
-    shown = dict.fromkeys(line for panel in found for line, *_ in panel.drawn)
-    systems = in_order({line.system for line in shown})
-    legend_of(figure, list(dict.fromkeys(line.look for line in sorted(shown, key=lambda x: systems.index(x.system)))))
-    text = _caption(found) + (f" Below the axes: {', '.join(left)}." if left else "")
-    return Drawing(plan.topic.name, plan.topic.title, text, _alt(found), figure, gaps)
-
-
-def _absent(runs: Runs, plan: Sheet) -> list[tuple[str, str]]:
-    wanted = dict.fromkeys((line.setting, line.system) for panel in plan.panels for line in panel.lines)
-    return [key for key in wanted if not runs.main(*key)]
-
-
-def find(runs: Runs, panel: Panel) -> Found:
+def find(runs: Runs, panel: Panel) -> Drawn:
     """The runs of a panel's lines, at their chosen values."""
-    have = [(line, main) for line in panel.lines if (main := runs.main(line.setting, line.system))]
-    width = lines.bin_width(lines.longest(main for _, main in have))
-    courses = ((line, main, lines.course(main, "online_accuracy", width)) for line, main in have)
-    return Found(panel.title, width, tuple(courses))
+    return fill(panel, [(line, runs.main(*line.key)) for line in panel.lines])
 
 
-def _limit(places: Mapping[int, Axes], found: Sequence[Found], plan: Sheet) -> list[str]:
-    """Set the y axes; returns the lines that lie below them."""
-    step = {"row": plan.columns, "all": len(found), "none": 1}[plan.share]
+def fill(panel: Panel, mains: Iterable[tuple[Line, Sequence[Run]]]) -> Drawn:
+    """A panel drawn from these runs; a line without runs is left out."""
+    kept = [(line, [run for run in runs if panel.keep(run)]) for line, runs in mains]
+    have = [(line, runs) for line, runs in kept if runs]
+    width = bin_width(longest(runs for _, runs in have)) if panel.binned else 1
+    return Drawn(
+        panel, width, tuple((line, runs, to_curve(runs, panel.measure, width, panel.per)) for line, runs in have)
+    )
+
+
+@styled
+def compose(plan: FigurePlan, drawn: Sequence[Drawn], gaps: tuple[Missing, ...]) -> Drawing:
+    """The figure of panels whose runs are known; rows of panels without any are left out."""
+    columns = plan.columns
+    rows = [range(start, min(start + columns, len(drawn))) for start in range(0, len(drawn), columns)]
+    kept = [i for row in rows if any(drawn[i].lines for i in row) for i in row]
+    figure, grid = sheet(-(-len(kept) // columns), columns, plan.height, plan.share)
+    for axes in grid[len(kept) :]:
+        axes.remove()
+    places = dict(zip(kept, grid, strict=False))
     for i, axes in places.items():
-        start = i - i % step
-        together = [course for panel in found[start : start + step] for _, course in panel.courses]
-        if ends := lines.limits(together, lines.REACH):
-            axes.set_ylim(*ends)
-    return [f"{name} ({LETTERS[i]})" for i, axes in places.items() for name in lines.below(axes, found[i].courses)]
+        heading(axes, i if len(drawn) > 1 else None, drawn[i].panel.title)
+        _draw(axes, drawn[i])
+        if i % columns == 0 or plan.share == "none":
+            axes.set_ylabel(drawn[i].panel.axis)
+    step = {"row": columns, "all": len(drawn), "none": 1}[plan.share]
+    for i, axes in places.items():
+        start, frame = i - i % step, drawn[i].panel.frame
+        together = [curve for each in drawn[start : start + step] for _, curve in each.curves]
+        if together and frame:
+            frame(axes, together)
+    legend(figure, _looks(drawn))
+    gone = [
+        f"{name} ({LETTERS[i]})"
+        for i, axes in places.items()
+        if drawn[i].panel.frame is within_span
+        for name in below(axes, drawn[i].curves)
+    ]
+    text = _caption(plan, drawn) + (f" Below the axes: {', '.join(gone)}." if gone else "")
+    return Drawing(plan.topic.name, plan.topic.title, text, _alt(plan, drawn), figure, gaps)
 
 
-def _caption(found: Sequence[Found]) -> str:
-    every = [runs for panel in found for runs in panel.runs]
-    text = f"Online accuracy by task; {points(found)}. {lines.bands(every)} {counted(found)}"
-    lost = sum(run.diverged for runs in every for run in runs)
-    return text + (f" {lost} run{'s' * (lost > 1)} diverged, counted at chance from there on." if lost else "")
+def _draw(axes: Axes, drawn: Drawn) -> None:
+    """The lines of a panel."""
+    if not drawn.lines:
+        empty(axes, drawn.panel.absent)
+        return
+    if drawn.panel.against_fresh:
+        fresh, band = look(FRESH), drawn.panel.band
+        axes.axhline(0, color=fresh.colour, linestyle=fresh.dashes, linewidth=1.2, zorder=1)
+        if band:
+            axes.axhspan(-band, band, color=fresh.colour, alpha=0.15, linewidth=0, zorder=1)
+    for line, _, curve in drawn.lines:
+        draw_curve(axes, curve, line.look)
+    axis_of_tasks(axes, drawn.runs)
 
 
-def points(found: Sequence[Found]) -> str:
+def _looks(drawn: Sequence[Drawn]) -> list[Look]:
+    """The looks of all lines, systems in order."""
+    shown = dict.fromkeys(line for each in drawn for line, *_ in each.lines)
+    if any(each.panel.against_fresh and each.lines for each in drawn):
+        shown[Line("", FRESH)] = None
+    order = in_order({line.system for line in shown})
+    return list(dict.fromkeys(line.look for line in sorted(shown, key=lambda line: order.index(line.system))))
+
+
+def _caption(plan: FigurePlan, drawn: Sequence[Drawn]) -> str:
+    runs = [group for each in drawn for group in each.runs]
+    text = plan.caption.format(points=_points(drawn))
+    return f"{text} {bands(runs)} {_sizes(drawn)}{plan.remarks(runs)}"
+
+
+def diverged(groups: Iterable[Sequence[Run]]) -> str:
+    """How many runs diverged, a sentence; empty where none did."""
+    lost = {(run.setting, run.system, run.config_id, run.seed) for runs in groups for run in runs if run.diverged}
+    return f" {counted(len(lost), 'run')} diverged, counted at chance from there on." if lost else ""
+
+
+def _points(drawn: Sequence[Drawn]) -> str:
     """What a point is in each panel."""
-    by_width: dict[int, list[str]] = {}
-    for letter, panel in zip(LETTERS, found, strict=False):
-        if panel.drawn:
-            by_width.setdefault(panel.width, []).append(letter)
-    if len(by_width) == 1:
-        return lines.binned(next(iter(by_width)))
-    return "; ".join(f"in {', '.join(letters)} {lines.binned(width)}" for width, letters in by_width.items())
+    letters: dict[int, list[str]] = {}
+    for letter, each in zip(LETTERS, drawn, strict=False):
+        if each.lines:
+            letters.setdefault(each.width, []).append(letter)
+    if len(letters) == 1:
+        return binned(next(iter(letters)))
+    return "; ".join(f"in {', '.join(names)} {binned(width)}" for width, names in letters.items())
 
 
-def counted(found: Sequence[Found]) -> str:
-    """How many runs there are, panels with the same told once."""
-    said: dict[str, list[str]] = {}
-    for letter, panel in zip(LETTERS, found, strict=False):
-        if panel.drawn:
-            said.setdefault(counts({line.look.label: runs for line, runs, _ in panel.drawn}), []).append(letter)
-    if len(said) == 1:
-        return next(iter(said))
-    return " ".join(f"In {', '.join(letters)}: {text}" for text, letters in said.items())
+def _sizes(drawn: Sequence[Drawn]) -> str:
+    """How many runs there are, once for all panels that have as many."""
+    letters: dict[str, list[str]] = {}
+    for letter, each in zip(LETTERS, drawn, strict=False):
+        if each.lines:
+            letters.setdefault(each.n, []).append(letter)
+    if len(letters) == 1:
+        return next(iter(letters))
+    return " ".join(f"In {', '.join(names)}: {n}" for n, names in letters.items())
 
 
-def _alt(found: Sequence[Found]) -> str:
-    parts = [f"{panel.title}: {lines.ends(panel.courses, ' %')}" for panel in found if panel.drawn]
-    return f"Lines of online accuracy over tasks, from the first point to the last. {'. '.join(parts)}."
+def _alt(plan: FigurePlan, drawn: Sequence[Drawn]) -> str:
+    parts = [
+        f"{each.panel.title}: {ends(each.curves, each.panel.unit, each.panel.digits) or 'not measured'}"
+        for each in drawn
+        if each.lines
+    ]
+    return f"{plan.shows}, from the first point to the last. {'. '.join(parts)}."
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Of a mean; 0 for a single value, which has no band."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0

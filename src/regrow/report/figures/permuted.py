@@ -1,24 +1,24 @@
-"""Figures 1, 2 and 4 to 7 of the paper: accuracy over tasks."""
+"""Figures 1, 2, 4 to 7 and 10 to 14 of the paper, on permuted images, and those beyond it of the same runs."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
-import polars as pl
+from matplotlib.axes import Axes
 
 from ...lab.studies import CONTROLS, SIX, System
 from ...lab.studies.systems import Dashes, Variant
 from ...methods.swr import PRUNINGS, UTILITIES
 from ..format import run_command
-from ..runs import Run, Runs, entries
-from ..style import SETTING_LABELS, SYSTEMS, Look, look
-from . import line as lines
-from .panels import Found, Line, Panel, Sheet, accuracy, by_setting, compose
-from .sheet import Drawing, Missing, Topic, axis_of_tasks, counts, heading, legend, logarithmic, sheet, styled
+from ..runs import FRESH, Run, Runs, entries
+from ..style import FOUR, SETTING_LABELS, SYSTEMS, Look, look
+from .line import Curve
+from .panels import Drawn, FigurePlan, Line, Panel, around_zero, by_setting, compose, draw, fill, on_log, standard_error
+from .sheet import Drawing, Missing, Topic, logarithmic
 
 BASELINES = ("base", "l2", "shrink-perturb")
 UNITS, AUTHORS = ("cbp", "redo"), ("cbp-authors", "redo-authors")
-FOUR = ("large", "large-ln", "small", "small-ln")
+ASSESSMENT, WEIGHTS = "initial-assessment", "weights-vs-units"
 
 
 def variants(utility: str, pruning: str) -> tuple[str, str]:
@@ -31,21 +31,14 @@ def variants(utility: str, pruning: str) -> tuple[str, str]:
     return Variant(utility, pruning, "resample").name, Variant(utility, pruning, "mean").name
 
 
-def _by_pruning(utility: str) -> tuple[Panel, ...]:
-    """Proportional and threshold pruning beside the baselines."""
-    return tuple(
-        Panel(f"{pruning} pruning", tuple(Line("large", s) for s in BASELINES + variants(utility, pruning)))
-        for pruning in PRUNINGS[::-1]
-    )
+def _by_pruning(systems: Callable[[str], Sequence[str]]) -> tuple[Panel, ...]:
+    """A panel for each pruning, in the large network.
 
-
-def _all_ways() -> tuple[Panel, ...]:
-    """Base and every utility, a panel for each pruning."""
+    Args:
+        systems: of a pruning.
+    """
     return tuple(
-        Panel(
-            f"{pruning} pruning",
-            tuple(Line("large", s) for s in ("base", *(s for u in UTILITIES for s in variants(u, pruning)))),
-        )
+        Panel(f"{pruning} pruning", tuple(Line("large", system) for system in systems(pruning)))
         for pruning in PRUNINGS[::-1]
     )
 
@@ -67,347 +60,214 @@ def _optimizers() -> tuple[Panel, ...]:
     )
 
 
-ASSESSMENT, WEIGHTS = "initial-assessment", "weights-vs-units"
-SHEETS = {
-    sheet.topic.name: sheet
-    for sheet in (
-        Sheet(
+def _no_baseline(line: Line) -> bool:
+    return line.system not in BASELINES
+
+
+def _assessment() -> list[FigurePlan]:
+    """Accuracy in the large network, by the ways of selective weight reinitialization."""
+    figure = partial(FigurePlan, share="all", own=_no_baseline)
+    return [
+        figure(
             Topic("figure-01", "Figure 1: renewing weights by gradient utility", ASSESSMENT),
-            _by_pruning("gradient"),
-            share="all",
-            own=lambda line: line.system not in BASELINES,
+            _by_pruning(lambda pruning: BASELINES + variants("gradient", pruning)),
         ),
-        Sheet(
-            Topic("figure-02", "Figure 2: renewing weights or units", WEIGHTS),
-            by_setting(FOUR, SIX),
-            own=lambda line: line.system not in BASELINES,
-        ),
-        Sheet(
+        figure(
             Topic("figure-04", "Figure 4: renewing weights by magnitude utility", ASSESSMENT),
-            _by_pruning("magnitude"),
-            share="all",
-            own=lambda line: line.system not in BASELINES,
+            _by_pruning(lambda pruning: BASELINES + variants("magnitude", pruning)),
         ),
-        Sheet(
+        figure(
+            Topic("variants", "All ways of selective weight reinitialization", ASSESSMENT),
+            _by_pruning(lambda pruning: ("base", *(s for utility in UTILITIES for s in variants(utility, pruning)))),
+            own=lambda line: System.of(line.system).utility == "random",
+        ),
+    ]
+
+
+def _weights_and_units() -> list[FigurePlan]:
+    """Accuracy in four settings, and with other optimizers."""
+    proportional, threshold = (variants("gradient", pruning) for pruning in ("proportional", "threshold"))
+    return [
+        FigurePlan(
+            Topic("figure-02", "Figure 2: renewing weights or units", WEIGHTS), by_setting(FOUR, SIX), own=_no_baseline
+        ),
+        FigurePlan(
             Topic("figure-05", "Figure 5: renewing weights by proportional pruning, or units", WEIGHTS),
-            by_setting(FOUR, (*BASELINES, *UNITS, *variants("gradient", "proportional"))),
-            own=lambda line: line.system in variants("gradient", "proportional"),
+            by_setting(FOUR, (*BASELINES, *UNITS, *proportional)),
+            own=lambda line: line.system in proportional,
         ),
-        Sheet(
+        FigurePlan(
             Topic("figure-06", "Figure 6: renewing weights by threshold pruning, or units", WEIGHTS),
-            by_setting(FOUR, (*BASELINES, *UNITS, *variants("gradient", "threshold"))),
-            own=lambda line: line.system == "swr-gradient-threshold-mean",
+            by_setting(FOUR, (*BASELINES, *UNITS, *threshold)),
+            own=lambda line: line.system == threshold[1],
         ),
-        Sheet(
+        FigurePlan(
             Topic("figure-07", "Figure 7: with other optimizers", "optimizers"),
             _optimizers(),
             columns=3,
             share="all",
             own=lambda line: line.setting != "large",
         ),
-        Sheet(
-            Topic("variants", "All ways of selective weight reinitialization", ASSESSMENT),
-            _all_ways(),
-            share="all",
-            own=lambda line: System.of(line.system).utility == "random",
-        ),
-        Sheet(
+        FigurePlan(
             Topic("zero-gradient", "Renewing only what has utility 0, or all but that", "zero-gradient"),
             by_setting(FOUR, ("base", "swr", *CONTROLS, "swr-random-threshold-resample")),
             own=lambda line: line.system in CONTROLS,
         ),
-        Sheet(
+        FigurePlan(
             Topic("authors-order", "Renewing units after the update, or within it as the authors do", WEIGHTS),
             by_setting(FOUR, ("base", *UNITS, *AUTHORS)),
             own=lambda line: line.system in AUTHORS,
         ),
-    )
-}
-"""What each figure shows."""
-
-
-def figure_1(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """SWR by gradient utility with proportional and with threshold pruning, beside the baselines."""
-    return accuracy(results, SHEETS["figure-01"])
-
-
-def figure_2(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """Renewing weights and renewing units, in four settings."""
-    return accuracy(results, SHEETS["figure-02"])
-
-
-def figure_4(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """As figure 1, with magnitude utility."""
-    return accuracy(results, SHEETS["figure-04"])
-
-
-def figure_5(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """As figure 2, with SWR by proportional pruning, resampled and set to the mean."""
-    return accuracy(results, SHEETS["figure-05"])
-
-
-def figure_6(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """As figure 2, with SWR by threshold pruning, resampled and set to the mean."""
-    return accuracy(results, SHEETS["figure-06"])
-
-
-def figure_7(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """The base system under three optimizers, and all systems under the two that are not plain SGD."""
-    return accuracy(results, SHEETS["figure-07"])
-
-
-def variants_figure(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """All twelve ways of SWR, random utility among them: the control."""
-    return accuracy(results, SHEETS["variants"])
-
-
-def zero_gradient(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """SWR, what it does to entries of utility 0 alone, what it does to the others alone, and as many at random."""
-    return accuracy(results, SHEETS["zero-gradient"])
-
-
-def authors_order(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """Our unit methods beside those that act within the backward pass, as the authors' do."""
-    return accuracy(results, SHEETS["authors-order"])
+    ]
 
 
 SPREAD = 30.0  # an axis that spans more than this factor is logarithmic
 
 
-class Correlate(NamedTuple):
-    """A column of the results, its name and unit, and the factor that brings it to that unit."""
-
-    column: str
-    title: str
-    axis: str
-    factor: float = 1.0
-    digits: int = 1
-
-
-CORRELATES = (
-    Correlate("dead_units", "dead units", "% of hidden units", 100.0),
-    Correlate("weight_magnitude", "weight magnitude", "mean |w|", digits=3),
-    Correlate("rank99", "rank", "singular values"),
-    Correlate("gradient_magnitude", "gradient magnitude", "mean |g|", digits=5),
-)
-INITIAL = (*BASELINES, *variants("gradient", "threshold"), *variants("gradient", "proportional"))
-OF = {
-    "figure-10": ("large", INITIAL, "initial-assessment"),
-    "figure-11": ("large", SIX, "weights-vs-units"),
-    "figure-12": ("large-ln", SIX, "weights-vs-units"),
-    "figure-13": ("small", SIX, "weights-vs-units"),
-    "figure-14": ("small-ln", SIX, "weights-vs-units"),
-}
-"""{figure: its setting, its systems, the study that makes them}"""
-
-
-def figure_10(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """The four correlates in the initial assessment."""
-    return correlates(results, "figure-10", "Figure 10: correlates of the loss, initial assessment")
-
-
-def figure_11(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """The four correlates in the large network."""
-    return correlates(results, "figure-11", "Figure 11: correlates of the loss, large")
-
-
-def figure_12(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """The four correlates in the large network with layer norm."""
-    return correlates(results, "figure-12", "Figure 12: correlates of the loss, large with layer norm")
-
-
-def figure_13(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """The four correlates in the small network."""
-    return correlates(results, "figure-13", "Figure 13: correlates of the loss, small")
-
-
-def figure_14(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """The four correlates in the small network with layer norm."""
-    return correlates(results, "figure-14", "Figure 14: correlates of the loss, small with layer norm")
-
-
-@styled
-def correlates(results: pl.DataFrame | Runs, name: str, title: str) -> Drawing | Missing:
-    """Dead units, weight magnitude, rank and gradient magnitude over tasks, a line for each system.
-
-    Args:
-        results: rows as `regrow.load` returns them, or their runs.
-        name: of the figure, a key of `OF`.
-        title: one line.
-    """
-    setting, systems, study = OF[name]
-    runs = Runs.of(results)
-    found = {system: main for system in systems if (main := runs.main(setting, system))}
-    topic, absent = Topic(name, title, study), [(setting, system) for system in systems if system not in found]
-    if not found:
-        return topic.nothing(f"no run of any of its systems in {SETTING_LABELS[setting]}", absent)
-    width = lines.bin_width(lines.longest(found.values()))
-    figure, grid = sheet(2, 2, 2.1, "none")
-    told = []
-    for i, (axes, correlate) in enumerate(zip(grid, CORRELATES, strict=True)):
-        courses = {system: _course(main, correlate, width) for system, main in found.items()}
-        heading(axes, i, correlate.title)
-        axis_of_tasks(axes, found.values())
-        for system, course in courses.items():
-            lines.draw(axes, course, look(system))
-        _frame(axes, correlate, list(courses.values()))
-        ends = lines.ends([(look(s).label, c) for s, c in courses.items()], "", correlate.digits)
-        told.append(f"{correlate.title}: {ends or 'not measured'}")
-    legend(figure, found)
-    alt = f"Lines over tasks, from the first point to the last. {'. '.join(told)}."
-    return Drawing(name, title, _correlates_caption(setting, found, width), alt, figure, topic.gaps(absent))
-
-
-def _course(runs: Sequence[Run], correlate: Correlate, width: int) -> lines.Course:
-    return lines.course(runs, lambda run: run.measure(correlate.column) * correlate.factor, width)
-
-
-def _frame(axes, correlate: Correlate, courses: Sequence[lines.Course]) -> None:
-    """Axes of one correlate: from 0, or logarithmic where systems lie far apart."""
-    axes.set_ylabel(correlate.axis)
-    means = np.concatenate([course.mean for course in courses])
+def _from_zero(axes: Axes, curves: Sequence[Curve], may_be_log: bool = True) -> None:
+    """An axis from 0, or a logarithmic one where systems lie far apart."""
+    means = np.concatenate([curve.mean for curve in curves])
     means = means[np.isfinite(means)]
     if not len(means):
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center")
-    elif means.min() > 0 and means.max() > SPREAD * means.min() and correlate.column != "dead_units":
+    elif may_be_log and means.min() > 0 and means.max() > SPREAD * means.min():
         logarithmic(axes)
     else:
         top = means.max() or 1.0
         axes.set_ylim(-0.03 * top, 1.06 * top)
 
 
-def _correlates_caption(setting: str, found: Mapping[str, Sequence[Run]], width: int) -> str:
-    n = counts({look(system).label: runs for system, runs in found.items()})
-    return (
-        f"Correlates of the loss of plasticity, {SETTING_LABELS[setting]}; {lines.binned(width)}. a, c: before the "
+def _correlates(name: str, what: str, setting: str, systems: Sequence[str], study: str) -> FigurePlan:
+    """Dead units, weight magnitude, rank and gradient magnitude over tasks, a line for each system."""
+    lines = tuple(Line(setting, system) for system in systems)
+    of = partial(Panel, lines=lines, unit="", frame=_from_zero)
+    return FigurePlan(
+        Topic(name, f"{name.replace('f', 'F', 1).replace('-', ' ')}: correlates of the loss, {what}", study),
+        (
+            of(
+                "dead units",
+                axis="% of hidden units",
+                measure=lambda run: 100.0 * run.measure("dead_units"),
+                frame=partial(_from_zero, may_be_log=False),
+            ),
+            of("weight magnitude", axis="mean |w|", measure="weight_magnitude", digits=3),
+            of("rank", axis="singular values", measure="rank99"),
+            of("gradient magnitude", axis="mean |g|", measure="gradient_magnitude", digits=5),
+        ),
+        caption=f"Correlates of the loss of plasticity, {SETTING_LABELS[setting]}; {{points}}. a, c: before the "
         "first update of each task, on images under its new permutation; rank: the number of singular values of the "
-        "last hidden layer that hold 99 % of their sum, as the paper counts. b: after a task; d: during it. "
-        f"{lines.bands(found.values())} {n}"
+        "last hidden layer that hold 99 % of their sum, as the paper counts. b: after a task; d: during it.",
+        height=2.1,
+        share="none",
+        nothing=f"no run of any of its systems in {SETTING_LABELS[setting]}",
+        shows="Lines over tasks",
+        remarks=lambda groups: "",
     )
 
 
-FRESH_TOPIC = Topic("against-fresh", "Every system against a fresh network", "weights-vs-units")
+INITIAL = (*BASELINES, *variants("gradient", "threshold"), *variants("gradient", "proportional"))
+PLANS = {
+    plan.topic.name: plan
+    for plan in (
+        *_assessment(),
+        *_weights_and_units(),
+        _correlates("figure-10", "initial assessment", "large", INITIAL, ASSESSMENT),
+        _correlates("figure-11", "large", "large", SIX, WEIGHTS),
+        _correlates("figure-12", "large with layer norm", "large-ln", SIX, WEIGHTS),
+        _correlates("figure-13", "small", "small", SIX, WEIGHTS),
+        _correlates("figure-14", "small with layer norm", "small-ln", SIX, WEIGHTS),
+    )
+}
+"""Figures of systems at their chosen values, whatever the runs."""
+
 AGAINST_FRESH = (*SIX, *AUTHORS)
 
 
-def _measure(run: Run) -> np.ndarray:
+def against_fresh(runs: Runs) -> Drawing | Missing:
+    """Online accuracy minus that of a fresh network of the same seed, over tasks; below 0 plasticity is lost.
+
+    A fresh network's tasks are all alike, so the mean over some of them stands for every task.
+    """
+    levels = {s: {run.seed: float(_accuracy(run).mean()) for run in runs.main(s, FRESH)} for s in FOUR}
+    drawn = {setting: fill(*_minus_fresh(runs, setting, levels[setting])) for setting in FOUR}
+    shown = [each for each in drawn.values() if each.lines]
+    absent = [(setting, FRESH) for setting in FOUR if not levels[setting]]
+    for setting, each in drawn.items():
+        paired = {line.system for line, *_ in each.lines}
+        absent += [(setting, system) for system in AGAINST_FRESH if levels[setting] and system not in paired]
+    topic = Topic("against-fresh", "Every system against a fresh network", WEIGHTS)
+    if not shown:
+        return topic.nothing("no fresh network beside another system of the same seed", absent)
+    seeds = sorted({len(each) for each in levels.values() if each})
+    plan = FigurePlan(
+        topic,
+        tuple(each.panel for each in shown),
+        caption="Online accuracy minus that of a network that starts fresh on every task, of the same seed; dotted: "
+        f"the fresh network, ± 1 standard error over its {' or '.join(map(str, seeds))} seeds.",
+        columns=min(2, len(shown)),
+        shows="Lines of accuracy minus that of a fresh network",
+        remarks=lambda groups: "",
+    )
+    return compose(plan, shown, topic.gaps(absent))
+
+
+def _minus_fresh(
+    runs: Runs, setting: str, levels: Mapping[int, float]
+) -> tuple[Panel, list[tuple[Line, Sequence[Run]]]]:
+    """A panel, and the runs of its lines."""
+    mains: list[tuple[Line, Sequence[Run]]] = [
+        (Line(setting, system), runs.main(setting, system)) for system in AGAINST_FRESH
+    ]
+    panel = Panel(
+        SETTING_LABELS[setting],
+        tuple(line for line, _ in mains),
+        axis="points above a fresh network",
+        measure=lambda run: _accuracy(run) - levels[run.seed],
+        keep=lambda run: run.seed in levels,
+        frame=around_zero,
+        against_fresh=True,
+        band=standard_error(list(levels.values())),
+        unit="",
+    )
+    return panel, mains
+
+
+def _accuracy(run: Run) -> np.ndarray:
     return run.measure("online_accuracy")
 
 
-@styled
-def against_fresh(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """Online accuracy minus that of a fresh network of the same seed, over tasks; below 0 plasticity is lost.
-
-    A fresh network's tasks are all alike, so that its mean over a few of them stands for every task.
-
-    Args:
-        results: rows as `regrow.load` returns them, or their runs.
-    """
-    runs = Runs.of(results)
-    levels = {s: {run.seed: float(_measure(run).mean()) for run in runs.main(s, "scratch")} for s in FOUR}
-    found = {setting: _paired(runs, setting, levels[setting]) for setting in FOUR}
-    absent = [(setting, "scratch") for setting in FOUR if not levels[setting]]
-    absent += [(s, system) for s in FOUR if levels[s] for system in AGAINST_FRESH if system not in found[s]]
-    shown = [setting for setting in FOUR if found[setting]]
-    if not shown:
-        return FRESH_TOPIC.nothing("no fresh network beside another system of the same seed", absent)
-    columns = min(2, len(shown))
-    figure, grid = sheet(-(-len(shown) // columns), columns, 2.3, "row")
-    for axes in grid[len(shown) :]:
-        axes.remove()
-    told, rows = [], {}
-    for i, (axes, setting) in enumerate(zip(grid, shown, strict=False)):
-        heading(axes, i if len(shown) > 1 else None, SETTING_LABELS[setting])
-        courses = _draw_against_fresh(axes, found[setting], levels[setting])
-        axes.set_ylabel("points above a fresh network" if i % columns == 0 else "")
-        told.append(f"{SETTING_LABELS[setting]}: {lines.ends(courses, '')}")
-        rows.setdefault(i // columns, []).extend(course for _, course in courses)
-    for row, together in rows.items():
-        if ends := lines.limits(together, lines.REACH):
-            grid[row * columns].set_ylim(min(ends[0], -0.5), max(ends[1], 0.5))
-    legend(figure, {"scratch", *(system for each in found.values() for system in each)})
-    alt = f"Lines of accuracy minus that of a fresh network, from the first point to the last. {'. '.join(told)}."
-    return Drawing(
-        FRESH_TOPIC.name, FRESH_TOPIC.title, _fresh_caption(found, levels), alt, figure, FRESH_TOPIC.gaps(absent)
-    )
-
-
-def _paired(runs: Runs, setting: str, levels: Mapping[int, float]) -> dict[str, list[Run]]:
-    """Runs of each system whose seed has a fresh network."""
-    paired = {s: [run for run in runs.main(setting, s) if run.seed in levels] for s in AGAINST_FRESH}
-    return {system: each for system, each in paired.items() if each}
-
-
-def _draw_against_fresh(
-    axes, found: Mapping[str, Sequence[Run]], levels: Mapping[int, float]
-) -> list[tuple[str, lines.Course]]:
-    width = lines.bin_width(lines.longest(found.values()))
-    fresh, yardstick = np.array(list(levels.values())), look("scratch")
-    axes.axhline(0, color=yardstick.colour, linestyle=yardstick.dashes, linewidth=1.2, zorder=1)
-    if len(fresh) > 1:
-        error = fresh.std(ddof=1) / np.sqrt(len(fresh))
-        axes.axhspan(-error, error, color=yardstick.colour, alpha=0.15, linewidth=0, zorder=1)
-    courses = []
-    for system, runs in found.items():
-        course = lines.course(runs, lambda run: _measure(run) - levels[run.seed], width)
-        lines.draw(axes, course, look(system))
-        courses.append((system, course))
-    axis_of_tasks(axes, found.values())
-    return [(look(system).label, course) for system, course in courses]
-
-
-def _fresh_caption(found: Mapping[str, Mapping[str, Sequence[Run]]], levels: Mapping[str, Mapping[int, float]]) -> str:
-    every = [runs for each in found.values() for runs in each.values()]
-    sizes = {counts({look(s).label: runs for s, runs in each.items()}) for each in found.values() if each}
-    n = sizes.pop() if len(sizes) == 1 else ""
-    seeds = sorted({len(each) for each in levels.values() if each})
-    return (
-        "Online accuracy minus that of a network that starts fresh on every task, of the same seed; dotted: the fresh "
-        f"network, ± 1 standard error over its {' or '.join(map(str, seeds))} seeds. {lines.bands(every)} {n}"
-    ).strip()
-
-
-OPTIONS_NAME, OPTIONS_TITLE, OPTIONS_STUDY = "options", "Choices that the paper leaves open", "weights-vs-units"
-OPTIONS_SETTINGS, OPTIONS_SYSTEMS = ("large-ln", "small-ln"), ("cbp", "redo")
-
-
-@styled
-def options(results: Runs, others: Mapping[str, Runs]) -> Drawing | Missing:
+def options(runs: Runs, others: Mapping[str, Runs]) -> Drawing | Missing:
     """Unit methods as in the other figures, and the same with another option of the laboratory.
 
     Args:
-        results: runs with the usual options.
-        others: {what is different, in a few words: its runs}
+        runs: with the usual options.
+        others: {how they differ: their runs}
     """
-    found = [_find_options(results, others, setting) for setting in OPTIONS_SETTINGS]
-    found = [panel for panel in found if any(line.own for line, *_ in panel.drawn)]
-    if not found:
-        command = run_command(OPTIONS_STUDY, OPTIONS_SETTINGS, OPTIONS_SYSTEMS) + " --units-read after"
-        return Missing(OPTIONS_NAME, OPTIONS_TITLE, "no run with units read after the norm", command)
-    plan = Sheet(Topic(OPTIONS_NAME, OPTIONS_TITLE, OPTIONS_STUDY), (), columns=len(found))
-    return compose(plan, found, ())
+    topic = Topic("options", "Choices that the paper leaves open", WEIGHTS)
+    settings = ("large-ln", "small-ln")
+    drawn = [_with_options(runs, others, setting) for setting in settings]
+    drawn = [each for each in drawn if any(line.own for line, *_ in each.lines)]
+    if not drawn:
+        command = run_command(WEIGHTS, settings, UNITS) + " --units-read after"
+        return Missing(topic.name, topic.title, "no run with units read after the norm", command)
+    return compose(FigurePlan(topic, tuple(each.panel for each in drawn), columns=len(drawn)), drawn, ())
 
 
-def _find_options(results: Runs, others: Mapping[str, Runs], setting: str) -> Found:
-    """The usual lines of systems that also have others, and the others dotted in the same colour."""
-    drawn = []
+def _with_options(runs: Runs, others: Mapping[str, Runs], setting: str) -> Drawn:
+    """Systems that have runs with another option: the usual line, and beside it that one, dotted."""
+    mains: list[tuple[Line, Sequence[Run]]] = []
     for system in (*SIX[len(BASELINES) :], *BASELINES):
-        beside = [(name, main) for name, runs in others.items() if (main := runs.main(setting, system))]
-        usual = results.main(setting, system)
-        if beside and usual:
-            drawn.append((Line(setting, system), usual))
+        beside = [(name, main) for name, other in others.items() if (main := other.main(setting, system))]
+        if beside:
+            mains.append((Line(setting, system), runs.main(setting, system)))
         for name, main in beside:
             own = look(system)._replace(label=f"{look(system).label}, {name}", dashes=":")
-            drawn.append((Line(setting, system, own), main))
-    width = lines.bin_width(lines.longest(main for _, main in drawn))
-    courses = ((line, main, lines.course(main, "online_accuracy", width)) for line, main in drawn)
-    return Found(SETTING_LABELS[setting], width, tuple(courses))
+            mains.append((Line(setting, system, own), main))
+    return fill(Panel(SETTING_LABELS[setting], tuple(line for line, _ in mains)), mains)
 
 
-RENEWALS_TOPIC = Topic("renewals", "What is renewed, and how much of it had utility 0", "weights-vs-units")
 RENEWALS_SYSTEMS = (
-    "cbp",
-    "redo",
+    *UNITS,
     "swr",
     "swr-gradient-proportional-resample",
     "swr-magnitude-threshold-resample",
@@ -415,77 +275,60 @@ RENEWALS_SYSTEMS = (
 )
 
 
-@styled
-def renewals(results: pl.DataFrame | Runs, pixels: int = 784) -> Drawing | Missing:
+def renewals(runs: Runs, pixels: int = 784) -> Drawing | Missing:
     """Entries renewed in a task as a share of all, and the share of the renewed whose utility was exactly 0.
 
     Args:
-        results: rows as `regrow.load` returns them, or their runs.
+        runs: of any systems.
         pixels: of an image, for the number of entries that a network has.
     """
-    runs = Runs.of(results)
-    found = {setting: _renewing(runs, setting) for setting in FOUR}
-    shown = [setting for setting in FOUR if found[setting]]
-    absent = [(setting, s) for setting in FOUR for s in ("cbp", "redo", "swr") if not runs.main(setting, s)]
-    if not shown:
-        return RENEWALS_TOPIC.nothing("no run that renewed anything", absent)
-    figure, grid = sheet(len(shown), 2, 2.1, "none")
-    told = []
-    for row, setting in enumerate(shown):
-        share, zero = grid[2 * row : 2 * row + 2]
-        label = SETTING_LABELS[setting]
-        heading(share, 2 * row, f"{label}: renewed")
-        heading(zero, 2 * row + 1, f"{label}: utility 0")
-        ends = [_draw_renewals(share, found[setting], setting, pixels), _draw_renewals(zero, found[setting])]
-        logarithmic(share)
-        share.set_ylabel("% of all entries in a task")
-        zero.set(ylim=(-4, 104), ylabel="% of what was renewed")
-        told.append(f"{label}: renewed, {lines.ends(ends[0], ' %', 2)}; utility 0, {lines.ends(ends[1], ' %')}")
-    legend(figure, (system for each in found.values() for system in each))
-    alt = f"Lines of what is renewed, from the first point to the last. {'. '.join(told)}."
-    return Drawing(
-        RENEWALS_TOPIC.name, RENEWALS_TOPIC.title, _renewals_caption(found), alt, figure, RENEWALS_TOPIC.gaps(absent)
+    plan = FigurePlan(
+        Topic("renewals", "What is renewed, and how much of it had utility 0", WEIGHTS),
+        tuple(panel for setting in FOUR for panel in _of_renewals(runs, setting, pixels)),
+        caption="Left: entries renewed in a task, as a share of all parameters (more than 100 % where one is renewed "
+        "several times; of tasks in which something was). Right: the share of what was renewed whose utility was "
+        "exactly 0, of entries for weights, of units for CBP and ReDo; {points}.",
+        height=2.1,
+        share="none",
+        nothing="no run that renewed anything",
+        shows="Lines of what is renewed",
+        remarks=lambda groups: "",
+        needs=[(setting, system) for setting in FOUR for system in (*UNITS, "swr")],
     )
+    return draw(runs, plan)
 
 
-def _renewing(runs: Runs, setting: str) -> dict[str, Sequence[Run]]:
-    """Systems that renewed anything."""
-    found = {system: runs.main(setting, system) for system in RENEWALS_SYSTEMS}
-    return {s: each for s, each in found.items() if any(np.nansum(run.measure("renewed")) > 0 for run in each)}
+def _of_renewals(runs: Runs, setting: str, pixels: int) -> tuple[Panel, ...]:
+    """Two panels, none where nothing was renewed."""
 
+    def renewed(run: Run) -> np.ndarray:
+        return run.measure("renewed")
 
-def _draw_renewals(
-    axes, found: Mapping[str, Sequence[Run]], setting: str | None = None, pixels: int = 0
-) -> list[tuple[str, lines.Course]]:
-    """The share of all entries of a setting's network; without a setting, that of utility 0."""
-    width, courses = lines.bin_width(lines.longest(found.values())), []
-    for system, runs in found.items():
-        if setting is not None:
-            size = entries(setting, pixels)
-            course = lines.course(runs, lambda run: _positive(100 * run.measure("renewed") / size), width)  # noqa: B023
-        else:
-            # Of units the share is one of units: an entry of a unit has no utility of its own.
-            of = "renewed_units" if System.of(system).by_unit else "renewed"
-            by = lambda run: np.nan_to_num(run.measure(of))  # noqa: B023, E731
-            course = lines.course(runs, lambda run: 100 * run.measure("renewed_zero"), width, by)
-        lines.draw(axes, course, look(system))
-        courses.append((look(system).label, course))
-    axis_of_tasks(axes, found.values())
-    return courses
+    def share(run: Run) -> np.ndarray:
+        """Of all entries, in tasks in which something was renewed: a logarithmic axis has no 0."""
+        return np.where(renewed(run) > 0, 100 * renewed(run) / entries(setting, pixels), np.nan)
 
+    def of(run: Run) -> np.ndarray:
+        """What a share of utility 0 is a share of: units, where an entry has no utility of its own."""
+        return np.nan_to_num(run.measure("renewed_units" if System.of(run.system).by_unit else "renewed"))
 
-def _positive(values: np.ndarray) -> np.ndarray:
-    """Tasks in which something was renewed: a logarithmic axis has no 0."""
-    return np.where(values > 0, values, np.nan)
+    def percent(axes: Axes, curves: Sequence[Curve]) -> None:
+        del curves
+        axes.set_ylim(-4, 104)
 
+    def anything(system: str) -> bool:
+        return any(np.nansum(renewed(run)) > 0 for run in runs.main(setting, system))
 
-def _renewals_caption(found: Mapping[str, Mapping[str, Sequence[Run]]]) -> str:
-    every = [runs for each in found.values() for runs in each.values()]
-    width = lines.bin_width(lines.longest(every))
-    sizes = {counts({look(s).label: runs for s, runs in each.items()}) for each in found.values() if each}
-    n = sizes.pop() if len(sizes) == 1 else ""
-    return (
-        "Left: entries renewed in a task, as a share of all parameters (more than 100 % where one is renewed several "
-        "times; of tasks in which something was). Right: the share of what was renewed whose utility was exactly 0, of "
-        f"entries for weights, of units for CBP and ReDo; {lines.binned(width)}. {lines.bands(every)} {n}"
-    ).strip()
+    lines, title = tuple(Line(setting, s) for s in RENEWALS_SYSTEMS if anything(s)), SETTING_LABELS[setting]
+    if not lines:
+        return ()
+    zero = Panel(
+        f"{title}: utility 0",
+        lines,
+        axis="% of what was renewed",
+        measure=lambda run: 100 * run.measure("renewed_zero"),
+        per=of,
+        frame=percent,
+    )
+    axis = "% of all entries in a task"
+    return Panel(f"{title}: renewed", lines, axis=axis, measure=share, frame=on_log, digits=2), zero

@@ -1,4 +1,4 @@
-"""What a figure function returns, and the sheet of panels it draws on.
+"""A figure and what is missing of it; the empty panels, axes, legends and counts that all figures share.
 
 Shapes: R runs, B bins.
 """
@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, MaxNLocator, StrMethodFormatter
 
+from ...lab.runs.progress import counted
 from ..format import run_command
 from ..runs import NEAR, Run
-from ..style import FAINT, SHEET, Look, in_order, look
+from ..style import FAINT, SHEET, Look, look
 
 WIDTH = 7.2  # inches of a figure
 LEGEND = 104  # letters in a row of its legend
@@ -30,11 +31,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Missing:
-    """A figure, or a part of one, that no result covers.
+    """A figure, or a part of one, that no results cover.
 
     name, title: of the figure.
     reason: what is missing, one line.
-    command: makes it.
+    command: what makes it.
     """
 
     name: str
@@ -45,13 +46,13 @@ class Missing:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with what a page says about it.
+    """A figure and what a page says about it.
 
     name: for files, and unique among figures.
     title: one line.
     caption: what is drawn, of how many runs; plain text.
-    alt: what is to be seen, for those who do not see it.
-    gaps: parts of it that no result covers.
+    alt: the figure in words, for those who do not see it.
+    gaps: parts of it that no results cover.
     """
 
     name: str
@@ -102,19 +103,14 @@ def logarithmic(axes: Axes) -> None:
         set_formatter(LogFormatter(minor_thresholds=(1.2, 0.4)))
 
 
-def empty(axes: Axes) -> None:
-    """A panel that no result covers."""
-    axes.text(0.5, 0.5, "no results", transform=axes.transAxes, ha="center", color=FAINT)
+def empty(axes: Axes, text: str) -> None:
+    """A panel without lines."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=FAINT)
     axes.tick_params(bottom=False, labelbottom=False)
 
 
-def legend(figure: Figure, systems: Iterable[str]) -> None:
-    """One legend for the whole figure, above its panels: systems in order."""
-    legend_of(figure, [look(system) for system in in_order(set(systems))])
-
-
-def legend_of(figure: Figure, looks: Sequence[Look]) -> None:
-    """One legend for the whole figure, above its panels, in as few rows as it fits into."""
+def legend(figure: Figure, looks: Sequence[Look]) -> None:
+    """One legend for the whole figure, above its panels, in as few rows as possible."""
     handles = [Line2D([], [], color=each.colour, linestyle=each.dashes, linewidth=1.8) for each in looks]
     labels = [each.label.replace("proportional", "prop.") for each in looks]
     columns = next(n for n in range(len(labels), 0, -1) if _letters(labels, n) <= LEGEND or n == 1)
@@ -130,20 +126,20 @@ def _letters(labels: Sequence[str], columns: int) -> int:
 def count(runs: Sequence[Run]) -> str:
     """How many seeds and tasks runs have, the longest first.
 
-    Runs of nearly the same length are told together, as a run that goes on has stacks at different tasks.
+    Runs of nearly the same length are counted together: while a run goes on, its stacks are at different tasks.
     """
     left, groups = sorted((run.tasks for run in runs), reverse=True), []
     while left:
         near = [tasks for tasks in left if tasks >= NEAR * left[0]]
         low, high = near[-1], near[0]
-        seeds = f"{len(near)} seed{'s' * (len(near) > 1)}"
-        groups.append(f"{seeds} × {low:,}" + (f" to {high:,}" if high > low else "") + f" task{'s' * (high > 1)}")
+        tasks = counted(high, "task") if low == high else f"{low:,} to {counted(high, 'task')}"
+        groups.append(f"{counted(len(near), 'seed')} × {tasks}")
         left = left[len(near) :]
     return " and ".join(groups)
 
 
 def counts(groups: Mapping[str, Sequence[Run]]) -> str:
-    """How many runs each of some groups has, groups with as many named together: one sentence.
+    """How many runs each group has, one sentence; groups of the same size are named together.
 
     Args:
         groups: {name of a line: its runs}
@@ -157,10 +153,7 @@ def counts(groups: Mapping[str, Sequence[Run]]) -> str:
 
 
 def axis_of_tasks(axes: Axes, groups: Iterable[Sequence[Run]]) -> None:
-    """An x axis of tasks that tells how many seeds there are.
-
-    Where runs end early, it tells how many there are at first and how many go on to the end.
-    """
+    """An x axis of tasks, labelled with the number of seeds: at first, and at the end where runs end early."""
     groups = [runs for runs in groups if runs]
     tasks = max(run.tasks for runs in groups for run in runs)
     seeds = {len(runs) for runs in groups}
@@ -177,7 +170,7 @@ def _range(numbers: set[int]) -> str:
 
 
 class Topic(NamedTuple):
-    """What a figure is about: its name for files, its title, the study that makes its runs.
+    """A figure's name for files, its title, and the study that makes its runs.
 
     sweep: whether its runs are sweeps. tasks, options: as for `run_command`.
     """
@@ -190,10 +183,10 @@ class Topic(NamedTuple):
     options: str = ""
 
     def gaps(self, absent: Sequence[tuple[str, str]]) -> tuple[Missing, ...]:
-        """What is missing, (setting, system) each, told once for all settings that lack the same systems."""
+        """What is missing, (setting, system) each: one entry for all settings that lack the same systems."""
         by_systems: dict[tuple[str, ...], list[str]] = {}
         for setting in dict.fromkeys(setting for setting, _ in absent):
-            by_systems.setdefault(tuple(system for found, system in absent if found == setting), []).append(setting)
+            by_systems.setdefault(tuple(system for where, system in absent if where == setting), []).append(setting)
         what = "no sweep" if self.sweep else "no run"
         return tuple(
             self._missing(f"{what} of {_listed(systems)} in {', '.join(settings)}", settings, systems)

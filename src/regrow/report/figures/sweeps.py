@@ -1,39 +1,32 @@
-"""Figures 8 and 9 of the paper: accuracy against the knobs of each method, from sweeps.
-
-Shapes: S seeds, T tasks.
-"""
+"""Figures 8 and 9 of the paper: accuracy against the knobs of each method, from sweeps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
+from ...lab.runs.progress import counted
 from ...lab.studies.permuted_values import chosen
 from ..format import value
-from ..runs import Runs, panels
-from ..style import INK, SERIES, SETTING_LABELS, look
-from .panels import ACCURACY
-from .permuted import FOUR, variants
+from ..runs import Runs
+from ..style import FOUR, INK, SERIES, SETTING_LABELS, look
+from ..sweeps import configs_with, read
+from .panels import ACCURACY, standard_error
+from .permuted import variants
 from .sheet import Drawing, Missing, Topic, heading, sheet, styled
 
 KNOBS = {"cbp": ("replacement_rate", "maturity"), "redo": ("threshold", "every")}
 """{system: the knob along x, the knob of each line}; of all others `factor` and `every`."""
 NAMES = {"replacement_rate": "replacement rate", "every": "every"}
-WAYS = [
-    (f"{utility}, {pruning}{', mean' * mean}", variants(utility, pruning)[mean])
-    for pruning in ("proportional", "threshold")
-    for utility, mean in (("magnitude", True), ("gradient", True), ("magnitude", False), ("gradient", False))
-]
-"""(title, system) of each panel of figure 8."""
 
 
-@dataclass(frozen=True)
-class Point:
-    """One config of a sweep: where it stands, the mean accuracy over tasks with its standard error over seeds."""
+class Point(NamedTuple):
+    """One config of a sweep: where it stands, the mean accuracy over tasks with its standard error over seeds.
+
+    papers: whether the paper chose it.
+    """
 
     x: float
     line: float
@@ -50,9 +43,44 @@ class Cell(NamedTuple):
     system: str
 
 
+class SensitivityPlan(NamedTuple):
+    """A figure of sweeps; columns: of panels, where all have a sweep."""
+
+    topic: Topic
+    cells: tuple[Cell, ...]
+    columns: int
+
+
+SENSITIVITIES = (
+    SensitivityPlan(
+        Topic(
+            "figure-08",
+            "Figure 8: sensitivity of selective weight reinitialization, large",
+            "initial-assessment",
+            sweep=True,
+        ),
+        tuple(
+            Cell(f"{utility}, {pruning}{', mean' * mean}", "large", variants(utility, pruning)[mean])
+            for pruning in ("proportional", "threshold")
+            for utility, mean in (("magnitude", True), ("gradient", True), ("magnitude", False), ("gradient", False))
+        ),
+        2,
+    ),
+    SensitivityPlan(
+        Topic("figure-09", "Figure 9: sensitivity of renewing units and renewing weights", "weights-vs-units", True),
+        tuple(
+            Cell(f"{look(system).label}, {setting.replace('-ln', ', LN')}", setting, system)
+            for setting in FOUR
+            for system in ("cbp", "redo", "swr")
+        ),
+        3,
+    ),
+)
+
+
 @dataclass(frozen=True)
-class Sweep:
-    """The configs of one system in one setting, over the same seeds and tasks."""
+class Grid:
+    """The configs of one system in one setting, in the two knobs of its panel, over the same seeds and tasks."""
 
     setting: str
     system: str
@@ -62,112 +90,93 @@ class Sweep:
 
     @property
     def knobs(self) -> tuple[str, str]:
+        """That along x, and that of each line."""
         return KNOBS.get(self.system, ("factor", "every"))
 
     @property
     def best(self) -> Point:
+        """That of the highest accuracy."""
         return max(self.points, key=lambda point: point.mean)
 
 
-def figure_8(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """How sensitive eight ways of selective weight reinitialization are to factor and frequency, large network."""
-    title = "Figure 8: sensitivity of selective weight reinitialization, large"
-    topic = Topic("figure-08", title, "initial-assessment", sweep=True)
-    cells = [Cell(name, "large", system) for name, system in WAYS]
-    return sensitivity(results, topic, cells, 2)
-
-
-def figure_9(results: pl.DataFrame | Runs) -> Drawing | Missing:
-    """How sensitive CBP, ReDo and SWR are to their two knobs, in four settings."""
-    cells = [
-        Cell(f"{look(system).label}, {setting.replace('-ln', ', LN')}", setting, system)
-        for setting in FOUR
-        for system in ("cbp", "redo", "swr")
-    ]
-    title = "Figure 9: sensitivity of renewing units and renewing weights"
-    topic = Topic("figure-09", title, "weights-vs-units", sweep=True)
-    return sensitivity(results, topic, cells, 3)
-
-
-def find(runs: Runs, setting: str, system: str) -> Sweep | None:
+def as_grid(runs: Runs, setting: str, system: str) -> Grid | None:
     """The sweep of a system, over the seeds and tasks that all its configs have; None if it has fewer than three."""
-    configs = runs.configs(setting, system)
     x, line = KNOBS.get(system, ("factor", "every"))
-    configs = {name: found for name, found in configs.items() if {x, line} <= found[0].config.keys()}
-    over = panels(configs)[-1:] if len(configs) > 2 else []
-    if not over:
+    sweep = read(configs_with(runs, setting, system, (x, line)), least=3)
+    if not sweep:
         return None
     papers, points = chosen(setting, system), {}
-    for name, (run, *_) in over[0].groups.items():
-        means = over[0].series(name).mean(1)
-        error = float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else 0.0
-        place = float(run.config[x]), float(run.config[line])
+    for name in sweep.over.groups:
+        means, config = sweep.by_seed(name), sweep.config(name)
+        place = float(config[x]), float(config[line])
         same = place == (float(papers[x]), float(papers[line]))
-        point = Point(*place, float(means.mean()), error, same)
-        if place not in points or points[place].mean < point.mean:  # sweeps that differ in other knobs: the better
+        point = Point(*place, float(means.mean()), standard_error(means.tolist()), same)
+        if place not in points or points[place].mean < point.mean:  # configs that differ in other knobs: the better
             points[place] = point
     ordered = tuple(points[place] for place in sorted(points))
-    return Sweep(setting, system, ordered, len(over[0].seeds), over[0].tasks)
+    return Grid(setting, system, ordered, len(sweep.over.seeds), sweep.over.tasks)
 
 
 @styled
-def sensitivity(results: pl.DataFrame | Runs, topic: Topic, cells: Sequence[Cell], columns: int) -> Drawing | Missing:
+def sensitivity(runs: Runs, plan: SensitivityPlan) -> Drawing | Missing:
     """Mean online accuracy against one knob, a line for each value of the other; panels without a sweep are left out.
 
-    Args:
-        results: rows as `regrow.load` returns them, or their runs.
-        topic: of the figure.
-        cells: its panels.
-        columns: of panels, where all have a sweep.
+    Rows and columns of panels without any sweep are left out whole.
     """
-    runs = Runs.of(results)
-    sweeps = [(i, cell, find(runs, cell.setting, cell.system)) for i, cell in enumerate(cells)]
-    absent = [(cell.setting, cell.system) for _, cell, sweep in sweeps if sweep is None]
-    found = [(i, cell, sweep) for i, cell, sweep in sweeps if sweep]
-    if not found:
+    topic, cells, columns = plan
+    grids = {i: as_grid(runs, cell.setting, cell.system) for i, cell in enumerate(cells)}
+    absent = [(cells[i].setting, cells[i].system) for i, each in grids.items() if each is None]
+    shown = {i: each for i, each in grids.items() if each}
+    if not shown:
         return topic.nothing("no sweep of any of its systems", absent)
-    rows, kept = ({i // columns for i, *_ in found}, {i % columns for i, *_ in found})
-    places = [i for i in range(len(cells)) if i // columns in rows and i % columns in kept]
-    figure, grid = sheet(len(rows), len(kept), 2.0, "none")
-    drawn = {i: (cell, sweep) for i, cell, sweep in found}
-    for axes, i in zip(grid, places, strict=True):
-        if i not in drawn:
+    rows, kept = {i // columns for i in shown}, {i % columns for i in shown}
+    places = [i for i in grids if i // columns in rows and i % columns in kept]
+    figure, panels = sheet(len(rows), len(kept), 2.0, "none")
+    for axes, i in zip(panels, places, strict=True):
+        if i not in shown:
             axes.remove()
             continue
-        heading(axes, i, drawn[i][0].title)
-        _draw(axes, drawn[i][1])
-        first = next(j for j in places if j in drawn and j // columns == i // columns)
+        heading(axes, i, cells[i].title)
+        _draw(axes, shown[i])
+        first = next(j for j in places if j in shown and j // columns == i // columns)
         axes.set_ylabel(ACCURACY if i == first else "")
-    _share([(axes, drawn[i][0].setting) for axes, i in zip(grid, places, strict=True) if i in drawn])
-    only = [sweep for *_, sweep in found]
-    return Drawing(topic.name, topic.title, _caption(only), _alt(only), figure, topic.gaps(absent))
+    _share([(axes, shown[i].setting) for axes, i in zip(panels, places, strict=True) if i in shown])
+    drawn = list(shown.values())
+    return Drawing(topic.name, topic.title, _caption(drawn), _alt(drawn), figure, topic.gaps(absent))
 
 
-def _share(panels_: Sequence[tuple[Axes, str]]) -> None:
+def _share(panels: Sequence[tuple[Axes, str]]) -> None:
     """The same y axis for all panels of a setting: they are what is compared."""
-    for setting in {setting for _, setting in panels_}:
-        together = [axes for axes, found in panels_ if found == setting]
+    for setting in {setting for _, setting in panels}:
+        together = [axes for axes, own in panels if own == setting]
         low, high = min(axes.get_ylim()[0] for axes in together), max(axes.get_ylim()[1] for axes in together)
-        gap = 0.07 * (high - low)  # room for the ring
+        gap = 0.07 * (high - low)  # so that the ring is whole
         for axes in together:
             axes.set_ylim(low - gap, high + gap)
 
 
-def _draw(axes: Axes, sweep: Sweep) -> None:
-    x, line = sweep.knobs
-    for (colour, marker), value_ in zip(SERIES, sorted({point.line for point in sweep.points}), strict=False):
-        own = [point for point in sweep.points if point.line == value_]
+def _draw(axes: Axes, grid: Grid) -> None:
+    x, line = grid.knobs
+    for (colour, marker), value_ in zip(SERIES, sorted({point.line for point in grid.points}), strict=False):
+        own = [point for point in grid.points if point.line == value_]
         axes.errorbar(
             [point.x for point in own], [point.mean for point in own], [point.error for point in own],
             color=colour, marker=marker, markersize=3.5, linewidth=1.1, label=f"{value_:g}",
         )  # fmt: skip
-    for point in sweep.points:
+    for point in grid.points:
         if point.papers:
             axes.plot(point.x, point.mean, "o", markersize=9, fillstyle="none", color=INK, markeredgewidth=1.0)
-    best = sweep.best
-    axes.plot(best.x, best.mean, "x", markersize=6, color=INK, markeredgewidth=1.4, zorder=5)
+    axes.plot(grid.best.x, grid.best.mean, "x", markersize=6, color=INK, markeredgewidth=1.4, zorder=5)
+    _axis_of_knob(axes, x, sorted({point.x for point in grid.points}))
+    axes.legend(
+        title=line, loc="upper left", bbox_to_anchor=(1.0, 1.02), fontsize=7.5, title_fontsize=7.5,
+        handlelength=1.2, borderaxespad=0.2, labelspacing=0.3,
+    )  # fmt: skip
+
+
+def _axis_of_knob(axes: Axes, knob: str, ticks: list[float]) -> None:
+    """A logarithmic x axis with a tick at each value tried."""
     axes.set_xscale("log")
-    ticks = sorted({point.x for point in sweep.points})
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
@@ -175,35 +184,29 @@ def _draw(axes: Axes, sweep: Sweep) -> None:
     axes.set_xticks(ticks, labels, fontsize=7)
     if max(map(len, labels)) > 4:  # values that were scaled to tasks of another length
         axes.tick_params(axis="x", rotation=45)
-    axes.set_xlabel(NAMES.get(x, x))
-    axes.legend(
-        title=line, loc="upper left", bbox_to_anchor=(1.0, 1.02), fontsize=7.5, title_fontsize=7.5,
-        handlelength=1.2, borderaxespad=0.2, labelspacing=0.3,
-    )  # fmt: skip
+    axes.set_xlabel(NAMES.get(knob, knob))
 
 
-def _caption(sweeps: Sequence[Sweep]) -> str:
+def _caption(grids: Sequence[Grid]) -> str:
     sizes: dict[str, list[str]] = {}
-    for sweep in sweeps:
-        text = f"{sweep.seeds} seed{'s' * (sweep.seeds > 1)} × {sweep.tasks:,} task{'s' * (sweep.tasks > 1)}"
-        sizes.setdefault(text, []).append(f"{look(sweep.system).label}, {SETTING_LABELS[sweep.setting]}")
-    n = "; ".join(f"{text}" if len(sizes) == 1 else f"{text} ({'; '.join(names)})" for text, names in sizes.items())
-    bars = (
-        "bars: ± 1 standard error over seeds. " if any(sweep.seeds > 1 for sweep in sweeps) else "one seed, no bars. "
-    )
+    for grid in grids:
+        text = f"{counted(grid.seeds, 'seed')} × {counted(grid.tasks, 'task')}"
+        sizes.setdefault(text, []).append(f"{look(grid.system).label}, {SETTING_LABELS[grid.setting]}")
+    n = "; ".join(text if len(sizes) == 1 else f"{text} ({'; '.join(names)})" for text, names in sizes.items())
+    bars = "bars: ± 1 standard error over seeds. " if any(grid.seeds > 1 for grid in grids) else "one seed, no bars. "
     return (
         "Mean online accuracy over all tasks of a sweep against one knob, a line for each value of the other; "
         f"{bars}Ring: what the paper chose; cross: the best of ours. n = {n} for each point."
     )
 
 
-def _alt(sweeps: Sequence[Sweep]) -> str:
-    told = []
-    for sweep in sweeps:
-        (x, line), best = sweep.knobs, sweep.best
-        low = min(point.mean for point in sweep.points)
-        told.append(
-            f"{look(sweep.system).label} in {SETTING_LABELS[sweep.setting]} from {low:.1f} to {best.mean:.1f} %, best "
+def _alt(grids: Sequence[Grid]) -> str:
+    parts = []
+    for grid in grids:
+        (x, line), best = grid.knobs, grid.best
+        low = min(point.mean for point in grid.points)
+        parts.append(
+            f"{look(grid.system).label} in {SETTING_LABELS[grid.setting]} from {low:.1f} to {best.mean:.1f} %, best "
             f"at {NAMES.get(x, x)} {value(best.x)} and {line} {best.line:g}"
         )
-    return f"Lines of mean online accuracy against a knob. {'. '.join(told)}."
+    return f"Lines of mean online accuracy against a knob. {'. '.join(parts)}."

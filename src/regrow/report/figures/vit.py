@@ -1,15 +1,18 @@
 """Figures 3 and 15 to 18 of the paper: a vision transformer that learns one class after the other."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
 from ...lab.studies import VIT_SETTINGS
 from ...lab.studies.systems import Dashes
-from ..results_vit import ViTResults
-from ..runs import FRESH, Runs
+from ..results_vit import ACCURACY, TASKS, ViTResults
+from ..runs import FRESH, Run
 from ..style import METHODS, NORMS, REPARAM, SERIES, STANDARD, SYSTEMS, VIT_SETTING_LABELS, Look
-from .panels import Line
-from .sheet import Drawing, Missing
-from .vit_panels import Sheet, View, draw, steady
-
-ACCURACY, DIFFERENCE = "test accuracy (%)", "points above a fresh network"
+from .panels import FigurePlan, Line, Panel, diverged, draw, on_log
+from .sheet import Drawing, Missing, Topic
 
 
 def _own(system: str, label: str, dashes: Dashes) -> Look:
@@ -19,17 +22,16 @@ def _own(system: str, label: str, dashes: Dashes) -> Look:
 BASE, BASE_STANDARD = Line(REPARAM, "base"), Line(STANDARD, "base", _own("base", "base, standard norm", "-."))
 FRESH_REPARAM = Line(REPARAM, FRESH)
 FRESH_STANDARD = Line(STANDARD, FRESH, _own(FRESH, "fresh network, standard norm", "-"))
-BOTH = (BASE, BASE_STANDARD, FRESH_REPARAM, FRESH_STANDARD)
 
 
 def _variants() -> tuple[Line, ...]:
     """The base in six settings: a colour for what decays, dashed where the decay is scaled."""
-    found = []
+    lines = []
     for name, setting in VIT_SETTINGS.items():
         colour, _ = SERIES[2 * list(NORMS).index(setting.unscaled)]
         look = Look(f"base, {VIT_SETTING_LABELS[name]}", colour, "--" if setting.scaled else "-")
-        found.append(Line(name, "base", look))
-    return tuple(found)
+        lines.append(Line(name, "base", look))
+    return tuple(lines)
 
 
 def _systems(setting: str) -> tuple[Line, ...]:
@@ -37,92 +39,156 @@ def _systems(setting: str) -> tuple[Line, ...]:
     return tuple(Line(setting, system) for system in ("base", *METHODS))
 
 
-_PANEL_3B = View("incremental or fresh", ACCURACY, BOTH)
-_PANEL_3C = View("every method", DIFFERENCE, _systems(REPARAM), against=REPARAM)
-_BEST = "the best test accuracy of each task's epochs"
-_FROM = "minus that of a network that starts fresh on every task, of the same seed and norm"
-_IN_16 = (*_systems(REPARAM), BASE_STANDARD)
-
-FIGURE_3 = Sheet(
-    "figure-03",
-    "Figure 3: a vision transformer, trained class by class or from scratch",
-    f"a: mean |scale| of the layer norms after each task; b: {_BEST}; c: the same {_FROM}.",
-    (
-        View("scale of the norms", "mean |scale|", (BASE_STANDARD, FRESH_STANDARD), "ln_scale"),
-        _PANEL_3B,
-        _PANEL_3C,
-    ),
-    columns=3,
-)
-FIGURE_15 = Sheet(
-    "figure-15",
-    "Figure 15: what decays, and when",
-    f"The base system in six settings: a: {_BEST}; b: mean |scale| of the layer norms after each task, one added "
-    "where it is reparametrized. No decay on vectors: biases and norms are spared. Scaled: the decay follows the "
-    "schedule of the step size.",
-    (
-        View("accuracy", ACCURACY, (*_variants(), FRESH_REPARAM)),
-        View("scale of the norms", "mean |scale|", (*_variants(), FRESH_STANDARD), "ln_scale"),
-    ),
-)
-FIGURE_16 = Sheet(
-    "figure-16",
-    "Figure 16: weights that shrink",
-    "Magnitudes of weights after each task, reparametrized norm unless said: a, c: the packed matrices of queries, "
-    "keys and values, as the authors' code has it; b, d: both layers of the MLPs.",
-    (
-        View("attention, last block", "median |w|", _IN_16, "qkv_median_last", log=True),
-        View("MLP, last block", "median |w|", _IN_16, "mlp_median_last", log=True),
-        View("attention, all blocks", "mean |w|", _IN_16, "qkv_mean", log=True),
-        View("MLP, all blocks", "mean |w|", _IN_16, "mlp_mean", log=True),
-    ),
-)
-FIGURE_17 = Sheet(
-    "figure-17",
-    "Figure 17: as figure 3, without runs that diverged",
-    f"a: {_BEST}; b: the same {_FROM}.",
-    (steady(_PANEL_3B), steady(_PANEL_3C)),
-)
-FIGURE_18 = Sheet(
-    "figure-18",
-    "Figure 18: with the standard layer norm",
-    f"a: {_BEST}; b: the same {_FROM}.",
-    (
-        View("accuracy", ACCURACY, (*_systems(STANDARD), Line(STANDARD, FRESH))),
-        View("against a fresh network", DIFFERENCE, _systems(STANDARD), against=STANDARD),
-    ),
-)
-SHEETS = (FIGURE_3, FIGURE_15, FIGURE_16, FIGURE_17, FIGURE_18)
+_of_accuracy = partial(Panel, axis="test accuracy (%)", measure=ACCURACY, frame=None, binned=False, digits=2)
+_of_scale = partial(Panel, axis="mean |scale|", measure="ln_scale", frame=None, binned=False, unit="", digits=2)
+_of_weights = partial(Panel, frame=on_log, binned=False, unit="", digits=4)
 
 
-def figure_3(results: ViTResults) -> Drawing | Missing:
-    """Scale of the norms, accuracy incremental and fresh, and every method against a fresh network."""
-    return draw(results, FIGURE_3)
+def _against_fresh(results: ViTResults, title: str, setting: str) -> Panel:
+    """Accuracy of all systems minus that of a fresh network of the same seed, as far as that has come."""
+    fresh = {run.seed: run.measure(ACCURACY) for run in results.main.main(setting, FRESH)}
+
+    def difference(run: Run) -> np.ndarray:
+        values, other = run.measure(ACCURACY), fresh[run.seed]
+        shared = min(len(values), len(other))
+        return values[:shared] - other[:shared]
+
+    return _of_accuracy(
+        title,
+        _systems(setting),
+        axis="points above a fresh network",
+        measure=difference,
+        keep=lambda run: run.seed in fresh,
+        against_fresh=True,
+        unit="",
+    )
 
 
-def figure_15(results: ViTResults) -> Drawing | Missing:
+BEST = "the best test accuracy of each task's epochs"
+MINUS_FRESH = "minus that of a network that starts fresh on every task, of the same seed and norm"
+
+
+def plans(results: ViTResults) -> tuple[FigurePlan, ...]:
+    """The figures of the paper, in its order."""
+    in_3 = (
+        _of_accuracy("incremental or fresh", (BASE, BASE_STANDARD, FRESH_REPARAM, FRESH_STANDARD)),
+        _against_fresh(results, "every method", REPARAM),
+    )
+    in_18 = (
+        _of_accuracy("accuracy", (*_systems(STANDARD), Line(STANDARD, FRESH))),
+        _against_fresh(results, "against a fresh network", STANDARD),
+    )
+    a_and_b = f"a: {BEST}; b: the same {MINUS_FRESH}."
+    return (
+        _figure(
+            results,
+            "figure-03",
+            "Figure 3: a vision transformer, trained class by class or from scratch",
+            f"a: mean |scale| of the layer norms after each task; b: {BEST}; c: the same {MINUS_FRESH}.",
+            (_of_scale("scale of the norms", (BASE_STANDARD, FRESH_STANDARD)), *in_3),
+            columns=3,
+        ),
+        _figure_15(results),
+        _figure_16(results),
+        _figure(
+            results,
+            "figure-17",
+            "Figure 17: as figure 3, without runs that diverged",
+            a_and_b,
+            tuple(_steady(panel) for panel in in_3),
+            note=_same_as_figure_3(results, in_3),
+        ),
+        _figure(results, "figure-18", "Figure 18: with the standard layer norm", a_and_b, in_18),
+    )
+
+
+def _figure_15(results: ViTResults) -> FigurePlan:
     """Six ways in which the base's weights decay."""
-    return draw(results, FIGURE_15)
+    return _figure(
+        results,
+        "figure-15",
+        "Figure 15: what decays, and when",
+        f"The base system in six settings: a: {BEST}; b: mean |scale| of the layer norms after each task, one added "
+        "where it is reparametrized. No decay on vectors: biases and norms are spared. Scaled: the decay follows the "
+        "schedule of the step size.",
+        (
+            _of_accuracy("accuracy", (*_variants(), FRESH_REPARAM)),
+            _of_scale("scale of the norms", (*_variants(), FRESH_STANDARD)),
+        ),
+    )
 
 
-def figure_16(results: ViTResults) -> Drawing | Missing:
+def _figure_16(results: ViTResults) -> FigurePlan:
     """Magnitudes of attention and MLP weights, in the last block and over all."""
-    return draw(results, FIGURE_16)
+    lines = (*_systems(REPARAM), BASE_STANDARD)
+    return _figure(
+        results,
+        "figure-16",
+        "Figure 16: weights that shrink",
+        "Magnitudes of weights after each task, reparametrized norm unless said: a, c: the packed matrices of queries, "
+        "keys and values, as the authors' code has it; b, d: both layers of the MLPs.",
+        (
+            _of_weights("attention, last block", lines, axis="median |w|", measure="qkv_median_last"),
+            _of_weights("MLP, last block", lines, axis="median |w|", measure="mlp_median_last"),
+            _of_weights("attention, all blocks", lines, axis="mean |w|", measure="qkv_mean"),
+            _of_weights("MLP, all blocks", lines, axis="mean |w|", measure="mlp_mean"),
+        ),
+    )
 
 
-def figure_17(results: ViTResults) -> Drawing | Missing:
-    """Accuracy as in figure 3, of runs that did not diverge."""
-    drawn = draw(results, FIGURE_17)
-    if isinstance(drawn, Missing) or any(_lost(results.main, line) for line in (*BOTH, *_systems(REPARAM))):
-        return drawn
-    note = " No run diverged, so these are the lines of figure 3."
-    return Drawing(drawn.name, drawn.title, drawn.caption + note, drawn.alt, drawn.figure, drawn.gaps)
+def _figure(
+    results: ViTResults,
+    name: str,
+    title: str,
+    caption: str,
+    panels: tuple[Panel, ...],
+    columns: int = 2,
+    note: str = "",
+) -> FigurePlan:
+    needs = [line.key for panel in panels for line in panel.lines]
+    needs += [(panel.lines[0].setting, FRESH) for panel in panels if panel.against_fresh]
+    return FigurePlan(
+        topic(results, name, title),
+        panels,
+        caption=caption,
+        columns=columns,
+        share="none",
+        own=lambda line: line.system != FRESH,
+        shows="Lines over tasks",
+        remarks=lambda groups: remarks(results, groups) + note,
+        needs=list(dict.fromkeys(needs)),
+    )
 
 
-def _lost(runs: Runs, line: Line) -> bool:
-    return any(run.diverged for run in runs.main(line.setting, line.system))
+def _steady(panel: Panel) -> Panel:
+    """The same without runs that diverged."""
+    return replace(panel, keep=lambda run: panel.keep(run) and not run.diverged)
 
 
-def figure_18(results: ViTResults) -> Drawing | Missing:
-    """Every method with the standard norm."""
-    return draw(results, FIGURE_18)
+def _same_as_figure_3(results: ViTResults, panels: Sequence[Panel]) -> str:
+    """That no run diverged, where none did."""
+    runs = [run for panel in panels for line in panel.lines for run in results.main.main(*line.key)]
+    return "" if any(run.diverged for run in runs) else " No run diverged, so these are the lines of figure 3."
+
+
+def topic(results: ViTResults, name: str, title: str) -> Topic:
+    """What a figure is about, and how to make more of the same runs."""
+    return Topic(name, title, "vit-cifar", tasks=results.tasks or TASKS, options=results.options)
+
+
+def remarks(results: ViTResults, groups: Sequence[Sequence[Run]], both: bool = False) -> str:
+    """What a reader must know of the runs: those that diverged, another optimizer, a smaller size.
+
+    Args:
+        results: from `combine`.
+        groups: the runs that are drawn.
+        both: whether they are of both optimizers.
+    """
+    clean = " With the clean optimizer, not the authors'." if results.optimizer != "authors" and not both else ""
+    small = f" Not at the paper's scale: {'; '.join(results.shrunk)}." if results.shrunk else ""
+    return diverged(groups) + clean + small
+
+
+def figures(results: ViTResults) -> list[Drawing | Missing]:
+    """All of the paper's figures."""
+    return [draw(results.main, plan) for plan in plans(results)]

@@ -15,89 +15,94 @@ from matplotlib.axes import Axes
 
 from ...lab.studies.vit_values import OPTIMIZERS
 from ..notes import SHORT
-from ..results_vit import ACCURACY as COLUMN
-from ..results_vit import ViTResults
-from ..runs import FRESH, Run, panels
-from ..style import NORMS, REPARAM, STANDARD, Look
-from . import line
-from .sheet import Drawing, Missing, axis_of_tasks, counts, heading, legend_of, sheet, styled
-from .vit import ACCURACY
-from .vit_panels import remarks, topic
+from ..results_vit import ACCURACY, ViTResults
+from ..runs import FRESH, Run, comparisons
+from ..style import NORMS, REPARAM, STANDARD, SYSTEMS, Look
+from .line import Curve
+from .panels import Drawn, FigurePlan, Line, Panel, compose, fill
+from .sheet import Drawing, Missing
+from .vit import remarks, topic
 
 NAME, TITLE = "optimizer", "The authors' optimizer and a clean one, at the boundaries of tasks"
 LOOKS = {
-    ("authors", "base"): Look("base, authors' optimizer", "#111111", "--"),
-    ("clean", "base"): Look("base, clean optimizer", "#111111", "-"),
-    ("authors", FRESH): Look("fresh network, authors' optimizer", "#545E5F", ":"),
-    ("clean", FRESH): Look("fresh network, clean optimizer", "#545E5F", "-."),
+    ("authors", "base"): Look("base, authors' optimizer", SYSTEMS["base"].colour, "--"),
+    ("clean", "base"): Look("base, clean optimizer", SYSTEMS["base"].colour, "-"),
+    ("authors", FRESH): Look("fresh network, authors' optimizer", SYSTEMS[FRESH].colour, ":"),
+    ("clean", FRESH): Look("fresh network, clean optimizer", SYSTEMS[FRESH].colour, "-."),
 }
 OTHER = "clean"
+CAPTION = (
+    "Above: the best test accuracy of each task's epochs. Below: mean magnitude of all weights after each epoch. "
+    "Authors': the momentum buffer, full of decay divided by a step size near 0, goes on into the next task, where "
+    "steps are 10,000 times as long. Clean: it begins each task empty; its momentum stays at 0.9, and its decay is "
+    "a seventh to a twentieth as strong, so not all of the difference is the boundary's."
+)
+
+Groups = Mapping[tuple[str, str], Sequence[Run]]
+"""{(optimizer, system): runs}"""
 
 
-@styled
 def boundaries(results: ViTResults) -> Drawing | Missing:
     """Accuracy after each task with both optimizers, and the magnitude of the weights after each epoch.
 
     Both are of the same seeds; there must be a base of each in one setting at least.
     """
     about = topic(results, NAME, TITLE)._replace(options=f"--optimizer {OTHER} {results.scale.options}".strip())
-    found = {setting: _paired(results, setting) for setting in (STANDARD, REPARAM)}
-    absent = [(s, system) for s in found for system in ("base", FRESH) if not results.runs[OTHER].main(s, system)]
-    shown = [setting for setting, groups in found.items() if groups]
+    paired = {setting: _paired(results, setting) for setting in (STANDARD, REPARAM)}
+    absent = [(s, system) for s in paired for system in ("base", FRESH) if not results.runs[OTHER].main(s, system)]
+    shown = {setting: groups for setting, groups in paired.items() if groups}
     if not shown:
         wanted = absent or [(STANDARD, "base"), (REPARAM, "base")]
         return about.nothing("no runs of the base with both optimizers and the same seeds", wanted)
-    figure, grid = sheet(2, len(shown), 2.3, "none")
-    told = []
-    for i, setting in enumerate(shown):
-        top, below = grid[i], grid[len(shown) + i]
-        heading(top, i, NORMS[setting])
-        heading(below, len(shown) + i, "weights")
-        courses = _accuracy(top, found[setting])
-        _weights(below, results.epochs, {key: runs for key, runs in found[setting].items() if key[1] == "base"})
-        top.set_ylabel(ACCURACY if i == 0 else "")
-        below.set_ylabel("mean |w| after each epoch" if i == 0 else "")
-        told.append(f"{NORMS[setting]}: {line.ends(courses, ' %')}")
-    legend_of(figure, [look for key, look in LOOKS.items() if any(key in found[setting] for setting in shown)])
-    alt = f"Lines over tasks, from the first point to the last. {'. '.join(told)}."
-    return Drawing(NAME, TITLE, _caption(results, found), alt, figure, about.gaps(absent))
+    first = next(iter(shown))
+    above = [_accuracy(setting, groups, setting == first) for setting, groups in shown.items()]
+    below = [_weights(results.epochs, setting, groups, setting == first) for setting, groups in shown.items()]
+    plan = FigurePlan(
+        about,
+        tuple(each.panel for each in (*above, *below)),
+        caption=f"{CAPTION} {SHORT}" if results.scale.ratio < 1 else CAPTION,
+        columns=len(shown),
+        share="none",
+        shows="Lines over tasks",
+        remarks=lambda groups: remarks(results, groups, both=True),
+    )
+    return compose(plan, (*above, *below), about.gaps(absent))
 
 
-def _paired(results: ViTResults, setting: str) -> dict[tuple[str, str], tuple[Run, ...]]:
-    """{(optimizer, system): runs}, base and fresh, of the seeds that the base has with both optimizers."""
+def _paired(results: ViTResults, setting: str) -> Groups:
+    """Base and fresh, of the seeds that the base has with both optimizers."""
     every = {(way, system): results.runs[way].main(setting, system) for way, system in LOOKS}
     seeds = set.intersection(*({run.seed for run in every[way, "base"]} for way in OPTIMIZERS))
     kept = {key: tuple(run for run in runs if run.seed in seeds) for key, runs in every.items()}
     return {key: runs for key, runs in kept.items() if runs}
 
 
-def _accuracy(axes: Axes, groups: Mapping[tuple[str, str], Sequence[Run]]) -> list[tuple[str, line.Course]]:
-    courses = []
-    for key, runs in groups.items():
-        course = line.course(runs, COLUMN, 1)
-        line.draw(axes, course, LOOKS[key])
-        courses.append((LOOKS[key].label, course))
-    axis_of_tasks(axes, groups.values())
-    return courses
+def _accuracy(setting: str, groups: Groups, first: bool) -> Drawn:
+    """Accuracy after each task; the first panel of a row has the label of its axis."""
+    axis = "test accuracy (%)" if first else ""
+    panel = Panel(NORMS[setting], (), axis=axis, measure=ACCURACY, frame=None, binned=False)
+    return fill(panel, [(Line(setting, key[1], LOOKS[key]), runs) for key, runs in groups.items()])
 
 
-def _weights(axes: Axes, epochs: pl.DataFrame, groups: Mapping[tuple[str, str], Sequence[Run]]) -> None:
+def _weights(epochs: pl.DataFrame, setting: str, groups: Groups, first: bool) -> Drawn:
     """Mean magnitude of all weights, epoch by epoch, at the place of the epoch within its task."""
-    drawn = False
+
+    def from_zero(axes: Axes, curves: Sequence[Curve]) -> None:
+        del curves
+        axes.set_ylim(bottom=0)
+
+    axis = "mean |w| after each epoch" if first else ""
+    panel = Panel("weights", (), axis=axis, frame=from_zero, unit="", digits=3, absent="no epochs stored")
+    lines = []
     for key, runs in groups.items():
-        found = [values for run in runs if len(values := by_epoch(epochs, run))]
-        if found:
-            length = min(map(len, found))
+        series = [values for run in runs if len(values := by_epoch(epochs, run))]
+        if key[1] == "base" and series:
+            length = min(map(len, series))
             a_task = max(1, round(length / max(1, runs[0].tasks)))
             centres = (np.arange(length) + 1) / a_task - 0.5
-            line.draw(axes, line.Course(centres, np.stack([values[:length] for values in found])), LOOKS[key])
-            drawn = True
-    if drawn:
-        axis_of_tasks(axes, groups.values())
-        axes.set_ylim(bottom=0)
-    else:
-        axes.text(0.5, 0.5, "no epochs stored", transform=axes.transAxes, ha="center")
-        axes.tick_params(bottom=False, labelbottom=False)
+            curve = Curve(centres, np.stack([values[:length] for values in series]))
+            lines.append((Line(setting, "base", LOOKS[key]), runs, curve))
+    return Drawn(panel, 1, tuple(lines))
 
 
 def by_epoch(epochs: pl.DataFrame, run: Run) -> np.ndarray:
@@ -138,29 +143,16 @@ class Boundary:
 def compare(results: ViTResults, setting: str) -> Boundary | None:
     """Both optimizers over the seeds that base and fresh network have with both; None where there is no such seed."""
     groups = {f"{way} {system}": results.runs[way].main(setting, system) for way, system in LOOKS}
-    found = panels(groups)
-    if not found:
+    shared = comparisons(groups)
+    if not shared:
         return None
-    panel, epochs = found[-1], results.epochs
-    end = {name: panel.series(name, COLUMN)[:, -1] for name in groups}
-    of_base = {way: panel.groups[f"{way} base"] for way in OPTIMIZERS}
+    widest, epochs = shared[-1], results.epochs
+    end = {name: widest.series(name, ACCURACY)[:, -1] for name in groups}
+    of_base = {way: widest.groups[f"{way} base"] for way in OPTIMIZERS}
     return Boundary(
-        seeds=len(panel.seeds),
-        tasks=panel.tasks,
+        seeds=len(widest.seeds),
+        tasks=widest.tasks,
         end={way: end[f"{way} base"] for way in OPTIMIZERS},
         gap={way: end[f"{way} base"] - end[f"{way} {FRESH}"] for way in OPTIMIZERS},
         kept={way: np.array([kept_over_boundaries(epochs, run) for run in runs]) for way, runs in of_base.items()},
-    )
-
-
-def _caption(results: ViTResults, found: Mapping[str, Mapping[tuple[str, str], Sequence[Run]]]) -> str:
-    every = [runs for groups in found.values() for runs in groups.values()]
-    sizes = {counts({LOOKS[key].label: runs for key, runs in groups.items()}) for groups in found.values() if groups}
-    return (
-        "Above: the best test accuracy of each task's epochs. Below: mean magnitude of all weights after each epoch. "
-        "Authors': the momentum buffer, full of decay divided by a step size near 0, goes on into the next task, where "
-        "steps are 10,000 times as long. Clean: it begins each task empty; its momentum stays at 0.9, and its decay is "
-        f"a seventh to a twentieth as strong, so not all of the difference is the boundary's. "
-        f"{SHORT + ' ' if results.scale.ratio < 1 else ''}{line.bands(every)} "
-        f"{' '.join(sorted(sizes))}{remarks(results, every, both=True)}"
     )

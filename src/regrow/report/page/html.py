@@ -1,4 +1,4 @@
-"""HTML that cannot be broken by what it tells: every text is escaped unless it is HTML already."""
+"""HTML that no text can break: every text is escaped unless it is HTML already."""
 
 import html
 
@@ -22,14 +22,14 @@ def element(tag: str, *content: object, **attributes: object) -> Html:
         >>> print(element("p", "a < b ", element("b", "&"), class_="note", aria_label='"'))
         <p class="note" aria-label="&quot;">a &lt; b <b>&amp;</b></p>
     """
-    told = "".join(
+    listed = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
         for name, value in attributes.items()
         if value is not None
     )
     if tag in VOID:
-        return Html(f"<{tag}{told}>")
-    return Html(f"<{tag}{told}>{join(*content)}</{tag}>")
+        return Html(f"<{tag}{listed}>")
+    return Html(f"<{tag}{listed}>{join(*content)}</{tag}>")
 
 
 def join(*parts: object) -> Html:

@@ -18,7 +18,7 @@ from .part import Part
 from .part import permuted as permuted_part
 from .part_vit import part as vit_part
 
-Found = Results | ViTResults
+AnyResults = Results | ViTResults
 NAME = "index.html"
 GENERATOR = "regrow report"
 SECTIONS = {
@@ -34,14 +34,14 @@ _HERE = Path(__file__).parent
 
 
 def write_page(
-    results: Found | Sequence[Found], out: Path, *, refresh: int | None = None, note: str = ""
+    results: AnyResults | Sequence[AnyResults], out: Path, *, refresh: int | None = None, note: str = ""
 ) -> list[Verdict]:
     """Write the report: `index.html`, `claims.json`, `figures/*.svg|png`, `tables/*.md|tex`, each whole or not at all.
 
     Args:
         results: of one problem or several, from `gather`; one part of the page each.
-        out: folder to write into, made where there is none.
-        refresh: seconds after which an open page loads itself anew; the PNG files are then left as they were.
+        out: folder to write into; it is made if it does not exist.
+        refresh: seconds after which an open page reloads itself; PNG files are then not drawn again.
         note: a line at the top of the page.
 
     Returns:
@@ -67,8 +67,8 @@ def write_page(
     return verdicts
 
 
-def gather(folders: Sequence[Folder]) -> list[Found]:
-    """Put folders of each problem together: permuted images first, then CIFAR-100.
+def gather(folders: Sequence[Folder]) -> list[AnyResults]:
+    """Put the folders of each problem together: permuted images first, then CIFAR-100.
 
     Raises:
         ValueError: where those of a problem are of different images or sizes, or hold nothing that a report knows.
@@ -77,7 +77,7 @@ def gather(folders: Sequence[Folder]) -> list[Found]:
     return [*([combine(permuted)] if permuted else []), *([combine_vit(vit)] if vit else [])]
 
 
-def _part(results: Found) -> Part:
+def _part(results: AnyResults) -> Part:
     return vit_part(results) if isinstance(results, ViTResults) else permuted_part(results)
 
 
@@ -98,7 +98,7 @@ def prepare(out: Path) -> None:
 
 
 def _write_figure(folder: Path, drawn: Drawing | Missing, svgs: dict[str, str], pngs: bool) -> None:
-    """The files of a figure; of one that is missing, those of an earlier report go."""
+    """The files of a figure; of a missing one, those of an earlier report are deleted."""
     svg, png = folder / f"{drawn.name}.svg", folder / f"{drawn.name}.png"
     if isinstance(drawn, Missing):
         svg.unlink(missing_ok=True)
@@ -110,14 +110,14 @@ def _write_figure(folder: Path, drawn: Drawing | Missing, svgs: dict[str, str], 
 
 
 def _body(parts: Sequence[Part], svgs: dict[str, str], note: str) -> Html:
-    links, found = {}, []
+    links, written = {}, []
     for part in parts:
         several = len(parts) > 1
         for name, content in _content(part, svgs).items():
             key = f"{part.key}-{name}" if several else name
             links[key] = f"{part.title}: {SECTIONS[name]}" if several else SECTIONS[name]
-            found.append(sections.section(key, links[key], content))
-    return join(sections.header(parts, links, note), "\n", Html("<main>"), *found, Html("</main>"))
+            written.append(sections.section(key, links[key], content))
+    return join(sections.header(parts, links, note), "\n", Html("<main>"), *written, Html("</main>"))
 
 
 def _content(part: Part, svgs: dict[str, str]) -> dict[str, Html]:

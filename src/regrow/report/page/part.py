@@ -1,13 +1,13 @@
-"""One problem's part of a report: all that a page shows of it, drawn and judged."""
+"""The part of a page on one problem: its figures, tables and verdicts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ...lab.runs.progress import counted
 from .. import notes
 from ..claims import Verdict, evaluate
 from ..figures.all import figures
 from ..figures.sheet import Drawing, Missing
-from ..format import many
 from ..margins import MARGINS, Margin
 from ..results import Results
 from ..tables.permuted import runs_table, tables
@@ -23,17 +23,17 @@ class Part:
 
     key: for the ids of its sections, where a page has several parts.
     title: the problem's name.
-    told: what there is, one paragraph.
-    warning: what a reader must not overlook; may be empty.
+    about: which runs there are, one paragraph.
+    warning: what a reader must not overlook, or nothing.
     runs, summary: the tables that come first; tables: the others.
-    claims: that of the verdicts.
+    claims: the table of the verdicts.
     margins: the constants behind the verdicts.
     method: how its numbers come about, (head, text).
     """
 
     key: str
     title: str
-    told: str
+    about: str
     warning: str
     runs: Table
     summary: Table
@@ -49,18 +49,18 @@ def permuted(results: Results) -> Part:
     """The part on permuted images."""
     runs, verdicts = results.runs, evaluate(results.runs)
     summary, *rest, claims = tables(runs, verdicts, results.cost or None)
-    found = [runs.main(setting, system) for setting in runs.settings for system in runs.systems(setting)]
+    mains = [runs.main(setting, system) for setting in runs.settings for system in runs.systems(setting)]
     systems = {system for setting in runs.settings for system in runs.systems(setting)}
     title = f"Permuted {IMAGES.get(results.data, results.data)}"
-    longest = max((run.tasks for each in found for run in each), default=0)
-    told = (
-        f"{title}: {many(len(systems), 'system')} in {many(len(runs.settings), 'setting')}, at most "
-        f"{many(longest, 'task')} and {many(max(map(len, found), default=0), 'seed')}. {PAPERS}"
+    longest = max((run.tasks for each in mains for run in each), default=0)
+    about = (
+        f"{title}: {counted(len(systems), 'system')} in {counted(len(runs.settings), 'setting')}, at most "
+        f"{counted(longest, 'task')} and {counted(max(map(len, mains), default=0), 'seed')}. {PAPERS}"
     )
     return Part(
         key="permuted",
         title=title,
-        told=told,
+        about=about,
         warning=notes.DIGITS if results.data == "digits" else "",
         runs=runs_table(results.folders),
         summary=summary,

@@ -1,12 +1,12 @@
-"""The part of a report that is on CIFAR-100, drawn and judged."""
+"""The part of a page on CIFAR-100: its figures, tables and verdicts."""
 
 from dataclasses import replace
 
+from ...lab.runs.progress import counted
 from ..claims import Verdict, evaluate
 from ..claims.vit import STATEMENTS
-from ..figures.vit import figure_3, figure_15, figure_16, figure_17, figure_18
+from ..figures import vit
 from ..figures.vit_optimizers import boundaries
-from ..format import many
 from ..margins import VIT_MARGINS
 from ..notes import SHRUNK, VIT_METHOD
 from ..results_vit import TASKS, ViTResults, every, folder_options
@@ -14,13 +14,11 @@ from ..tables.permuted import runs_table
 from ..tables.vit import tables
 from .part import Part
 
-FIGURES = (figure_3, figure_15, figure_16, figure_17, figure_18, boundaries)
-"""Each a function from results to a drawing or what is missing: the paper's, then one beyond it."""
 PAPERS = f"The paper has {TASKS} tasks of 100 epochs, and 20 seeds of each system (5 in appendix D)."
 
 
 def judge(results: ViTResults) -> list[Verdict]:
-    """A verdict on every statement on CIFAR-100; each says where its networks are not at the paper's scale."""
+    """A verdict on every statement on CIFAR-100, with a note where the networks are not at the paper's scale."""
     remarks = tuple(
         text
         for text in (
@@ -41,21 +39,21 @@ def part(results: ViTResults) -> Part:
     systems, settings = ({getattr(run, name) for run in runs} for name in ("system", "setting"))
     seeds, ways = {run.seed for run in runs}, [way for way, each in results.runs.items() if each.settings]
     both = ", with the authors' and with the clean optimizer" if len(ways) > 1 else ""
-    told = (
-        f"Class-incremental CIFAR-100: {many(len(systems), 'system')} in {many(len(settings), 'setting')}, at most "
-        f"{many(results.tasks, 'task')} and {many(len(seeds), 'seed')}{both}. {PAPERS}"
+    about = (
+        f"Class-incremental CIFAR-100: {counted(len(systems), 'system')} in {counted(len(settings), 'setting')}, "
+        f"at most {counted(results.tasks, 'task')} and {counted(len(seeds), 'seed')}{both}. {PAPERS}"
     )
     return Part(
         key="cifar100",
         title="CIFAR-100",
-        told=told,
+        about=about,
         warning=SHRUNK.format(what="; ".join(results.shrunk)) if results.shrunk else "",
         runs=replace(runs_table(results.folders, folder_options), name="runs-cifar100"),
         summary=summary,
         tables=rest,
         claims=claims,
         verdicts=verdicts,
-        drawn=[draw(results) for draw in FIGURES],
+        drawn=[*vit.figures(results), boundaries(results)],
         margins=VIT_MARGINS,
         method=VIT_METHOD,
     )

@@ -13,7 +13,7 @@ from .part import Part
 from .svg import inline
 
 CLASSES = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "open"}
-TOLD = {HOLDS: "hold", FAILS: "fail", UNDECIDED: "lack data"}
+COUNTED = {HOLDS: "hold", FAILS: "fail", UNDECIDED: "lack data"}
 
 
 def section(name: str, title: str, *content: object) -> Html:
@@ -22,12 +22,12 @@ def section(name: str, title: str, *content: object) -> Html:
 
 
 def scroll(label: str, content: Html) -> Html:
-    """A box that scrolls by itself where its content is wider than the page."""
+    """A box that scrolls where its content is wider than the page."""
     return element("div", content, class_="scroll", role="region", aria_label=label, tabindex=0)
 
 
 def header(parts: Sequence[Part], links: Mapping[str, str], note: str = "") -> Html:
-    """The title, what there is of each problem in two sentences, and where to find what.
+    """The title, a summary of each problem in two sentences, and links to the sections.
 
     Args:
         parts: of the page.
@@ -38,32 +38,32 @@ def header(parts: Sequence[Part], links: Mapping[str, str], note: str = "") -> H
     return element(
         "header",
         element("h1", "Reinitializing weights or units: our runs beside the paper"),
-        *map(_told, parts),
+        *map(_about, parts),
         element("p", note, class_="faint") if note else None,
         element("nav", element("ul", *listed), aria_label="Sections"),
     )
 
 
-def _told(part: Part) -> Html:
-    """What there is of a problem, and how many statements hold."""
+def _about(part: Part) -> Html:
+    """Which runs of a problem there are, and how many statements hold."""
     of = Counter(verdict.verdict for verdict in part.verdicts)
-    counts = (element("li", element("strong", of[name]), told, class_=CLASSES[name]) for name, told in TOLD.items())
+    counts = (element("li", element("strong", of[name]), text, class_=CLASSES[name]) for name, text in COUNTED.items())
     return join(
-        element("p", f"{part.told} Of {len(part.verdicts)} statements in the paper:"),
+        element("p", f"{part.about} Of {len(part.verdicts)} statements in the paper:"),
         element("ul", *counts, class_="verdicts"),
         element("p", part.warning, class_="warning") if part.warning else None,
     )
 
 
-def table(found: Table, heading: bool = True) -> Html:
-    """A table in a box of its own, its caption and notes around it, and where its files are."""
-    only = replace(found, caption="", notes=())
+def table(whole: Table, heading: bool = True) -> Html:
+    """A table in a box of its own, its caption and notes around it, and links to its files."""
+    only = replace(whole, caption="", notes=())
     return join(
-        element("h3", found.title, id=f"table-{found.name}") if heading else None,
-        element("p", found.caption, class_="faint") if found.caption else None,
-        scroll(found.title, Html(only.to_html())),
-        *(element("p", note, class_="faint") for note in found.notes),
-        beside({f"tables/{found.name}.md": "Markdown", f"tables/{found.name}.tex": "LaTeX"}),
+        element("h3", whole.title, id=f"table-{whole.name}") if heading else None,
+        element("p", whole.caption, class_="faint") if whole.caption else None,
+        scroll(whole.title, Html(only.to_html())),
+        *(element("p", note, class_="faint") for note in whole.notes),
+        beside({f"tables/{whole.name}.md": "Markdown", f"tables/{whole.name}.tex": "LaTeX"}),
     )
 
 
@@ -73,7 +73,7 @@ def beside(files: Mapping[str, str]) -> Html:
 
 
 def figure(drawing: Drawing, svg: str) -> Html:
-    """A figure with its caption, and where its files are."""
+    """A figure with its caption and links to its files."""
     gaps = f" Not covered: {'; '.join(gap.reason for gap in drawing.gaps)}." if drawing.gaps else ""
     files = {f"figures/{drawing.name}.{kind}": kind.upper() for kind in ("png", "svg")}
     return join(
@@ -88,15 +88,15 @@ def figure(drawing: Drawing, svg: str) -> Html:
 
 
 def claims(verdicts: Sequence[Verdict]) -> Html:
-    """Every statement with its verdict, the number on which it hangs, and what else there is to say."""
+    """Every statement with its verdict, the number that decides, and all others."""
     return element("ul", *map(_claim, verdicts), class_="claims")
 
 
 def _claim(verdict: Verdict) -> Html:
     lines = [
         f"Statistic: {verdict.statistic}",
-        f"p = {chance(verdict.p)}, after Holm's correction {chance(verdict.holm)}" if verdict.p is not None else "",
-        *(part.told() for part in verdict.parts),
+        f"p = {chance(verdict.p)}, after Holm's correction {chance(verdict.p_holm)}" if verdict.p is not None else "",
+        *(part.in_words() for part in verdict.parts),
         f"The other choice of runs: {verdict.second}" if verdict.second else "",
         *verdict.beside,
         *verdict.notes,
@@ -122,7 +122,7 @@ def _claim(verdict: Verdict) -> Html:
 
 
 def missing(gaps: Sequence[Missing]) -> Html:
-    """What no result covers, with the command that makes it."""
+    """What no results cover, with the commands that make it."""
     if not gaps:
         return element("p", "Nothing: every figure has all its runs.")
     items = (

@@ -23,7 +23,7 @@ def svg(drawing: Drawing) -> str:
     with matplotlib.rc_context(SHEET):
         _settle(drawing.figure)
         drawing.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, facecolor=PAPER)
-    # Numbers in tags are places; those between tags are texts.
+    # Numbers in tags are coordinates; those between tags are text.
     return _TAG.sub(lambda tag: _DIGITS.sub(r"\1", tag[0]), buffer.getvalue().decode())
 
 
@@ -37,7 +37,7 @@ def png(drawing: Drawing) -> bytes:
 
 
 def _settle(figure: Figure) -> None:
-    """Find every panel's place once: matplotlib would at each file, and draw the figure twice for it."""
+    """Lay out the panels once: matplotlib would for each file, and draw the figure twice to do so."""
     engine = figure.get_layout_engine()
     if isinstance(engine, ConstrainedLayoutEngine):
         engine.execute(figure)
@@ -45,18 +45,18 @@ def _settle(figure: Figure) -> None:
 
 
 def inline(name: str, alt: str, text: str) -> Html:
-    """An SVG file as an element of a page: names of its own, colours of the page's theme.
+    """An SVG file as an element of a page: unique ids, colours of the page's theme.
 
     Args:
         name: of the figure, unique in the page.
-        alt: what is to be seen.
+        alt: the figure in words, for those who do not see it.
         text: from `svg`.
     """
     body = text[text.index("<svg") :]
     body = body[body.index(">") + 1 : body.rindex("</svg>")]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.DOTALL)
     body = _ID.sub(rf"\g<1>{name}-", body.replace("xlink:href", "href"))
-    body = _COLOUR.sub(lambda found: _themed(found[0]), body)
+    body = _COLOUR.sub(lambda match: _themed(match[0]), body)
     (box,) = re.findall(r'viewBox="([^"]+)"', text[: text.index(">", text.index("<svg"))])
     return element("svg", Html(body), viewBox=box, role="img", aria_label=alt)
 

@@ -8,10 +8,11 @@ import polars as pl
 from ...lab.studies import System
 from ...lab.studies.permuted_grids import GRIDS
 from ...lab.studies.permuted_values import CHOSEN
-from ..claims.quantities import label
-from ..format import DASH, count, footnotes, interval, value
-from ..runs import Runs, panels
-from ..stats import average
+from ..claims.quantity import label
+from ..format import DASH, footnotes, value
+from ..runs import Runs
+from ..stats import Effect, average
+from ..sweeps import Sweep, winner
 from .table import Table
 
 KNOBS = {
@@ -66,17 +67,17 @@ def _swept(number: str, setting: str) -> tuple[str, ...]:
 
 
 def _knobs(runs: Runs, setting: str, system: str) -> list[tuple[str, ...]]:
-    """One row for each knob; what is of the whole config stands in the first."""
+    """One row for each knob; the first says how the whole config did."""
     picked = CHOSEN[setting][system]
     tested = GRIDS[setting].get(_grid_row(setting, system), {})
-    best, gain, how = _winner(runs, setting, system)
+    best, *ends = winner(runs.configs(setting, system), lambda run: _is_papers(run.config, setting, system), _ahead)
     rows = []
     for i, knob in enumerate(dict.fromkeys([*picked, *tested])):
         tried = ", ".join(map(value, tested.get(knob, ()))) or DASH
         papers = picked.get(knob, ("after",) if knob == "ln_position" else ())
         ours = value(best[knob]) if knob in best else DASH
-        ends = (gain, how) if i == 0 else ("", "")
-        rows.append((setting, label(system), KNOBS[knob], tried, value(papers[0]) if papers else DASH, ours, *ends))
+        sweep = ends if i == 0 else ("", "")
+        rows.append((setting, label(system), KNOBS[knob], tried, value(papers[0]) if papers else DASH, ours, *sweep))
     return rows
 
 
@@ -86,23 +87,10 @@ def _grid_row(setting: str, system: str) -> str:
     return variant.prune if variant else system
 
 
-def _winner(runs: Runs, setting: str, system: str) -> tuple[Mapping[str, Any], str, str]:
-    """The best config of our sweep, how far ahead of the paper's values it is, and of what sweep."""
-    configs = runs.configs(setting, system)
-    found = panels(configs) if len(configs) > 1 else []
-    if not found:
-        return {}, DASH, f"{len(configs)} configs, no shared seed" if len(configs) > 1 else DASH
-    panel = found[-1]
-    means = {name: float(panel.series(name).mean()) for name in configs}
-    best = max(means, key=lambda name: means[name])
-    papers = [name for name in configs if _is_papers(panel.groups[name][0].config, setting, system)]
-    gain = DASH
-    if papers:
-        ahead = average(panel.series(best) - panel.series(papers[0]))
-        gain = "the same" if best == papers[0] else interval(ahead, sign=True)
-    return panel.groups[best][0].config, gain, f"{len(configs)} configs, {count(panel)}"
-
-
 def _is_papers(config: Mapping[str, Any], setting: str, system: str) -> bool:
     picked = {knob: values[0] for knob, values in CHOSEN[setting][system].items()}
     return picked.items() <= config.items() and config.get("ln_position", "after") == "after"
+
+
+def _ahead(sweep: Sweep, one: str, other: str) -> Effect:
+    return average(sweep.series(one) - sweep.series(other))

@@ -10,12 +10,13 @@ import polars as pl
 from ...lab.runs.progress import duration
 from ...lab.studies import System
 from ..claims import Verdict
-from ..claims.quantities import against_fresh, label
+from ..claims.quantities import against_fresh
+from ..claims.quantity import label
 from ..format import DASH, chance, count, footnotes, interval, number
 from ..margins import LAST
 from ..published import THESIS, level
 from ..results import Folder
-from ..runs import Panel, Runs, entries, panels, papers_id
+from ..runs import FRESH, Comparison, Runs, comparisons, entries, papers_id
 from ..stats import Effect, average, contrast, slope
 from .hyperparameters import VALUE_TABLES, values
 from .table import Table
@@ -36,8 +37,8 @@ def tables(
         cost: as for `renewals`.
     """
     runs = Runs.of(results)
-    found = [summary(runs), renewals(runs, cost), *(values(runs, number) for number in VALUE_TABLES)]
-    return [*found, claims(verdicts)] if verdicts else found
+    listed = [summary(runs), renewals(runs, cost), *(values(runs, number) for number in VALUE_TABLES)]
+    return [*listed, claims(verdicts)] if verdicts else listed
 
 
 def summary(results: pl.DataFrame | Runs) -> Table:
@@ -53,10 +54,10 @@ def summary(results: pl.DataFrame | Runs) -> Table:
         for system in runs.systems(setting):
             main = runs.main(setting, system)
             only_swept += not main
-            ends = against_fresh(setting, system).find(runs).effects if system != "scratch" else ()
-            for panel in panels({system: main}):
-                ahead = next((e for e in ends if e.tasks == panel.tasks), None)
-                rows.append(_summed(setting, system, panel, ahead))
+            ends = against_fresh(setting, system).measure(runs).effects if system != FRESH else ()
+            for over in comparisons({system: main}):
+                ahead = next((e for e in ends if e.tasks == over.tasks), None)
+                rows.append(_summed(setting, system, over, ahead))
     caption = (
         "Online accuracy in percent with 95 % intervals: mean over all tasks, mean of the last 100 tasks, slope over "
         "the last half of the tasks in points per 100 tasks, and the last 100 tasks against a fresh network."
@@ -82,22 +83,22 @@ def summary(results: pl.DataFrame | Runs) -> Table:
     )
 
 
-def _summed(setting: str, system: str, panel: Panel, ahead: Effect | None) -> tuple[str, ...]:
-    accuracy = panel.series(system)
-    tasks, half = panel.tasks, accuracy[:, panel.tasks // 2 :]
+def _summed(setting: str, system: str, over: Comparison, ahead: Effect | None) -> tuple[str, ...]:
+    accuracy = over.series(system)
+    tasks, half = over.tasks, accuracy[:, over.tasks // 2 :]
     late = np.repeat([0.0, 1 / LAST], [max(0, tasks - LAST), LAST]) if tasks >= LAST else None
-    papers = panel.groups[system][0].config_id == papers_id(setting, system)
+    papers = over.groups[system][0].config_id == papers_id(setting, system)
     published = level(setting, system) if papers else None
     return (
         setting,
         label(system),
         interval(average(accuracy)),
-        interval(contrast(accuracy, late)) if late is not None and system != "scratch" else DASH,
+        interval(contrast(accuracy, late)) if late is not None and system != FRESH else DASH,
         interval(slope(half).times(100), sign=True) if half.shape[1] >= 16 else DASH,
         interval(ahead, sign=True),
-        published.told() if published else DASH,
-        count(panel),
-        f"{panel.diverged.get(system, 0)} of {len(panel.seeds)}",
+        published.text if published else DASH,
+        count(over),
+        f"{over.diverged(system)} of {len(over.seeds)}",
     )
 
 
@@ -114,8 +115,8 @@ def renewals(
     runs, rows = Runs.of(results), []
     for setting in runs.settings:
         for system in runs.systems(setting):
-            for panel in panels({system: runs.main(setting, system)})[-1:]:
-                row = _renewed(setting, system, panel, entries(setting, pixels))
+            for over in comparisons({system: runs.main(setting, system)})[-1:]:
+                row = _renewed(setting, system, over, entries(setting, pixels))
                 if cost is not None:
                     spent = cost.get((setting, system))
                     row += (f"{spent:.3g}" if spent is not None else DASH,)
@@ -135,15 +136,15 @@ def renewals(
     return Table("renewals", "What each system renews", caption, columns, tuple(rows), notes, 2, frozenset(range(2, 8)))
 
 
-def _renewed(setting: str, system: str, panel: Panel, size: int) -> tuple[str, ...]:
+def _renewed(setting: str, system: str, over: Comparison, size: int) -> tuple[str, ...]:
     def total(name: str) -> float:
-        values = panel.series(system, name)
+        values = over.series(system, name)
         return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
 
     fired, entries_, units, zero = (total(name) for name in ("renewals", "renewed", "renewed_units", "renewed_zero"))
     of = units if System.of(system).by_unit else entries_
     if not System.of(system).renews:
-        return setting, label(system), *([DASH] * 6), count(panel)
+        return setting, label(system), *([DASH] * 6), count(over)
     return (
         setting,
         label(system),
@@ -153,12 +154,12 @@ def _renewed(setting: str, system: str, panel: Panel, size: int) -> tuple[str, .
         number(100 * zero / of, 1) if of else DASH,
         number(100 * total("overlap"), 1),
         number(total("loss_jump"), 3, sign=True),
-        count(panel),
+        count(over),
     )
 
 
 def claims(verdicts: Sequence[Verdict]) -> Table:
-    """The verdict on every statement, with the number on which it hangs."""
+    """The verdict on every statement, with the number that decides."""
     rows = []
     for verdict in verdicts:
         effect = verdict.effect
@@ -170,7 +171,7 @@ def claims(verdicts: Sequence[Verdict]) -> Table:
                 verdict.verdict,
                 f"{interval(effect, sign=True)} {verdict.unit}" if effect else DASH,
                 f"{effect.seeds} × {effect.tasks}" if effect else DASH,
-                chance(verdict.holm),
+                chance(verdict.p_holm),
                 ": ".join(filter(None, ["" if effect else verdict.reason, verdict.command])),
             )
         )
@@ -183,7 +184,7 @@ def claims(verdicts: Sequence[Verdict]) -> Table:
 
 
 def runs_table(folders: Iterable[Folder], options: Callable[[Folder], str] = lambda folder: folder.option) -> Table:
-    """What was run, a row for each folder; `options` says how one differs from the usual."""
+    """What was run, a row for each folder; `options` says how it differs from a usual run."""
     columns = ("Study", "Settings", "Seeds × tasks", "Images", "Options", "Machine", "Version", "Begun", "Command")
     rows = tuple(_run_row(folder, options(folder)) for folder in folders)
     caption = "One row for each folder of results; how far each run has come stands with the figures."

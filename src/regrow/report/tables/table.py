@@ -46,12 +46,12 @@ class Table:
 
     name: for files and labels.
     title: one line.
-    caption: what is in it, one paragraph; may be empty.
-    columns: their heads.
-    rows: cells, as many in each as there are columns.
-    notes: a line each, below.
-    heads: how many columns at the left name the row.
-    numbers: columns that are set to the right.
+    caption: what it shows, one paragraph or nothing.
+    columns: the heads of its columns.
+    rows: a cell for each column.
+    notes: lines below it.
+    heads: how many columns on the left name the row.
+    numbers: columns that are aligned to the right.
 
     Raises:
         ValueError: for a row of another length.
@@ -141,7 +141,7 @@ def markdown(text: str) -> str:
     """
     escaped = _MARKDOWN.sub(r"\\\1", one_line(text))
     # A zero-width space would be a hidden character, so an address is broken by an escaped mark instead.
-    return _AUTOLINK.sub(lambda found: found[0].replace(":", r"\:").replace(".", r"\."), escaped)
+    return _AUTOLINK.sub(lambda match: match[0].replace(":", r"\:").replace(".", r"\."), escaped)
 
 
 def latex(text: str) -> str:

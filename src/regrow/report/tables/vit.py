@@ -12,14 +12,16 @@ from scipy.stats import rankdata
 
 from ...lab.studies.vit_values import CHOSEN, GRIDS, OPTIMIZERS, chosen, scaled
 from ..claims import Verdict
-from ..claims.quantities import label
+from ..claims.quantity import label
 from ..claims.vit_quantities import accuracies, by_seed, rank_correlation
 from ..figures.vit_optimizers import Boundary, compare
 from ..format import DASH, chance, count, interval, number, value
 from ..notes import SHORT
 from ..results_vit import ACCURACY, ViTResults
-from ..runs import FRESH, Panel, Run, Runs, panels
+from ..runs import FRESH, Comparison, Run, Runs, comparisons
+from ..stats import Effect
 from ..style import NORMS, REPARAM, STANDARD, VIT_SETTING_LABELS
+from ..sweeps import Sweep, winner
 from .hyperparameters import COLUMNS, KNOBS
 from .permuted import claims
 from .table import Table
@@ -47,12 +49,12 @@ def tables(results: ViTResults, verdicts: Sequence[Verdict] = ()) -> list[Table]
         results: from `combine`.
         verdicts: as `regrow.report.claims.evaluate` returns them.
     """
-    found = [summary(results), optimizers(results), table_d(results), table_6(results)]
-    return [*found, replace(claims(verdicts), name="claims-cifar100")] if verdicts else found
+    listed = [summary(results), optimizers(results), table_d(results), table_6(results)]
+    return [*listed, replace(claims(verdicts), name="claims-cifar100")] if verdicts else listed
 
 
 def scale_note(results: ViTResults) -> tuple[str, ...]:
-    """One line where the networks are smaller than the paper's."""
+    """A note where the networks are smaller than the paper's."""
     return (f"Not at the paper's scale: {'; '.join(results.shrunk)}.",) if results.shrunk else ()
 
 
@@ -63,7 +65,7 @@ def summary(results: ViTResults) -> Table:
         runs = results.runs[way]
         for setting in runs.settings:
             for system in runs.systems(setting):
-                rows += [_summed(runs, way, panel, setting, system) for panel in _own(runs, setting, system)]
+                rows += [_summed(runs, way, over, setting, system) for over in _own(runs, setting, system)]
     columns = ("Optimizer", "Setting", "System", "Mean", "Last task", "Against fresh", "Scale of norms")
     columns += ("Published", "Seeds × tasks", "Diverged")
     caption = (
@@ -79,43 +81,47 @@ def summary(results: ViTResults) -> Table:
     return Table("summary-cifar100", "How well each system learns", caption, columns, tuple(rows), notes, 3)
 
 
-def _own(runs: Runs, setting: str, system: str) -> list[Panel]:
-    return panels({system: runs.main(setting, system)})
+def _own(runs: Runs, setting: str, system: str) -> list[Comparison]:
+    return comparisons({system: runs.main(setting, system)})
 
 
-def _summed(runs: Runs, way: str, panel: Panel, setting: str, system: str) -> tuple[str, ...]:
-    accuracy, scale = panel.series(system, ACCURACY), panel.series(system, "ln_scale")[:, -1]
-    papers = panel.groups[system][0].config.get("source") == "paper"
+def _summed(runs: Runs, way: str, over: Comparison, setting: str, system: str) -> tuple[str, ...]:
+    accuracy, scale = over.series(system, ACCURACY), over.series(system, "ln_scale")[:, -1]
+    papers = over.groups[system][0].config.get("source") == "paper"
     return (
         way,
         VIT_SETTING_LABELS[setting],
         label(system),
-        interval(by_seed(accuracy.mean(1), panel.tasks)),
-        interval(by_seed(accuracy[:, -1], panel.tasks)),
-        _behind(runs, panel, setting, system),
+        interval(by_seed(accuracy.mean(1), over.tasks)),
+        interval(by_seed(accuracy[:, -1], over.tasks)),
+        _behind(runs, over, setting, system),
         number(float(np.nanmean(scale)), 3) if np.isfinite(scale).any() else DASH,
         PUBLISHED.get((setting, system), DASH) if papers else DASH,
-        count(panel),
-        f"{panel.diverged.get(system, 0)} of {len(panel.seeds)}",
+        count(over),
+        f"{over.diverged(system)} of {len(over.seeds)}",
     )
 
 
-def _behind(runs: Runs, panel: Panel, setting: str, system: str) -> str:
-    """The last task against a fresh network, over the seeds that have one with as many tasks."""
-    fresh = {run.seed: run for run in runs.main(setting, FRESH) if run.tasks >= panel.tasks}
-    mine = [run for run in panel.groups[system] if run.seed in fresh]
+def _behind(runs: Runs, over: Comparison, setting: str, system: str) -> str:
+    """The last task against a fresh network, over the seeds for which there is one that is as long."""
+    fresh = {run.seed: run for run in runs.main(setting, FRESH) if run.tasks >= over.tasks}
+    mine = [run for run in over.groups[system] if run.seed in fresh]
     if system == FRESH or not mine:
         return DASH
-    last = panel.tasks - 1
+    last = over.tasks - 1
     gaps = [run.measure(ACCURACY)[last] - fresh[run.seed].measure(ACCURACY)[last] for run in mine]
-    return interval(by_seed(np.array(gaps), panel.tasks), sign=True)
+    return interval(by_seed(np.array(gaps), over.tasks), sign=True)
 
 
 def optimizers(results: ViTResults) -> Table:
     """What both optimizers do to the base: its gap to a fresh network, and its weights at the boundaries of tasks."""
-    found = {setting: compare(results, setting) for setting in (STANDARD, REPARAM)}
-    rows = [row for setting, each in found.items() if each for row in _compared(setting, each)]
-    if (one := found[STANDARD]) and (two := found[REPARAM]) and (one.seeds, one.tasks) == (two.seeds, two.tasks):
+    by_setting = {setting: compare(results, setting) for setting in (STANDARD, REPARAM)}
+    rows = [row for setting, each in by_setting.items() if each for row in _compared(setting, each)]
+    if (
+        (one := by_setting[STANDARD])
+        and (two := by_setting[REPARAM])
+        and (one.seeds, one.tasks) == (two.seeds, two.tasks)
+    ):
         name = "base, reparametrized minus standard norm, last task (points)"
         rows.append(_row(name, {way: two.end[way] - one.end[way] for way in OPTIMIZERS}, one))
     caption = (
@@ -167,34 +173,23 @@ def _grid(setting: str, system: str) -> Mapping[str, Sequence[Any]]:
 
 
 def _knobs(results: ViTResults, setting: str, system: str) -> list[tuple[str, ...]]:
-    """A row for each knob that was tried; what is of the whole config stands in the first."""
+    """A row for each knob that was tried; the first says how the whole config did."""
     picked, tested = CHOSEN[setting][system], _grid(setting, system)
-    best, gain, how = _winner(results, setting, system)
+    runs = (results.tuning if system == "base" else results.runs)[results.optimizer]
+    best, *ends = winner(
+        runs.configs(setting, system), lambda run: _is_papers(run, setting, system, results), _ahead, TUNED
+    )
     rows = []
     for i, (knob, values) in enumerate(tested.items()):
         papers, ours = picked.get(knob, ()), value(best[knob]) if knob in best else DASH
-        ends = (gain, how) if i == 0 else ("", "")
+        sweep = ends if i == 0 else ("", "")
         named = VIT_SETTING_LABELS[setting], label(system), KNOBS.get(knob, knob), ", ".join(map(value, values))
-        rows.append((*named, value(papers[0]) if papers else DASH, ours, *ends))
+        rows.append((*named, value(papers[0]) if papers else DASH, ours, *sweep))
     return rows
 
 
-def _winner(results: ViTResults, setting: str, system: str) -> tuple[Mapping[str, Any], str, str]:
-    """The best config of our sweep, how far it is ahead of the paper's values, and of what sweep."""
-    runs = (results.tuning if system == "base" else results.runs)[results.optimizer]
-    configs = runs.configs(setting, system)
-    found = panels(configs) if len(configs) > 1 else []
-    if not found:
-        return {}, DASH, f"{len(configs)} configs, no shared seed" if len(configs) > 1 else DASH
-    panel = found[-1]
-    means = {name: float(np.nan_to_num(panel.series(name, TUNED)).mean()) for name in configs}
-    papers = next((name for name in configs if _is_papers(panel.groups[name][0], setting, system, results)), None)
-    best = max(means, key=lambda name: (means[name], name == papers))
-    gain = DASH
-    if papers:
-        ahead = panel.series(best, TUNED).mean(1) - panel.series(papers, TUNED).mean(1)
-        gain = "the same" if best == papers else interval(by_seed(ahead, panel.tasks), sign=True)
-    return panel.groups[best][0].config, gain, f"{len(configs)} configs, {count(panel)}"
+def _ahead(sweep: Sweep, one: str, other: str) -> Effect:
+    return by_seed(sweep.by_seed(one) - sweep.by_seed(other), sweep.over.tasks)
 
 
 def _is_papers(run: Run, setting: str, system: str, results: ViTResults) -> bool:
@@ -204,7 +199,7 @@ def _is_papers(run: Run, setting: str, system: str, results: ViTResults) -> bool
 
 
 def table_6(results: ViTResults) -> Table:
-    """Table 6: does the order of the classes tell their accuracy in the end?"""
+    """Table 6: does the order of the classes predict their accuracy in the end?"""
     rows = []
     for setting, (rho, p) in TABLE_6.items():
         runs = [run for run in results.main.main(setting, "base") if len(accuracies(run, run.tasks)) > 1]
@@ -231,7 +226,7 @@ def table_6(results: ViTResults) -> Table:
 
 
 def permutation_p(accuracy: np.ndarray, draws: int = DRAWS) -> float:
-    """Two-sided p-value of the mean Spearman correlation of place and accuracy, places exchanged within each seed.
+    """Two-sided p-value of the mean Spearman correlation of place and accuracy, by permuting places within each seed.
 
     p = (1 + number of draws as far from 0 as the data) / (1 + draws)
 
@@ -254,5 +249,5 @@ def permutation_p(accuracy: np.ndarray, draws: int = DRAWS) -> float:
     drawn = np.zeros(draws)
     for row in ranks:
         drawn += generator.permuted(np.tile(place, (draws, 1)), axis=1) @ row
-    found = (ranks @ place).sum()
-    return float((1 + np.count_nonzero(np.abs(drawn) >= abs(found) - 1e-12)) / (1 + draws))
+    observed = (ranks @ place).sum()
+    return float((1 + np.count_nonzero(np.abs(drawn) >= abs(observed) - 1e-12)) / (1 + draws))
