@@ -16,14 +16,13 @@ from .. import check
 from ..laws import Law
 from ..methods import Counters, Method
 from ..wiring import Units
-from . import hooks, optimizers
+from . import hooks, optimizers, storing
 from .attachment import Attachment
 from .default_seed import default_seed
 from .hooks import outside_graphs
 from .maintained import Maintained
 from .policies import check_policies
 from .signal import no_update, nonzero
-from .state_checks import VERSION, read, read_restarts, refuse_other_network, shapes_of
 from .step_loop import StepLoop
 
 
@@ -80,10 +79,10 @@ class Maintainer:
             seed = check.whole("seed", seed, 0, "random numbers are keyed by it")
         self._attachment = Attachment(optimizer, clear_moments)
         self._maintained = Maintained(model, method, units, laws, only, skip)
-        self._seed = default_seed(self._maintained.coverage.all) if seed is None else seed
+        seed = default_seed(self._maintained.coverage.all) if seed is None else seed
         check_policies(method, self._maintained)
         track_overlap = check.flag("track_overlap", track_overlap)
-        self._loop = StepLoop(method, self._maintained, self._attachment, self._seed, track_overlap)
+        self._loop = StepLoop(method, self._maintained, self._attachment, seed, track_overlap)
         self._loaded = self._warned_of_elsewhere = False
         if state is not None:
             self.load_state_dict(state)
@@ -209,33 +208,25 @@ class Maintainer:
         if target is None:
             kind = type(optimizer).__name__
             raise TypeError(f"attach takes a torch.optim.Optimizer; got {kind}: call step() yourself")
-        kind = type(target).__name__
+        kind, own = type(target).__name__, self._attachment.followed
         self._loop.refresh()
         lacking, all_of_it = self._maintained.lacking(target)
-        if self._attachment.attached and not self._replaces(target):
+        if own is not None and not hooks.replaces(target, own, self._maintained.lacking):
             raise RuntimeError(f"{self._who} is attached already: detach() it, or make one per optimizer")
         if all_of_it:
             raise ValueError(f"the {kind} holds none of the maintained parameters: is it this model's?")
         if lacking:
             warnings.warn(f"{self._who} leaves alone what the {kind} lacks: {', '.join(lacking)}", stacklevel=2)
-        self.detach()
         self._warn_of_late_start(optimizer)
+        if own is not None:
+            self.detach()
+        self._attachment.know(optimizer)
         self._install()
         hooks.attach(self, target)
-        self._attachment.know(optimizer)
         self._attachment.attached = True
         self._maintained.leavers(target)
         self._warned_of_elsewhere = False
         return self
-
-    def _replaces(self, target: Optimizer) -> bool:
-        """Is it a new optimizer, or one with the hooks lost, for all that the present one holds?"""
-        own, now = self._attachment.followed, set(self._maintained.lacking(target)[0])
-        assert own is not None
-        if own is target:
-            present = hooks.of(own)
-            return present is None or not present.there(own)
-        return now <= set(self._maintained.lacking(own)[0])
 
     def _warn_of_late_start(self, optimizer: object) -> None:
         """Training goes on, and nobody has said where this maintainer was: its state may have been forgotten."""
@@ -264,12 +255,6 @@ class Maintainer:
             warnings.warn(
                 f"{self._who} does nothing at present: {why}; attach() it to the one that trains", stacklevel=4
             )
-
-    @property
-    def _steps_elsewhere(self) -> int:
-        """Steps in a row that another optimizer made on what is maintained, or this one without the hooks."""
-        own = hooks.of(self._attachment.followed) if self._attachment.followed is not None else None
-        return own.steps.missed if own is not None else 0
 
     def __copy__(self) -> Self:
         """A copy for the same model, with counts of its own. It is not attached."""
@@ -315,8 +300,8 @@ class Maintainer:
         steps = self._loop.counter.steps
         mature = self._loop.stacked.dates.mature(steps)
         counts = {"steps": steps, "mature_units": 0 if mature is None else int(mature)}
-        missed = {"steps_elsewhere": self._steps_elsewhere} if self._steps_elsewhere else {}
-        return counts | self.counters.report() | missed
+        missed = hooks.steps_elsewhere(self._attachment.followed)
+        return counts | self.counters.report() | ({"steps_elsewhere": missed} if missed else {})
 
     def __repr__(self) -> str:
         entries = self._maintained.shown()
@@ -324,10 +309,10 @@ class Maintainer:
         count = sum(entry.parameter.numel() for entry in entries)
         followed = self._attachment.followed
         where = "not attached" if followed is None else f"attached to {type(followed).__name__}"
-        if missed := self._steps_elsewhere:
+        if missed := hooks.steps_elsewhere(followed):
             where += f", which has not been heard of for {missed} steps"
         return (
-            f"{self._who}({knobs}, seed={self._seed}; {len(entries)} tensors of {count:,} entries; "
+            f"{self._who}({knobs}, seed={self._loop.stacked.seeds[0]}; {len(entries)} tensors of {count:,} entries; "
             f"{where}; step {self._loop.counter.steps})"
         )
 
@@ -335,39 +320,7 @@ class Maintainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit for bit: tensors, numbers and strings, so `weights_only=True` loads it."""
-        counter, laws = self._loop.counter, self._maintained.laws
-        state: dict[str, Any] = {
-            "version": VERSION,
-            "method": self.method.name,
-            "step": counter.steps,
-            "attempts": counter.attempts,
-            "seed": self._seed,
-            "knobs": dict(self.knobs),
-            "shapes": shapes_of(self._maintained.stored()),
-            "tally": self._tally(),
-        }
-        if laws is not None:
-            state["laws"] = laws.state_dict()
-        if self._attachment.restarts is not None:
-            state["restarts"] = self._restarts()
-        memory = self._loop.stacked.dates.state(0)
-        return state | ({self.method.memory: memory} if memory else {})
-
-    def _restarts(self) -> dict[str, Tensor]:
-        """Step counts at which entries began anew, of every tensor."""
-        entries, restarts = self._maintained.stored(), self._attachment.restarts
-        assert restarts is not None
-        none = {entry.name: torch.zeros(entry.parameter.shape, dtype=torch.int32) for entry in entries}
-        return none | {name: born.cpu().clone() for name, born in restarts.born.items()}
-
-    def _tally(self) -> dict[str, Any]:
-        """The counts, with bits for every tensor from the start: checkpoints load into what is there."""
-        tally = self.counters.state(0)
-        if self.counters.track_overlap:
-            for entry in self._maintained.stored():
-                none = torch.zeros(-(-entry.parameter.numel() // 8), dtype=torch.uint8)
-                tally["bits"].setdefault(entry.name, none)
-        return tally
+        return storing.state_of(self._loop, self._maintained, self._attachment, self.knobs)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict()`. Seed, step and laws of the state win; of the knobs, those of this object.
@@ -378,24 +331,6 @@ class Maintainer:
         Raises:
             TypeError, ValueError: where it is something else; this object is then as before.
         """
-        stored = read(state, self.method.name)
-        refuse_other_network(state, self._maintained.stored(), stored.tally["bits"])
-        differing = {k: v for k, v in stored.knobs.items() if k in self.knobs and self.knobs[k] != v}
-        if differing:
-            listed = ", ".join(f"{k} stored {v!r}, here {self.knobs[k]!r}" for k, v in differing.items())
-            warnings.warn(f"{self._who}: knobs differ from the stored ones and stay: {listed}", stacklevel=2)
-        born = read_restarts(state, self._maintained.stored())
-        book, stacked = self._maintained.laws, self._loop.stacked
-        laws = book.read(state) if book is not None else {}
-        if stacked.dates.state(0):
-            stacked.dates.load(0, check.field(state, self.method.memory, Mapping))
-        if book is not None:
-            book.take(laws, self._maintained.coverage.entries)
-        self._seed = stored.seed
-        stacked.seeds = [stored.seed]
-        self._loop.counter.reset(stored.step, stored.attempts)
-        self.counters.load(0, stored.tally)
-        if self._attachment.restarts is not None:
-            self._attachment.restarts.born = born
+        storing.load(self._loop, self._maintained, self._attachment, self.knobs, state)
         self._loaded = True
         self._loop.plan()

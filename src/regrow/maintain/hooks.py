@@ -156,3 +156,23 @@ def detach(maintainer: Attached, optimizer: Optimizer) -> None:
     hooks = of(optimizer)
     if hooks is not None and hooks.remove(maintainer):
         delattr(optimizer, StepHooks.ATTRIBUTE)
+
+
+def replaces(new: Optimizer, own: Optimizer, lacking: Callable[[Optimizer], tuple[list[str], bool]]) -> bool:
+    """May a maintainer move over: to an optimizer of all that it maintains with its own, or to one without the hooks?
+
+    Args:
+        new: to attach to.
+        own: that it is attached to.
+        lacking: names of what an optimizer lacks, first.
+    """
+    if own is new:
+        hooks = of(own)
+        return hooks is None or not hooks.there(own)
+    return set(lacking(new)[0]) <= set(lacking(own)[0])
+
+
+def steps_elsewhere(optimizer: Optimizer | None) -> int:
+    """Steps in a row that another optimizer made on what is maintained with this one, or this one without the hooks."""
+    hooks = of(optimizer) if optimizer is not None else None
+    return 0 if hooks is None else hooks.steps.missed
