@@ -1,4 +1,4 @@
-"""Your own problem, network and learning system in the laboratory: one stack of networks, equal to single runs.
+"""Your own problem and network in the laboratory: one stack of networks, equal to single runs.
 
 Images of digits whose labels are shuffled anew for every task. Run: python examples/own_problem.py
 """
@@ -10,12 +10,11 @@ from torch.nn.functional import cross_entropy
 
 import regrow
 from regrow.lab.general import train
-from regrow.lab.renewal import Renewal
 from regrow.lab.studies import Member
 
 TASKS, STEP_SIZE = 8, 0.5
 SWR = {"every": 28, "factor": 1e-3}  # a task has 28 updates
-SYSTEMS = {"base": {}, "swr": SWR, "fresh-head": {"every": 28}}
+SYSTEMS = {"base": {}, "swr": SWR}
 images, labels = map(torch.tensor, load_digits(return_X_y=True))
 
 
@@ -32,22 +31,13 @@ def batches(seed):  # any stream of (x, y)
         yield from ((images[i] / 16, shuffled[i]) for i in torch.randperm(1792, generator=g).split(64))
 
 
-class FreshHead(Renewal):  # any learning system: here the last layer begins anew, now and then
-    def due(self, step):
-        return [i for i, config in enumerate(self.configs) if step % config["every"] == 0]
-
-    def renew(self, step, net, gradients, which):
-        net.parameters["7.weight"][[self.members[i] for i in which]] = 0  # (members of the stack, ...)
-        return torch.ones(len(which), dtype=torch.bool)
-
-
 members = [Member(name, {"step_size": STEP_SIZE} | knobs, seed) for name, knobs in SYSTEMS.items() for seed in range(3)]
 metrics = {"accuracy": lambda logits, y: (logits.argmax(1) == y).double().mean()}  # of one network
-net, history = train(network, members, batches, cross_entropy, own={"fresh-head": FreshHead}, metrics=metrics)
+net, history = train(network, members, batches, cross_entropy, metrics=metrics)
 for i, member in enumerate(members):
     print(f"{member.system:10s} seed {member.seed}: online accuracy {history['accuracy'][:, i].mean():.1%}")
 
-alone = network(seed=2)  # the sixth of them again, in plain PyTorch
+alone = network(seed=2)  # the last of them again, in plain PyTorch
 regrow.SWR(alone, **SWR, seed=2).attach(opt := torch.optim.SGD(alone.parameters(), lr=STEP_SIZE))
 for x, y in batches(seed=2):
     opt.zero_grad()

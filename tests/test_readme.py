@@ -22,7 +22,12 @@ def test_readme_links_lead_somewhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("example", "ends"), [("drop_in", "'renewals': 8,"), ("own_problem", "largest difference from a single run")]
+    ("example", "ends"),
+    [
+        ("drop_in", "'renewals': 8,"),
+        ("own_problem", "largest difference from a single run"),
+        ("own_method", "largest difference from a single run"),
+    ],
 )
 def test_examples_run(example: str, ends: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", ROOT / "examples" / f"{example}.py"]
@@ -32,4 +37,4 @@ def test_examples_run(example: str, ends: str, tmp_path: Path) -> None:
 
 
 def test_no_example_is_left_out() -> None:
-    assert sorted(path.stem for path in ROOT.glob("examples/*.py")) == ["drop_in", "own_problem"]
+    assert sorted(path.stem for path in ROOT.glob("examples/*.py")) == ["drop_in", "own_method", "own_problem"]

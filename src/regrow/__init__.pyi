@@ -91,3 +91,16 @@ class SWR(Maintainer):
         seed: int | None = None,
         track_overlap: bool = False,
     ) -> None: ...
+
+class L2Init(Maintainer):
+    def __init__(
+        self,
+        model: Module,
+        *,
+        strength: float,
+        reference: str = "initial",
+        laws: Mapping[str, Law] | str | None = None,
+        only: str | Sequence[str] | None = None,
+        skip: str | Sequence[str] | None = None,
+        seed: int | None = None,
+    ) -> None: ...

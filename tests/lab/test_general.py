@@ -12,7 +12,7 @@ from regrow.core import random
 from regrow.lab.general import Lab, StackedModule, train
 from regrow.lab.general.dropout import KeyedDropout
 from regrow.lab.nets import ViT
-from regrow.lab.optimizers import DESCENTS
+from regrow.lab.optimizers import OPTIMIZERS
 from regrow.lab.studies import Member
 from regrow.methods.cbp_schedule import Schedule
 
@@ -304,7 +304,7 @@ def test_continual_backpropagation_goes_on_past_its_horizon(monkeypatch):
 
 def test_every_descent_takes_a_stack_of_modules():
     stack = StackedModule([made("mlp", 0)])
-    for kind in DESCENTS.values():
+    for kind in OPTIMIZERS.values():
         config = {"decay": 0.0, "noise_variance": 0.0} | STEPS["sgdw"] | STEPS["adamw"]
         descent = kind(stack, [config], [0])
         stack.scale = descent.scale()

@@ -2,8 +2,12 @@
 
 import contextlib
 import copy
+import importlib
 import itertools
+import linecache
+import os
 import pickle
+import sys
 import time
 
 import numba
@@ -17,7 +21,7 @@ from lab_twins import SETTINGS, SYSTEMS, plan_of, trainer
 from regrow.core import draw, random, select, utility
 from regrow.core.noise import Normals
 from regrow.lab import kernels
-from regrow.lab.kernels import jit
+from regrow.lab.kernels import jit, magnitudes, units
 from regrow.lab.mlp import activations, activations_cpu, measures, online_metrics
 from regrow.lab.mlp.loss import CrossEntropy
 from regrow.lab.noise import CompiledNormals
@@ -42,7 +46,7 @@ def test_both_ways_train_the_same(name, position, read, monkeypatch):
     plan = plan_of(SETTINGS[name], [s for s in SYSTEMS if s in kinds], ln_position=position, units_read=read)
     by_loops = trainer(plan)
     rows = [by_loops.run_task() for _ in range(TASKS)]
-    monkeypatch.setattr(kernels, "fit", lambda x: False)
+    monkeypatch.setattr(kernels, "supports", lambda x: False)
     for module in (online_metrics, permuted, network, members, counters):
         monkeypatch.setattr(module, "looking_is_free", lambda x: False)
     by_torch = trainer(plan)
@@ -56,33 +60,30 @@ def test_both_ways_train_the_same(name, position, read, monkeypatch):
 
 
 KINDS = {
-    "relu": (activations.ReLU, activations_cpu.LoopedReLU, {}),
-    "norm after": (activations.Norm, activations_cpu.LoopedNorm, {"relu_first": True}),
-    "norm before": (activations.Norm, activations_cpu.LoopedNorm, {"relu_first": False}),
+    "relu": (activations.ReLU, activations_cpu.CompiledReLU, {}),
+    "norm after": (activations.Norm, activations_cpu.CompiledNorm, {"relu_first": True}),
+    "norm before": (activations.Norm, activations_cpu.CompiledNorm, {"relu_first": False}),
 }
-ORDERS = {"first": (True, False), "wide": (False, False), "narrow": (False, True), "narrow first": (True, True)}
+ORDERS = {"first": True, "later": False}
 
 
-def passed(layer, z, d, first, narrow):
-    """Hidden units, outputs, slopes of a layer, from where its products are to lie: copies."""
+def passed(layer, z, d, first):
+    """Hidden units, outputs, grads of a layer, from where its products are to lie: copies."""
     members, images, units = z.shape
-    room = layer.room(images)
-    if room is not None:
-        stored = room.view(images, members, units).transpose(0, 1) if first else room.mT if narrow else room
+    buffer = layer.buffer(images)
+    if buffer is not None:
+        stored = buffer.view(images, members, units).transpose(0, 1) if first else buffer
         z = stored.copy_(z)
-    hidden, out = layer.forward(z if room is not None else z.clone())
-    if layer.room_above is not None:
-        above = layer.room_above.mT if narrow else layer.room_above
-        d = above.copy_(d)
-    slope = layer.backward(d if layer.room_above is not None else d.clone())
-    return [x.clone() for x in (hidden, out, slope, *layer.slopes)]
+    hidden, out = layer.forward(z if buffer is not None else z.clone())
+    if layer.grad_buffer is not None:
+        d = layer.grad_buffer.copy_(d)
+    grad = layer.backward(d if layer.grad_buffer is not None else d.clone())
+    return [x.clone() for x in (hidden, out, grad, *layer.grads)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(
-    ("kind", "order"),
-    [each for each in itertools.product(KINDS, ORDERS) if each[0] == "relu" or "narrow" not in each[1]],
-)
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("order", list(ORDERS))
 def test_activations_are_torchs(kind, order, dtype):
     """A member of NaN and one without spread are among them; its neighbours keep their bits."""
     generator = torch.Generator().manual_seed(1)
@@ -91,12 +92,11 @@ def test_activations_are_torchs(kind, order, dtype):
     own = [torch.rand(3, 10, generator=generator, dtype=dtype) for _ in range(1 if kind == "relu" else 3)]
     own[0][0] = 0.0
     by_torch, by_loops, options = KINDS[kind]
-    (first, narrow), tolerance = ORDERS[order], {torch.float32: 1e-4, torch.float64: 1e-12}[dtype]
+    first, tolerance = ORDERS[order], {torch.float32: 1e-4, torch.float64: 1e-12}[dtype]
 
     def both(z):
-        order_too = {"first": first} | ({"narrow": narrow} if kind == "relu" else {})
-        mine = passed(by_loops(*own, **options, **order_too), z, d, first, narrow)
-        return mine, passed(by_torch(*own, **options), z, d, first, narrow)
+        mine = passed(by_loops(*own, **options, first=first), z, d, first)
+        return mine, passed(by_torch(*own, **options), z, d, first)
 
     told, theirs = both(z)
     assert (told[0] == 0).any() and (told[0] > 0).any()
@@ -110,6 +110,35 @@ def test_activations_are_torchs(kind, order, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("units", "inputs"), [(1, 1), (7, 5), (10, 12), (31, 31)])
+def test_products_of_narrow_layers_are_torchs(units, inputs, dtype):
+    """A member that is NaN leaves its neighbours their bits."""
+    generator = torch.Generator().manual_seed(4)
+    shapes = (3, units, inputs), (3, units), (3, inputs, 32), (3, units, 32)
+    w, bias, a, g = (torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes)
+    z, d, sums, outer = torch.empty_like(g), torch.empty_like(a), torch.zeros(3, inputs, dtype=dtype), w.clone()
+
+    def run():
+        kernels.narrow_forward(inputs, True)(w.numpy(), bias.numpy(), a.numpy(), z.numpy())
+        kernels.narrow_backward(units, True)(w.numpy(), g.numpy(), a.numpy(), d.numpy(), sums.numpy())
+        kernels.narrow_outer(outer.numpy(), g.numpy(), a.numpy(), False)
+        return [x.clone() for x in (z, d, sums, outer)]
+
+    told, masked = run(), (w.mT @ g).where(a > 0, 0.0)
+    expected = [(w @ a + bias.unsqueeze(2)).relu(), masked, masked.sum(2), g @ a.mT]
+    tolerance = {torch.float32: 1e-4, torch.float64: 1e-12}[dtype]
+    for mine, theirs in zip(told, expected):
+        torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=tolerance)
+    kernels.narrow_outer(outer.numpy(), g.numpy(), a.numpy(), True)
+    torch.testing.assert_close(outer, 2 * told[3])
+    kernels.narrow_forward(inputs, False)(w.numpy(), bias.numpy(), a.numpy(), z.numpy())
+    torch.testing.assert_close(z, w @ a + bias.unsqueeze(2), rtol=tolerance, atol=tolerance)
+    w[1] = torch.nan
+    for before, after in zip(told, run()):
+        assert before[[0, 2]].equal(after[[0, 2]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_cross_entropy_is_torchs(dtype, monkeypatch):
     """Of logits with ties, a member that is lost, and one that is sure; argmax answers the first largest, or NaN."""
     generator = torch.Generator().manual_seed(2)
@@ -119,11 +148,11 @@ def test_cross_entropy_is_torchs(dtype, monkeypatch):
     logits[3], logits[4, :20] = torch.nan, 1e4 * logits[4, :20]
     scale = torch.tensor([1.0, -0.05, 2.0, 1.0, 0.5], dtype=dtype)
     loss = CrossEntropy(scale)
-    told, slope = (x.clone() for x in loss(logits.mT.contiguous().mT, labels))
+    told, grad = (x.clone() for x in loss(logits.mT.contiguous().mT, labels))
     again = loss(logits, labels)  # as they lie, they are copied
-    assert all(torch.equal(a.nan_to_num(7), b.nan_to_num(7)) for a, b in zip(again, (told, slope)))
-    monkeypatch.setattr(kernels, "fit", lambda x: False)
-    for mine, theirs in zip((told, slope), loss(logits.clone(), labels)):
+    assert all(torch.equal(a.nan_to_num(7), b.nan_to_num(7)) for a, b in zip(again, (told, grad)))
+    monkeypatch.setattr(kernels, "supports", lambda x: False)
+    for mine, theirs in zip((told, grad), loss(logits.clone(), labels)):
         torch.testing.assert_close(mine, theirs, equal_nan=True)
     assert told[0].isnan().tolist() == [False, False, True, True, False]
     assert told[1, 2] == 4 + 2 and told[1, 3] == 4  # four images are of class 0
@@ -139,7 +168,7 @@ def test_magnitudes_are_added_exactly_enough(dtype):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", ["wide", "wide-ln", "narrow"])
+@pytest.mark.parametrize("name", ["wide", "wide-ln", "narrow", "narrow-ln"])
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda lab: pickle.loads(pickle.dumps(lab))])
 def test_a_copy_goes_on_as_the_original(copied, name):
     """No array of a copy belongs to what was copied."""
@@ -162,7 +191,7 @@ def test_half_precision_is_torchs(dtype):
     assert 0.2 < row["online_accuracy"] < 1 and lab.net.parameters["fc1.weight"].dtype == dtype
 
 
-@pytest.mark.parametrize("name", ["wide", "wide-ln", "narrow"])
+@pytest.mark.parametrize("name", ["wide", "wide-ln", "narrow", "narrow-ln"])
 def test_batches_of_several_sizes_do_not_disturb_each_other(name):
     """Other images, many more than a batch, are passed in between, once in inference mode."""
     lab = trainer(plan_of(SETTINGS[name], ["base", "cbp"]))
@@ -260,6 +289,39 @@ def test_without_a_folder_to_keep_it_a_loop_is_compiled_each_time(monkeypatch):
 
     monkeypatch.setattr(numba, "njit", read_only)
     assert jit.compiled(lambda x: x + 1)(1) == 2
+
+
+def test_a_kept_loop_is_compiled_anew_where_its_sources_changed(tmp_path, monkeypatch):
+    """A constant of another file too, of the same length, saved within the same second."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    package, loops = tmp_path / "kept", "from regrow.lab.kernels.jit import compiled\nfrom . import numbers\n\n\n"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "loops.py").write_text(loops + "@compiled\ndef loop(x):\n    return x * numbers.FACTOR + numbers.TERM\n")
+
+    def run(factor, term):
+        (package / "numbers.py").write_text(f"from .terms import TERM\nFACTOR = {factor}\n")
+        (package / "terms.py").write_text(f"TERM = {term}\n")
+        for file in package.glob("*.py"):
+            os.utime(file, (1e9, 1e9))
+        for name in [name for name in sys.modules if name.split(".")[0] == "kept"]:
+            del sys.modules[name]
+        importlib.invalidate_caches(), linecache.clearcache()
+        loop = importlib.import_module("kept.loops").loop
+        return loop(3), sum(loop.stats.cache_hits.values())
+
+    assert [run(2, 1), run(2, 1)] == [(7, 0), (7, 1)]
+    assert [run(2, 4), run(2, 4)] == [(10, 0), (10, 1)]
+    assert [run(5, 4), run(5, 4), run(2, 1)] == [(19, 0), (19, 1), (7, 0)]
+    kept = {name.removeprefix("regrow.") for name in (module.__name__ for module in jit._sources(units))}
+    assert kept >= {"lab.kernels.units", "lab.kernels.jit", "core.draw", "core.random"}
+
+
+def test_a_cache_of_another_kind_is_not_used(monkeypatch):
+    monkeypatch.setattr(jit, "_key_cache", lambda file, digest: object().unknown)
+    usual = magnitudes.add_magnitudes
+    assert type(jit.compiled(usual.py_func)._cache) is not type(usual._cache)
 
 
 def test_compiling_is_told_apart_from_training():

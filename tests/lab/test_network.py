@@ -48,7 +48,7 @@ def test_a_stack_is_its_members(name, dtype, tolerance):
             torch.testing.assert_close(together.net.parameters[key][i], value[0], rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["wide", "wide-ln", "narrow", "wide-sgdw", "wide-adamw"])
+@pytest.mark.parametrize("name", ["wide", "wide-ln", "narrow", "narrow-ln", "wide-sgdw", "wide-adamw"])
 def test_a_member_does_not_know_its_neighbours(name):
     """What the others are, and even that one of them explodes, changes no bit of a member."""
     setting, tasks = SETTINGS[name], 2
@@ -69,7 +69,7 @@ def test_a_member_does_not_know_its_neighbours(name):
 @pytest.mark.parametrize("wide", [False, True])
 def test_forward_and_backward_are_autograds(wide, by_loops, monkeypatch):
     if not by_loops:
-        monkeypatch.setattr(kernels, "fit", lambda x: False)
+        monkeypatch.setattr(kernels, "supports", lambda x: False)
     for layer_norm, position in ((False, "after"), (True, "after"), (True, "before")):
         make = {"hidden": 36 if wide else 7, "layer_norm": layer_norm, "ln_position": position, "inputs": 50}
         nets = [MLP(**make, generator=torch.Generator().manual_seed(s)).double() for s in range(3)]
@@ -81,8 +81,8 @@ def test_forward_and_backward_are_autograds(wide, by_loops, monkeypatch):
         x, y = torch.rand(30, 50, dtype=torch.float64), torch.arange(30) % 10
         x[:, 40:] = 0  # pixels that need not be shown
         scale = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-        (loss, right), slope = CrossEntropy(scale)(stack.forward(x[:, :40]), y)
-        stack.backward(slope)
+        (loss, right), grad = CrossEntropy(scale)(stack.forward(x[:, :40]), y)
+        stack.backward(grad)
         gradients = {name: g.clone() for name, g in stack.gradients().items()}
         before = {name: w.clone() for name, w in stack.parameters.items()}
         stack.descend()
@@ -126,7 +126,11 @@ def test_a_task_shows_each_image_once_and_depends_on_seed_and_number_alone():
         assert task.order.unique().numel() == task.order.numel() == 480
         assert task.shuffle.sort().values.equal(torch.arange(64))
         same = again.task(3, number)
-        assert same.order.equal(task.order) and same.shuffle.equal(task.shuffle) and same.reach == task.reach
+        assert (
+            same.order.equal(task.order)
+            and same.shuffle.equal(task.shuffle)
+            and same.active_pixels == task.active_pixels
+        )
     assert not tasks[0].order.equal(tasks[1].order) and not tasks[0].shuffle.equal(tasks[1].shuffle)
     assert not problem.task(4, 0).order.equal(tasks[0].order)
 
@@ -134,10 +138,10 @@ def test_a_task_shows_each_image_once_and_depends_on_seed_and_number_alone():
 def test_pixels_beyond_the_reach_are_dark():
     problem = PermutedImages(load_digits_images(), SHORT)
     task, cut = problem.task(0, 0), 0
-    for order, reach in zip(task.order, task.reach):
-        whole, shown = problem.inputs(order, 64), problem.inputs(order, reach)
-        assert whole[:, :reach].equal(shown) and not whole[:, reach:].any()
-        cut += reach < 64
+    for order, active_pixels in zip(task.order, task.active_pixels):
+        whole, shown = problem.inputs(order, 64), problem.inputs(order, active_pixels)
+        assert whole[:, :active_pixels].equal(shown) and not whole[:, active_pixels:].any()
+        cut += active_pixels < 64
     assert cut  # or there is nothing to test
     pixels = problem.inputs(torch.arange(1797), 64)
     assert pixels.sum(1).allclose(load_digits_images().scaled().sum(1))
@@ -163,8 +167,9 @@ def test_online_accuracy_and_loss_are_of_before_the_update():
     assert row["loss"] == pytest.approx(F.cross_entropy(net(x), y).item(), rel=1e-5)
 
 
-def test_measuring_changes_nothing():
-    plan = plan_of(SETTINGS["narrow"], list(SYSTEMS))
+@pytest.mark.parametrize("name", ["wide", "narrow", "narrow-ln"])
+def test_measuring_changes_nothing(name):
+    plan = plan_of(SETTINGS[name], list(SYSTEMS))
     often, seldom = short(plan, measure_every=1), short(plan, measure_every=1000)
     a, b = run(often), run(seldom)
     for key, value in often.net.parameters.items():
@@ -231,12 +236,12 @@ def test_an_update_of_fixed_shapes_is_the_update(name, monkeypatch):
     task = usual._begin_task()
     for u in range(20):
         usual._update(task, u)
-    monkeypatch.setattr(kernels, "fit", lambda x: False)
+    monkeypatch.setattr(kernels, "supports", lambda x: False)
     fixed = short(plan, dtype=torch.float64)
     other, told = fixed._begin_task(), []
     for u in range(20):
         told.append(fixed.plain_update(other.order[u], other.labels[u], u + 1).float())
-    torch.testing.assert_close(torch.stack(told), usual._online._told[:20])
+    torch.testing.assert_close(torch.stack(told), usual._online._metrics[:20])
     for key, value in usual.net.parameters.items():
         torch.testing.assert_close(value, fixed.net.parameters[key])
 
@@ -280,3 +285,14 @@ def test_the_loss_jump_is_the_mean_change_after_a_renewal():
 
 def test_the_paper_s_course_needs_its_images():
     assert course_for(load_digits_images()).updates_a_task == 224
+
+
+def test_what_a_method_adds_to_a_gradient_is_gone_with_the_next_batch():
+    """Also at pixels that no batch shows."""
+    stack, x = StackedMLP(MLP(6, inputs=20), 2), torch.rand(8, 20)
+    for shown in (15, 10, 12):
+        _, grad = CrossEntropy(torch.ones(2))(stack.forward(x[:, :shown]), torch.arange(8) % 10)
+        stack.backward(grad)
+        w = stack.gradients()["fc1.weight"]
+        assert not w[:, :, shown:].any() and w[:, :, :shown].any()
+        stack.add_to_gradient("fc1.weight", [0, 1], torch.ones(2, 6, 20))

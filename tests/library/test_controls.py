@@ -23,8 +23,8 @@ def renewed_by(factor: float) -> tuple[dict[str, dict[str, torch.Tensor]], Stack
     x = torch.rand(30, 20, dtype=torch.float64)
     x[:, 14:] = 0  # pixels that no image lights
     scale = torch.ones(len(SYSTEMS), dtype=torch.float64)
-    _, slope = CrossEntropy(scale)(net.forward(x), torch.randint(10, (30,)))
-    net.backward(slope)
+    _, grad = CrossEntropy(scale)(net.forward(x), torch.randint(10, (30,)))
+    net.backward(grad)
     before = {name: w.clone() for name, w in net.parameters.items()}
     swr.renew(1, net, net.gradients(), swr.due(1))
     return {

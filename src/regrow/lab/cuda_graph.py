@@ -13,7 +13,7 @@ _WARM_UP = 3  # updates made before the capture, so that libraries have set them
 
 
 class Trainer(Protocol):
-    """What makes the update: `regrow.lab.mlp.trainer.Trainer`."""
+    """The part of `regrow.lab.mlp.trainer.Trainer` that is captured."""
 
     @property
     def problem(self) -> Any:
@@ -49,11 +49,11 @@ class CapturedUpdate:
         self._labels.copy_(labels)
 
     def forget(self) -> None:
-        """Capture anew: tensors were put in place of those that the graph knows."""
+        """Capture anew: tensors that the graph uses were replaced."""
         self._graph, self._made = None, 0
 
     def __call__(self, u: int, step: int) -> Tensor:
-        """Make update u; what is told of its batch, valid until the next."""
+        """Make update u; returns the metrics of its batch, valid until the next."""
         self._u.fill_(u)
         self._step.fill_(step)
         if self._made < _WARM_UP:

@@ -76,7 +76,7 @@ class ShrinkAndPerturb:
         self._paired = {seed: [i for i in self._noisy if seeds[i] == seed] for seed in alike}
         self._sizes = [w[0].numel() for w in self._parameters]
         self._host = like.device.type == "cpu"
-        self._normals = CompiledNormals() if all(kernels.fit(w) for w in self._parameters) else Normals()
+        self._normals = CompiledNormals() if all(kernels.supports(w) for w in self._parameters) else Normals()
         self._noise = list(self._pieces()) if self._noisy and self._host else []
         if not self._host:
             self._keep = 1 - torch.tensor(self._decays, dtype=like.dtype, device=like.device)

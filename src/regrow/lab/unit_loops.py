@@ -39,7 +39,7 @@ class UnitLoops(Network):
             plain = all(p == Place(p.name, 1) for p in units.incoming) and len(units.outgoing) == 1
             out = units.outgoing[0]
             plain = plain and out == Place(out.name, 2, positions=out.positions)
-            if not plain or not all(kernels.fit(self.tensor(p.name)) for p in (*units.incoming, out)):
+            if not plain or not all(kernels.supports(self.tensor(p.name)) for p in (*units.incoming, out)):
                 return False
         return bool(self.units)
 

@@ -72,8 +72,8 @@ class StepLoop:
         """What the method adds to the loss, if it does."""
         if self.method.off or not self.method.penalizes:
             return None
-        network = self._network(self._live(self.entries()))
-        return self.method.penalty(self._members(network, self.counter.attempts + 1))[0]
+        live = self._live(self.entries())
+        return self.method.penalty(self._members(self._network(live), self.counter.attempts + 1))[0] if live else None
 
     def restore_gradients(self, optimizer: Optimizer) -> None:
         """Put the gradients of the loss back where a penalty was added to them."""

@@ -5,6 +5,8 @@ it with a model as a network of one member, the laboratory with stacks of hundre
 own.
 """
 
+# ruff: noqa: F401  (what is not listed below is for the rest of regrow)
+
 from .cbp import ContinualBackprop
 from .counters import Counters
 from .dates import Dates
@@ -23,27 +25,14 @@ globals().update({row.method.__name__: row.method for row in REGISTRY.values()})
 
 __all__ = [
     "REGISTRY",
-    "SWR",
-    "Choice",
-    "ContinualBackprop",
-    "Counters",
-    "Dates",
-    "HiddenUnits",
-    "Knob",
-    "Lookup",
     "Members",
     "Method",
     "ModuleNetwork",
     "Network",
-    "ReDo",
-    "Row",
-    "ShrinkPerturb",
     "StackedMethod",
     "choice",
-    "each",
     "flag",
     "from_config",
-    "knobs_of",
     "number",
     "per_member",
     "policy",

@@ -99,17 +99,54 @@ class Knob:
 
 
 def number(low: float, high: float, meaning: str, default: Any = MISSING, **more: Any) -> Any:
-    """A number in [low, high]; the meaning follows it in brackets in messages."""
+    """A knob that is a number in [low, high].
+
+    Args:
+        low, high: the range; `math.inf` where there is no end.
+        meaning: one line, which messages quote and the documentation shows.
+        default: the value where none is given; left out: one must be.
+        more: other fields of `Knob`, such as `note`.
+
+    Returns:
+        A field of a dataclass.
+
+    Example:
+        >>> import regrow
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Halve(regrow.methods.Method):
+        ...     share: float = number(0, 1, "of every weight", 0.5)
+        ...     def act(self, members): ...
+        >>> Halve(share=2)
+        Traceback (most recent call last):
+        ValueError: `share` must be in [0, 1] (of every weight); got 2
+    """
     return _field(Knob("number", meaning, default, low, high, **more))
 
 
 def whole(low: int, meaning: str, default: Any = MISSING, **more: Any) -> Any:
-    """A whole number of at least `low`."""
+    """A knob that is a whole number of at least `low`.
+
+    Args:
+        low: the smallest value.
+        meaning, default, more: as for `number`.
+
+    Returns:
+        A field of a dataclass.
+    """
     return _field(Knob("whole", meaning, default, low, **more))
 
 
 def choice(choices: Sequence[str], meaning: str, default: Any = MISSING, **more: Any) -> Any:
-    """One of several texts."""
+    """A knob that is one of several texts.
+
+    Args:
+        choices: the texts.
+        meaning, default, more: as for `number`.
+
+    Returns:
+        A field of a dataclass.
+    """
     return _field(Knob("choice", meaning, default, choices=tuple(choices), **more))
 
 
@@ -185,7 +222,15 @@ def from_config(method: type[T], config: Mapping[str, Any], where: str = "") -> 
 
 
 def per_member(number: Any, like: torch.Tensor) -> Any:
-    """A knob of several members so that it broadcasts against a tensor (k, ...); of one member as it is."""
+    """A knob, so that it broadcasts against a tensor of k members.
+
+    Args:
+        number: the knob where it is used: a number, or a float64 tensor (k) of members that differ.
+        like: (k, ...).
+
+    Returns:
+        The number, or a tensor (k, 1, ...) of the type of `like`.
+    """
     if not isinstance(number, torch.Tensor):
         return number
     return number.to(like.dtype).view(-1, *[1] * (like.dim() - 1))

@@ -36,8 +36,8 @@ class Members:
         network: what is changed.
         which: numbers of the k members among those of the method.
         layers: hidden layers that may be renewed; None: all.
-        skipped: nonzero where a gradient scaler skips the optimizer's step; None: it does not.
         preview: change nothing; `masks` holds what would be renewed, (k, ...) by parameter.
+        skipped: nonzero where a gradient scaler skips the optimizer's step; None: it does not.
     """
 
     def __init__(

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from .cbp import ContinualBackprop
+from .l2_init import L2Init
 from .method import Method
 from .redo import ReDo
 from .shrink_perturb import ShrinkPerturb
@@ -39,5 +40,12 @@ REGISTRY: dict[str, Row] = {
         Row(ContinualBackprop, "CBP", "#009E73", "Dohare et al., Nature 2024"),
         Row(ReDo, "ReDo", "#CC79A7", "Sokar et al., ICML 2023"),
         Row(SWR, "SWR", "#D55E00", "Hernandez-Garcia et al., CoLLAs 2025"),
+        Row(
+            L2Init,
+            "L2-Init",
+            "#0072B2",
+            "Kumar et al., CoLLAs 2024",
+            fixed={"reference": "initial", "pulled": "no norms"},
+        ),
     )
 }

@@ -13,7 +13,7 @@ from torch import Tensor, nn, vmap
 from ... import check
 from ...core import random
 from ...methods import REGISTRY, Method, ShrinkPerturb, StackedMethod, from_config, knobs_of
-from ..optimizers import DESCENTS
+from ..optimizers import OPTIMIZERS
 from ..renewal import Renewal
 from ..studies import Member
 from .stack import Inputs, Loss, StackedModule
@@ -84,7 +84,7 @@ class Lab:
         shared: bool = False,
     ) -> None:
         own = own or {}
-        check.choice("optimizer", optimizer, DESCENTS)
+        check.choice("optimizer", optimizer, OPTIMIZERS)
         if len(members) != net.members:
             raise ValueError(
                 f"`members` must be one for each of the {net.members} networks; got {len(members)}: stack as many"
@@ -94,7 +94,7 @@ class Lab:
         self.net, self.members, self._loss, self._shared = net, list(members), loss, shared
         self._metrics = dict(metrics or {})
         self._seeds = torch.tensor(seeds, dtype=torch.int64, device=net.device)
-        self._descent = DESCENTS[optimizer](net, configs, seeds)
+        self._descent = OPTIMIZERS[optimizer](net, configs, seeds)
         net.scale = self._descent.scale()
         self.step = 0
         self.renewals: dict[str, StackedMethod | Renewal] = {}

@@ -1,40 +1,54 @@
 """The inner loops of a stack on a CPU, compiled by Numba.
 
-Between the matrix products of an update lie some sixty small operations. Each is a call, and a trip of what it works
-on through the caches that all weights have just been through; one loop that makes several of them at once is one.
-Elsewhere torch's operations do the same; tests hold the two against each other.
+Between the matrix products of an update lie some sixty small operations. Each costs a call, and each reads its operands
+anew, through caches that the weights have just filled. A loop does several of them in one pass. On other devices
+torch's operations do the same; tests compare the two.
 
-A loop goes through members one by one, so that what it makes of a member does not depend on the others.
+A loop handles members one by one, so that a member's results do not depend on the others.
 
 Shapes: C members, B images, P pixels, H units, O outputs.
 """
 
-from .cross_entropy import shift_logits, softmax_slope
+from .cross_entropy import shift_logits, softmax_grad
 from .images import take_images
-from .jit import compiling, fit
+from .jit import compiling, supports
 from .layers import norm_backward, norm_forward, relu_backward, relu_forward
-from .layers_narrow import add_bias, relu_rows, relu_rows_backward, relu_turning
+from .layers_narrow import (
+    add_bias,
+    narrow_backward,
+    narrow_forward,
+    narrow_norm_backward,
+    narrow_norm_forward,
+    narrow_outer,
+    relu_rows,
+)
 from .magnitudes import add_magnitudes, mean_magnitude
 from .noise import fill_normals
+from .optimizers import adamw, sgdw
 from .units import draw_rows, lowest_contributions
 
 __all__ = [
+    "adamw",
     "add_bias",
     "add_magnitudes",
     "compiling",
     "draw_rows",
     "fill_normals",
-    "fit",
+    "supports",
     "lowest_contributions",
     "mean_magnitude",
+    "narrow_backward",
+    "narrow_forward",
+    "narrow_norm_backward",
+    "narrow_norm_forward",
+    "narrow_outer",
     "norm_backward",
     "norm_forward",
     "relu_backward",
     "relu_forward",
     "relu_rows",
-    "relu_rows_backward",
-    "relu_turning",
+    "sgdw",
     "shift_logits",
-    "softmax_slope",
+    "softmax_grad",
     "take_images",
 ]

@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy, before and after the exponential, which NumPy makes in vectors.
+"""Softmax and cross-entropy, before and after the exponential, which NumPy vectorizes.
 
 Shapes: C members, O classes, B images.
 """
@@ -36,7 +36,7 @@ def shift_logits(z, labels, own, right):
 
 
 @compiled
-def softmax_slope(e, own, labels, scale, loss):
+def softmax_grad(e, own, labels, scale, loss):
     """e (C, O, B), exp of shifted logits, becomes scale * (softmax - targets) / B; loss (C) of shifted labels own."""
     classes, images = e.shape[1:]
     zero, one, n = e.dtype.type(0), e.dtype.type(1), e.dtype.type(images)

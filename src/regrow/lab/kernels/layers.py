@@ -22,18 +22,18 @@ def relu_forward(z, bias, images_first):
 
 
 @compiled
-def relu_backward(d, relu, images_first, by_image, bias_slope):
-    """d, slopes at the ReLU's outputs, member by member, become those at z; and that of the bias, (C, H).
+def relu_backward(d, relu, images_first, by_image, bias_grad):
+    """d, the gradient at the ReLU's outputs, member by member, becomes that at z; bias_grad (C, H) that of the bias.
 
-    Where `images_first`, `by_image` becomes d too, in that order.
+    Where `images_first`, by_image <- d, image by image.
     """
-    members, units = bias_slope.shape
+    members, units = bias_grad.shape
     zero, images = d.dtype.type(0), d.shape[0] // members
-    bias_slope[:] = zero
+    bias_grad[:] = zero
     for q in range(d.shape[0]):
         c, b = q // images, q % images
         r = b * members + c if images_first else q
-        y, lit, total = d[q], relu[r], bias_slope[c]
+        y, lit, total = d[q], relu[r], bias_grad[c]
         for h in range(units):
             x = zero if lit[h] <= zero else y[h]
             y[h] = x
@@ -71,26 +71,24 @@ def norm_forward(z, bias, scale, shift, eps, images_first, relu_first, unit, inv
 
 
 @compiled
-def norm_backward(
-    d, relu, unit, inverse, scale, images_first, relu_first, by_image, bias_slope, scale_slope, shift_slope
-):
-    """d, slopes at the outputs, member by member, become those at z; and those of the parameters, (C, H).
+def norm_backward(d, relu, unit, inverse, scale, images_first, relu_first, by_image, bias_grad, scale_grad, shift_grad):
+    """d, the gradient at the outputs, member by member, becomes that at z; the others, (C, H), those of the parameters.
 
     y = scale d,  x = (y - mean(y) - unit mean(y unit)) inverse
 
-    Where the ReLU is 0, x (norm after it) or d (before it) becomes 0. Where `images_first`, `by_image` becomes x too.
+    Where the ReLU is 0, x (norm after it) or d (before it) becomes 0. Where `images_first`, by_image <- x, by image.
     """
     members, units = scale.shape
     zero, n = d.dtype.type(0), d.dtype.type(units)
     images = d.shape[0] // members
-    bias_slope[:] = zero
-    scale_slope[:] = zero
-    shift_slope[:] = zero
+    bias_grad[:] = zero
+    scale_grad[:] = zero
+    shift_grad[:] = zero
     for q in range(d.shape[0]):
         c, b = q // images, q % images
         r = b * members + c if images_first else q
         y, own, lit, s = d[q], unit[r], relu[r], scale[c]
-        for_bias, for_scale, for_shift = bias_slope[c], scale_slope[c], shift_slope[c]
+        for_bias, for_scale, for_shift = bias_grad[c], scale_grad[c], shift_grad[c]
         first, second = zero, zero
         for h in range(units):
             x = zero if not relu_first and lit[h] <= zero else y[h]

@@ -44,8 +44,6 @@ def lowest_contributions(active, outgoing, born, before, utility, chosen):
     return count
 
 
-# Constants are compiled into what is kept on disk, and Numba looks at the date of this file alone: after a change of
-# those in `core`, save it anew.
 _GAMMA, _MUL1, _MUL2 = np.uint64(random.GAMMA), np.uint64(random.MUL1), np.uint64(random.MUL2)
 _LOW = np.uint64(0xFFFFFFFF)
 

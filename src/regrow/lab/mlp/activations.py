@@ -1,6 +1,6 @@
-"""What makes outputs of a layer's matrix product, of all members of a stack: bias, layer norm, ReLU.
+"""From a layer's matrix product to its outputs, for all members of a stack: bias, layer norm, ReLU.
 
-Here by torch's operations; `activations_cpu.py` has the same for a CPU.
+Here by torch's operations; `activations_cpu.py` has the same as compiled loops.
 
 Shapes: C members, B images, H units.
 """
@@ -14,9 +14,9 @@ EPS = 1e-5
 
 
 class Activation(ABC):
-    """From z, the product of a layer's inputs and weights, to its outputs; and back, from slopes to slopes.
+    """From z, the product of a layer's inputs and weights, to its outputs; and back, from gradient to gradient.
 
-    `parameters` are its own, (C, H) each; after a backward pass `slopes` holds the slopes of the objective at them.
+    `parameters` are its own, (C, H) each; after a backward pass `grads` holds their gradients.
 
     Args:
         bias: (C, H).
@@ -25,30 +25,30 @@ class Activation(ABC):
 
     def __init__(self, bias: Tensor, *norm: Tensor) -> None:
         self.parameters = [bias, *norm]
-        self.slopes = [torch.zeros_like(p) for p in self.parameters]
+        self.grads = [torch.zeros_like(p) for p in self.parameters]
 
-    def room(self, images: int) -> Tensor | None:
-        """Where z of so many images is to be written, in the shape in which the product comes; None: anywhere."""
+    def buffer(self, images: int) -> Tensor | None:
+        """Where to write z of so many images, in the shape of the product; None: anywhere."""
         del images
         return None
 
     @property
-    def room_above(self) -> Tensor | None:
-        """Where the slope at the outputs is to be written; None: anywhere."""
+    def grad_buffer(self) -> Tensor | None:
+        """Where to write the gradient at the outputs; None: anywhere."""
         return None
 
     @abstractmethod
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden units after the ReLU, and outputs, (C, B, H) both, of z, which changes; valid until the next call.
+        """Hidden units after the ReLU, and outputs, (C, B, H) both; valid until the next call. Overwrites z.
 
-        Where there is a room, z must lie in it.
+        Where there is a buffer, z must lie in it.
         """
 
     @abstractmethod
     def backward(self, d: Tensor) -> Tensor:
-        """The slope at z from that at the outputs, which changes, (C, B, H); valid until the next call.
+        """The gradient at z from d, that at the outputs, (C, B, H); valid until the next call. Overwrites d.
 
-        Where there is a room, d must lie in it; but for that at the logits, which is the loss's.
+        Where there is a buffer, d must lie in it, unless it is the gradient at the logits, which belongs to the loss.
         """
 
 
@@ -60,7 +60,7 @@ class Affine(Activation):
         return z, z
 
     def backward(self, d: Tensor) -> Tensor:
-        torch.sum(d, 1, out=self.slopes[0])
+        torch.sum(d, 1, out=self.grads[0])
         return d
 
 
@@ -73,7 +73,7 @@ class ReLU(Activation):
 
     def backward(self, d: Tensor) -> Tensor:
         d = torch.ops.aten.threshold_backward(d, self._hidden, 0)
-        torch.sum(d, 1, out=self.slopes[0])
+        torch.sum(d, 1, out=self.grads[0])
         return d
 
 
@@ -102,11 +102,11 @@ class Norm(Activation):
         x, hidden, unit, mean, inverse = self._kept
         if not self._relu_first:
             d = torch.ops.aten.threshold_backward(d, hidden, 0)
-        torch.sum(d * unit, 1, out=self.slopes[1])
-        torch.sum(d, 1, out=self.slopes[2])
+        torch.sum(d * unit, 1, out=self.grads[1])
+        torch.sum(d, 1, out=self.grads[2])
         inner, wanted = d * self.parameters[1].unsqueeze(1), [True, False, False]
         d = torch.ops.aten.native_layer_norm_backward(inner, x, x.shape[-1:], mean, inverse, None, None, wanted)[0]
         if self._relu_first:
             d = torch.ops.aten.threshold_backward(d, hidden, 0)
-        torch.sum(d, 1, out=self.slopes[0])
+        torch.sum(d, 1, out=self.grads[0])
         return d

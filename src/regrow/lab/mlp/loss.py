@@ -1,4 +1,4 @@
-"""Cross-entropy of all members of a stack, and its slope.
+"""Cross-entropy of all members of a stack, and its gradient.
 
 Shapes: C members, B images, O classes.
 """
@@ -15,9 +15,9 @@ from .. import kernels
 
 
 class CrossEntropy:
-    """Mean cross-entropy of logits, and a multiple of its slope.
+    """Mean cross-entropy of logits, and the gradient of a multiple of it.
 
-    slope = scale * (softmax(logits) - targets) / B
+    grad = scale * (softmax(logits) - targets) / B
 
     Args:
         scale: (C).
@@ -25,21 +25,21 @@ class CrossEntropy:
 
     def __init__(self, scale: Tensor) -> None:
         self.scale = scale
-        self._room: _Room | None = None
+        self._buffers: _Buffers | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_room": None}  # in a copy, arrays would no longer be the tensors'
+        return self.__dict__ | {"_buffers": None}  # in a copy, arrays would no longer share memory with tensors
 
     def __call__(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What is told of a batch, (2, C): the loss, and how many labels argmax has right; and the slope (C, B, O).
+        """Metrics of a batch, (2, C): the loss, and how many labels argmax has right; and the gradient (C, B, O).
 
         Args:
-            logits: (C, B, O); on a CPU the slope may take their place.
+            logits: (C, B, O); on a CPU the gradient may overwrite them.
             labels: (B), int64.
 
         Both are valid until the next call.
         """
-        return self._by_loops(logits, labels) if kernels.fit(logits) else self._by_torch(logits, labels)
+        return self._compiled(logits, labels) if kernels.supports(logits) else self._by_torch(logits, labels)
 
     def _by_torch(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         log_p = F.log_softmax(logits.mT, 1)  # along the axis that comes last it takes twice as long
@@ -47,30 +47,30 @@ class CrossEntropy:
         own = own.to(torch.promote_types(own.dtype, torch.float32))  # in halves large counts are not whole
         right = (logits.mT.argmax(1) == labels).to(own.dtype).sum(1)
         targets = labels == torch.arange(log_p.shape[1], device=labels.device).unsqueeze(1)
-        slope = log_p.exp().sub_(targets.to(log_p.dtype)).mul_(self.scale.view(-1, 1, 1) / len(labels))
-        return torch.stack([-own.mean(1), right]), slope.mT
+        grad = log_p.exp().sub_(targets.to(log_p.dtype)).mul_(self.scale.view(-1, 1, 1) / len(labels))
+        return torch.stack([-own.mean(1), right]), grad.mT
 
-    def _by_loops(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if self._room is None or self._room.logits is not logits:
-            with torch.inference_mode(False):  # it is kept for later calls, which may be outside
-                self._room = _Room.of(logits, self.scale)
-        room, y = self._room, labels.numpy()
-        if room.copied:
-            room.slope.copy_(logits)
-        kernels.shift_logits(room.e, y, room.own, room.right)
-        np.exp(room.e, out=room.e)
-        kernels.softmax_slope(room.e, room.own, y, room.scale, room.loss)
-        return room.told, room.slope
+    def _compiled(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if self._buffers is None or self._buffers.logits is not logits:
+            with torch.inference_mode(False):  # kept for later calls, which may be outside inference mode
+                self._buffers = _Buffers.of(logits, self.scale)
+        b, y = self._buffers, labels.numpy()
+        if b.copied:
+            b.grad.copy_(logits)
+        kernels.shift_logits(b.e, y, b.own, b.right)
+        np.exp(b.e, out=b.e)
+        kernels.softmax_grad(b.e, b.own, y, b.scale, b.loss)
+        return b.metrics, b.grad
 
 
 @dataclass
-class _Room:
-    """Of logits that come again and again in one place, and arrays of it: asking for them takes as long as a loop."""
+class _Buffers:
+    """Buffers for logits that come in the same memory each time, and arrays of them, as costly to make as to fill."""
 
     logits: Tensor
     copied: bool
-    told: Tensor
-    slope: Tensor
+    metrics: Tensor
+    grad: Tensor
     loss: np.ndarray
     right: np.ndarray
     e: np.ndarray
@@ -78,10 +78,10 @@ class _Room:
     scale: np.ndarray
 
     @classmethod
-    def of(cls, logits: Tensor, scale: Tensor) -> "_Room":
+    def of(cls, logits: Tensor, scale: Tensor) -> "_Buffers":
         members, images, _ = logits.shape
         copied = not logits.mT.is_contiguous()
         z = torch.empty_like(logits.mT, memory_format=torch.contiguous_format) if copied else logits.mT
-        told, own = logits.new_empty(2, members), logits.new_empty(members, images)
-        loss, right = told.numpy()
-        return cls(logits, copied, told, z.mT, loss, right, z.numpy(), own.numpy(), scale.numpy())
+        metrics, own = logits.new_empty(2, members), logits.new_empty(members, images)
+        loss, right = metrics.numpy()
+        return cls(logits, copied, metrics, z.mT, loss, right, z.numpy(), own.numpy(), scale.numpy())

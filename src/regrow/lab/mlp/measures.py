@@ -17,7 +17,7 @@ def activations(net: StackedMLP, x: Tensor) -> dict[str, Tensor]:
     """Dead units and ranks on images (B, P), before the norm: of hidden layers, and of the last hidden layer.
 
     dead_units: share of all hidden units that are 0 for all images. The singular values come from h^T h in float64:
-    exact to 1e-8 of the largest, which is far below what either rank can tell.
+    exact to 1e-8 of the largest, far below what changes either rank.
 
     Returns:
         `dead_units`, `stable_rank` and `rank99`, each (C).
@@ -42,7 +42,7 @@ def mean_magnitude(tensors: Mapping[str, Tensor]) -> Tensor:
     """Mean |w| over all entries of each member, (C), in float64."""
     flat = [w.flatten(1) for w in tensors.values()]
     entries = sum(w.shape[1] for w in flat)
-    if not all(kernels.fit(w) for w in flat):
+    if not all(kernels.supports(w) for w in flat):
         return torch.stack([w.abs().sum(1) for w in flat]).double().sum(0) / entries
     total = torch.zeros(len(flat[0]), dtype=torch.float64)
     for w in flat:

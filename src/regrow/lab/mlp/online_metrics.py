@@ -12,7 +12,7 @@ from ...core.eager import looking_is_free
 
 
 class Online:
-    """Accuracy and loss on each batch before its update, the gradient's magnitude, and what renewals did to the loss.
+    """Accuracy and loss on each batch before its update, gradient magnitude, and the effect of renewals on the loss.
 
     Args:
         members: C.
@@ -26,29 +26,29 @@ class Online:
 
     def __init__(self, members: int, updates: int, batch: int, device: torch.device | str) -> None:
         self._batch = batch
-        self._told = torch.zeros(updates, 2, members, dtype=torch.float32, device=device)
+        self._metrics = torch.zeros(updates, 2, members, dtype=torch.float32, device=device)
         self._fired = torch.zeros(updates, members, dtype=torch.bool, device=device)
         self._gradient = torch.zeros(members, dtype=torch.float64, device=device)
         self._measured = self._shown = 0
 
     def begin(self) -> None:
         """A new task."""
-        for total in (self._told, self._fired, self._gradient):
+        for total in (self._metrics, self._fired, self._gradient):
             total.zero_()
         self._measured = self._shown = 0
 
-    def add(self, u: int, told: Tensor) -> None:
-        """Of update u: mean loss, and how many images were right, (2, C)."""
-        self._told[u] = told
+    def add(self, u: int, metrics: Tensor) -> None:
+        """Of update u: mean loss, and how many images were classified right, (2, C)."""
+        self._metrics[u] = metrics
         self._shown += 1
 
     def add_gradient(self, magnitude: Tensor) -> None:
-        """Mean |slope| of this update, (C)."""
+        """Mean |gradient| of the scaled loss at this update, (C)."""
         self._gradient += magnitude
         self._measured += 1
 
     def fire(self, u: int, members: Sequence[int], fired: Tensor) -> None:
-        """These members renewed something at update u, or not."""
+        """Whether each of these members renewed something at update u."""
         if looking_is_free(fired):
             here = self._fired.numpy()[u]
             for member, new in zip(members, fired.tolist(), strict=True):
@@ -61,10 +61,10 @@ class Online:
         """`online_accuracy`, `loss`, `gradient_magnitude`, `renewals`, `loss_jump`, each (C).
 
         Args:
-            unit: gradient / slope of each member, (C).
+            unit: 1 / scale of each member's loss, (C).
         """
-        loss, right = self._told.double().unbind(1)
-        jump, fired = (self._told[1:, 0] - self._told[:-1, 0]).double(), self._fired[:-1]
+        loss, right = self._metrics.double().unbind(1)
+        jump, fired = (self._metrics[1:, 0] - self._metrics[:-1, 0]).double(), self._fired[:-1]
         return {
             "online_accuracy": right.sum(0) / (self._shown * self._batch),
             "loss": loss.mean(0),

@@ -17,7 +17,7 @@ from .. import kernels
 from ..cuda_graph import CapturedUpdate
 from ..data.mnist import Images
 from ..nets import MLP
-from ..optimizers import DESCENTS
+from ..optimizers import OPTIMIZERS
 from ..problems.permuted import DIGITS, MNIST, Course, PermutedImages, Task
 from ..studies import StackPlan
 from ..studies.systems import System
@@ -74,7 +74,7 @@ class Trainer:
         seeds = [plan.seed] * members
         self.net = StackedMLP(self._fresh(random.key(plan.seed, "initial")), members, device=device, dtype=dtype)
         self._scratch = [i for i, member in enumerate(plan.members) if member.system == "scratch"]
-        self.descent = DESCENTS[plan.setting.optimizer](self.net, configs, seeds, self._scratch)
+        self.descent = OPTIMIZERS[plan.setting.optimizer](self.net, configs, seeds, self._scratch)
         self.net.units_read = plan.units_read
         self.renewals = self._renewals(configs, seeds)
         if not self.descent.needs_gradient:
@@ -117,9 +117,9 @@ class Trainer:
         self._online.begin()
         for renewal, _ in self.renewals:
             renewal.begin_task()
-        for u in range(len(task.reach)):
+        for u in range(len(task.active_pixels)):
             self._update(task, u, measure=u % self.measure_every == 0)
-            if (u + 1) % 100 == 0 or u + 1 == len(task.reach):
+            if (u + 1) % 100 == 0 or u + 1 == len(task.active_pixels):
                 self._progress(self.net.members * (u % 100 + 1))
         rows = self._rows(before)
         self.task += 1
@@ -153,10 +153,10 @@ class Trainer:
         if self._captured and not due and not measure:
             self._online.add(u, self._captured(u, self.step))
             return
-        told, slope = self._look(task.order[u], task.reach[u], task.labels[u])
-        self._online.add(u, told)
+        metrics, grad = self._look(task.order[u], task.active_pixels[u], task.labels[u])
+        self._online.add(u, metrics)
         inside = [(renewal, which) for renewal, acts_inside, which in due if acts_inside]
-        self.net.backward(slope, (lambda i, place: self._renew_inside(u, inside, i, place)) if inside else None)
+        self.net.backward(grad, (lambda i, place: self._renew_inside(u, inside, i, place)) if inside else None)
         gradients = None
         if measure or self.descent.needs_gradient or any(renewal.needs_gradient for renewal, _, _ in due):
             gradients = self.net.gradients()
@@ -170,19 +170,19 @@ class Trainer:
             if not acts_inside:
                 self._renew(u, renewal, which, gradients)
 
-    def _look(self, order: Tensor, reach: int, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What is told of a batch, and the slope to pass back."""
-        return self._loss(self.net.forward(self.problem.inputs(order, reach)), labels)
+    def _look(self, order: Tensor, active_pixels: int, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Metrics of a batch, and the gradient at its logits."""
+        return self._loss(self.net.forward(self.problem.inputs(order, active_pixels)), labels)
 
     def plain_update(self, order: Tensor, labels: Tensor, step: int | Tensor) -> Tensor:
         """An update at which nothing is due and nothing is measured, of fixed shapes, without looking at a value."""
-        told, slope = self._look(order, self.problem.pixels, labels)
-        self.net.backward(slope)
+        metrics, grad = self._look(order, self.problem.pixels, labels)
+        self.net.backward(grad)
         gradients = self.net.gradients() if self.descent.needs_gradient else None
         self._before_step()
         self.descent.shrink_and_perturb(step)
         self.descent.step(gradients)
-        return told
+        return metrics
 
     def _before_step(self) -> None:
         for renewal, _ in self.renewals:
@@ -193,7 +193,7 @@ class Trainer:
         self._online.fire(u, [renewal.members[i] for i in which], fired)
 
     def _renew_inside(self, u: int, due: list[tuple[StackedMethod, list[int]]], layer: int, place: str) -> None:
-        """The authors' way: renew one layer's units while the slopes are still on their way down."""
+        """The authors' way: renew one layer's units in the middle of the backward pass."""
         if place != self.plan.units_read:
             return
         for renewal, which in due:
@@ -205,7 +205,7 @@ class Trainer:
     def _rows(self, before: Mapping[str, Tensor]) -> list[dict[str, Any]]:
         columns: dict[str, list[Any]] = {name: values.tolist() for name, values in before.items()}
         columns |= {name: values.tolist() for name, values in self._online.results(self._unit()).items()}
-        columns["loss_jump"] = [jump if jump == jump else None for jump in columns["loss_jump"]]  # NaN: none to tell
+        columns["loss_jump"] = [jump if jump == jump else None for jump in columns["loss_jump"]]  # NaN: none
         magnitude = measures.mean_magnitude(self.net.parameters)
         columns["weight_magnitude"] = magnitude.tolist()
         lost = ~magnitude.isfinite() | ~torch.tensor(columns["loss"], device=magnitude.device).isfinite()
@@ -226,7 +226,7 @@ class Trainer:
         return rows
 
     def _unit(self) -> Tensor:
-        """What a slope must be multiplied with to be a gradient, (C)."""
+        """1 / scale: from gradients of the scaled loss to those of the loss, (C)."""
         return 1 / self._loss.scale.double()
 
     def _renewed(self) -> dict[str, list[Any]]:
@@ -275,7 +275,7 @@ class Trainer:
         """Train so many updates of the present task, measuring nothing, and over again from its start."""
         task = self._current_task()
         for _ in range(count):
-            self._update(task, self.step % len(task.reach))
+            self._update(task, self.step % len(task.active_pixels))
 
     def _current_task(self) -> Task:
         if self._task is None or self._task[0] != self.task:

@@ -107,8 +107,8 @@ def augment(images: Tensor, moves: Moves) -> Tensor:
     y, x = _mirror(y, moves.top), _mirror(x, moves.left)
     x.bitwise_xor_((moves.flip.int() * (SIDE - 1))[..., None, None])  # 31 - x inverts its five bits
     source = y.mul_(SIDE).add_(x).long().flatten(-2).unsqueeze(-2)
-    found = images.flatten(-2).gather(-1, source.expand(*images.shape[:-2], -1)).view(images.shape)
-    return found.masked_fill_(outside.unsqueeze(-3), 0)
+    sampled = images.flatten(-2).gather(-1, source.expand(*images.shape[:-2], -1)).view(images.shape)
+    return sampled.masked_fill_(outside.unsqueeze(-3), 0)
 
 
 def _looked_up(angle: Tensor) -> tuple[Tensor, Tensor]:

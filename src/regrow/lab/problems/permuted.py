@@ -17,7 +17,7 @@ from ...core.eager import looking_is_free
 from .. import kernels
 from ..data.mnist import Images
 
-_GRAIN = 16  # images are shown up to a multiple of this many pixels: matrix products like whole vectors
+_GRAIN = 16  # active pixels are rounded up to a multiple of it: matrix products are faster with whole vectors
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,19 @@ MNIST, DIGITS = Course(images=60_000, batch=30), Course(images=1_792, batch=16, 
 @dataclass(frozen=True)
 class Task:
     """shuffle (P): the weights' column i becomes what column shuffle[i] was; order (U, B): the images of each batch,
-    labels (U, B): theirs; reach (U): pixels from reach[u] on are 0 in all images of batch u."""
+    labels (U, B): theirs; active_pixels (U): pixels from active_pixels[u] on are 0 in the whole batch u."""
 
     shuffle: Tensor
     order: Tensor
     labels: Tensor
-    reach: list[int]
+    active_pixels: list[int]
 
 
 class PermutedImages:
     """A stream of tasks for each seed; a task is a function of seed and number alone.
 
-    Pixels are sorted, the one that most images light first, so that what a batch leaves dark is mostly at the end and
-    need not be multiplied with: a quarter of all pixels on MNIST.
+    Pixels are sorted, those that are active in most images first, so that pixels inactive in a whole batch are mostly
+    at the end and can be left out of the product: a quarter of all on MNIST.
 
     Args:
         images: the images, the same for all streams.
@@ -71,7 +71,7 @@ class PermutedImages:
         >>> from regrow.lab.data.mnist import load_digits_images
         >>> problem = PermutedImages(load_digits_images(), DIGITS)
         >>> task = problem.task(seed=0, number=0)
-        >>> problem.inputs(task.order[0], task.reach[0]).shape[0], task.labels.shape
+        >>> problem.inputs(task.order[0], task.active_pixels[0]).shape[0], task.labels.shape
         (16, torch.Size([224, 16]))
 
     Reference:
@@ -87,12 +87,12 @@ class PermutedImages:
         sort = np.argsort(-np.count_nonzero(images.pixels.numpy(), axis=0), kind="stable")
         pixels = np.take(images.pixels.numpy(), sort, axis=1)
         backwards = (pixels > 0)[:, ::-1]
-        lit = torch.from_numpy(np.where(backwards.any(1), pixels.shape[1] - backwards.argmax(1), 0))
-        self._reach = (lit + _GRAIN - 1) // _GRAIN * _GRAIN  # of each image: where its last lit pixel is
+        last = torch.from_numpy(np.where(backwards.any(1), pixels.shape[1] - backwards.argmax(1), 0))
+        self._active_pixels = (last + _GRAIN - 1) // _GRAIN * _GRAIN  # of each image: up to its last that is not 0
         self._pixels, self._labels = torch.from_numpy(pixels).to(device), images.labels.to(device)
         self.classes = int(images.labels.max()) + 1
         self.device = self._pixels.device
-        self._by_loops = looking_is_free(self._pixels)
+        self._compiled = looking_is_free(self._pixels)
 
     @property
     def pixels(self) -> int:
@@ -105,18 +105,18 @@ class PermutedImages:
         count, shown = len(self._labels), self.course.images // self.course.batch * self.course.batch
         passes = [torch.randperm(count, generator=generator)[:shown] for _ in range(self.course.passes)]
         order = torch.cat(passes).view(-1, self.course.batch)
-        reach = self._reach[order].amax(1).clamp(max=self.pixels).tolist()
+        active_pixels = self._active_pixels[order].amax(1).clamp(max=self.pixels).tolist()
         order = order.to(self.device)
-        return Task(shuffle.to(self.device), order, self._labels[order], reach)
+        return Task(shuffle.to(self.device), order, self._labels[order], active_pixels)
 
-    def inputs(self, order: Tensor, reach: int) -> Tensor:
-        """These images, (B, reach), in [0, 1]."""
-        reach = min(reach, self.pixels)
-        if self._by_loops:
-            out = np.empty((len(order), reach), np.float32)
+    def inputs(self, order: Tensor, active_pixels: int) -> Tensor:
+        """These images, (B, active_pixels), in [0, 1]."""
+        active_pixels = min(active_pixels, self.pixels)
+        if self._compiled:
+            out = np.empty((len(order), active_pixels), np.float32)
             kernels.take_images(self._pixels.numpy(), order.numpy(), np.float32(self._white), out)
             return torch.from_numpy(out)
-        shown = self._pixels.index_select(0, order)[:, :reach].contiguous()  # bytes still: little to copy
+        shown = self._pixels.index_select(0, order)[:, :active_pixels].contiguous()  # bytes still: little to copy
         return shown.float().div_(self._white)
 
     def probe(self, seed: int, number: int, count: int = 1500) -> Tensor:

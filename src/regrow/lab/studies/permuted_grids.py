@@ -45,6 +45,7 @@ threshold       factor            1e-6..0.01           1e-6..0.01
 # Of methods that are not in the paper.
 GRIDS_OURS = """
 system          knob              large                large-ln         small           small-ln
+l2-init         strength          1e-5..0.1            -                1e-5..0.1       -
 """
 
 RANDOM_FACTORS = (0.01, 0.05, 0.1, 0.5, 1.0)  # ours: of random utilities a threshold takes half as large a share

@@ -56,6 +56,7 @@ swr                                 factor            1e-6        1e-6
 # Of methods that are not in the paper, by sweeps of ours. Where none was made the value of the nearest setting serves.
 CHOSEN_OURS = """
 system                              knob              large  large-ln  small  small-ln
+l2-init                             strength          1e-3   1e-3      0.01   0.01
 """
 
 OURS = {"every": (2048,), "factor": (1.0,)}  # random/threshold: half of all entries at each renewal
