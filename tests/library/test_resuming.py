@@ -107,3 +107,21 @@ def test_attaching_to_an_optimizer_in_mid_run_is_told() -> None:
     train(model, opt, range(3, 5), old.step)
     regrow.SWR(model, every=2, factor=0.1, state=old.state_dict()).attach(opt)  # warnings are errors here
     old.attach(opt)
+
+
+def test_a_model_on_the_meta_device_is_looked_at_once_it_has_values() -> None:
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(60, 40), nn.ReLU(), nn.Linear(40, 3))
+    swr = regrow.SWR(model, every=1, factor=1.0, prune="proportional", seed=0)
+    model.to_empty(device="cpu")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for module in (model[0], model[2]):
+            module.weight.normal_(0, 3.0)
+            module.bias.zero_()
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    swr.attach(opt)
+    model(torch.randn(5, 60)).square().mean().backward()
+    with pytest.warns(UserWarning, match="laws read off the values"):
+        opt.step()
+    assert 2.8 < float(model[0].weight.detach().std()) < 3.2

@@ -27,6 +27,8 @@ class LawBook:
         self._shapes: dict[str, torch.Size] = {}
         self._kinds: dict[str, type[nn.Module]] = {}  # of the modules when the laws were found
         self._pending = Resolved({}, {}, {})  # what is still to be told
+        self._unseen: dict[str, Entry] = {}  # on the meta device: their values are to come
+        self._among: list[Entry] = []
 
     def admit(self, entries: list[Entry], among: list[Entry]) -> None:
         """Find the law of every parameter that has none yet; one that has grown keeps its law.
@@ -38,13 +40,19 @@ class LawBook:
         new = [e for e in entries if e.parameter.numel() and self._shapes.get(e.name) != e.parameter.shape]
         kept = grown_laws(new, self._laws, self._shapes)
         fresh = [entry for entry in new if entry.name not in kept]
-        resolved = look_up_laws(fresh, self._given, among=among)
-        self._pending = Resolved(
-            {}, self._pending.problems | resolved.problems, self._pending.guesses | resolved.guesses
-        ).without(kept)
-        self._laws |= kept | resolved.laws
+        self._unseen |= {entry.name: entry for entry in fresh if entry.parameter.is_meta}
+        self._among = among
+        self._laws |= kept
+        self._look_up(fresh)
         self._shapes |= {e.name: e.parameter.shape for e in new if e.name in self._laws}
+        self._pending = self._pending.without(kept)
         self._kinds |= {e.name: type(e.module) for e in new}
+
+    def _look_up(self, entries: list[Entry]) -> None:
+        resolved = look_up_laws(entries, self._given, among=self._among)
+        before = self._pending.without([entry.name for entry in entries])
+        self._pending = Resolved({}, before.problems | resolved.problems, before.guesses | resolved.guesses)
+        self._laws |= resolved.laws
 
     def settle(self) -> None:
         """Tell of what could not be found out, before anything is changed by it.
@@ -52,6 +60,9 @@ class LawBook:
         Raises:
             ValueError: for parameters without a law.
         """
+        if seen := [entry for entry in self._unseen.values() if not entry.parameter.is_meta]:
+            self._unseen = {name: entry for name, entry in self._unseen.items() if entry not in seen}
+            self._look_up(seen)
         if self._pending.problems or self._pending.guesses:
             pending = self._pending
             if not pending.problems:
@@ -90,3 +101,4 @@ class LawBook:
         self._laws |= laws
         self._shapes |= {e.name: e.parameter.shape for e in entries if e.name in laws}
         self._pending = self._pending.without(laws)
+        self._unseen = {name: entry for name, entry in self._unseen.items() if name not in laws}

@@ -20,6 +20,8 @@ def no_update(optimizer: Optimizer | None) -> bool | Tensor:
         True or False; where an lr lies on an accelerator, a bool tensor there, for reading it would wait.
     """
     groups = [] if optimizer is None else optimizer.param_groups
+    if any(isinstance(lr := group.get("lr"), float) and lr != 0 for group in groups):  # the usual case, at once
+        return False
     there = [lr for group in groups if _is_elsewhere(lr := group.get("lr"))]
     if not groups or any(is_live(group) for group in groups if not _is_elsewhere(group.get("lr"))):
         return False
