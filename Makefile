@@ -26,7 +26,7 @@ docs: $(VENV)/.docs
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[lab,dev,transformers]'
+	$(BIN)/python -m pip install --quiet --editable '.[lab,dev,lightning,stable-baselines3,transformers]'
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.installed

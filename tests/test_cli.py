@@ -110,3 +110,25 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(demo.Demo, "run", interrupt)
     assert main(["demo"]) == 130
+
+
+LOADING = """
+import sys
+
+class Stop:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            raise KeyboardInterrupt
+
+sys.argv = [sys.argv[1]]
+sys.meta_path.insert(0, Stop())
+import regrow
+"""
+
+
+@pytest.mark.parametrize(("command", "quiet"), [("/usr/bin/regrow", True), ("-m", True), ("notebook.py", False)])
+def test_ctrl_c_while_it_loads(command: str, quiet: bool) -> None:
+    """Loading torch takes seconds; a program that uses the library gets its KeyboardInterrupt."""
+    done = subprocess.run([sys.executable, "-c", LOADING, command], capture_output=True, text=True)
+    assert (done.stderr == "") == quiet and (done.returncode == 130) == quiet
+    assert quiet or "KeyboardInterrupt" in done.stderr

@@ -37,4 +37,6 @@ def test_examples_run(example: str, ends: str, tmp_path: Path) -> None:
 
 
 def test_no_example_is_left_out() -> None:
-    assert sorted(path.stem for path in ROOT.glob("examples/*.py")) == ["drop_in", "own_method", "own_problem"]
+    tested = ["class_incremental", "cleanrl_ppo", "drop_in", "hf_languages", "lightning_digits", "own_method"]
+    tested += ["own_problem", "sb3_cartpole"]
+    assert sorted(path.stem for path in ROOT.glob("examples/*.py")) == tested

@@ -33,7 +33,7 @@ def stub() -> str:
     for name in sorted(set(regrow.__all__) - set(FRONT_ENDS) - {"core", "laws", "methods"}):
         module = getattr(regrow, name).__module__.removeprefix("regrow")
         lines.append(f"from {module} import {name} as {name}")
-    lines.append("from .lab.runs.store import load as load")
+    lines.append("from .lab.runs.tables import load as load")
     lines.append("from .laws import Law\n\n__version__: str")
     for name, kind in FRONT_ENDS.items():
         lines.append(f"\nclass {name}(Maintainer):\n    def __init__(\n        self,")

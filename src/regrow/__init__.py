@@ -1,17 +1,24 @@
 """Keeps neural networks able to learn: renew the least useful weights or units, a few at a time."""
 
 import importlib
+import sys
+from pathlib import Path
 from typing import Any
 
-from . import core, laws, methods
-from .diagnose import diagnose, plasticity
-from .laws import init_laws
-from .maintain import FRONT_ENDS, Maintainer
-from .nn import ReparamLayerNorm, reparametrize_layer_norms
-from .optim import SGDW
-from .optimizer_state import reset_optimizer_state
-from .reinit import reinitialize
-from .wiring import Units, find_units
+try:
+    from . import core, laws, methods
+    from .diagnose import diagnose, plasticity
+    from .laws import init_laws
+    from .maintain import FRONT_ENDS, Maintainer
+    from .nn import ReparamLayerNorm, reparametrize_layer_norms
+    from .optim import SGDW
+    from .optimizer_state import reset_optimizer_state
+    from .reinit import reinitialize
+    from .wiring import Units, find_units
+except KeyboardInterrupt:  # loading takes seconds: Ctrl-C on the command line ends it without a traceback
+    if Path(sys.argv[0] if sys.argv else "").name not in ("regrow", "regrow.exe", "-m"):
+        raise
+    sys.exit(130)
 
 __version__ = "0.1.0"
 
@@ -37,11 +44,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The laboratory and `load`, on first use: the library does without them."""
+    """The laboratory, the integrations and `load`, on first use: the library does without them."""
+    if name == "integrations":
+        return importlib.import_module(".integrations", __name__)
     if name == "lab":
         return _laboratory(".lab")
     if name == "load":
-        return _laboratory(".lab.runs.store").load
+        return _laboratory(".lab.runs.tables").load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -11,7 +11,7 @@ from . import laws as laws
 from . import methods as methods
 from .diagnose.diagnose import diagnose as diagnose
 from .diagnose.plasticity import plasticity as plasticity
-from .lab.runs.store import load as load
+from .lab.runs.tables import load as load
 from .laws import Law
 from .laws.find import init_laws as init_laws
 from .maintain.base import Maintainer as Maintainer

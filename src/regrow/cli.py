@@ -1,10 +1,13 @@
 """The `regrow` command: one typed configuration for each subcommand."""
 
+import contextlib
 import dataclasses
 import importlib
+import io
+import signal
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from . import __version__
@@ -15,6 +18,7 @@ _COMMANDS = {
     "studies": ("studies", "Studies"),
     "run": ("run", "Run"),
     "status": ("status", "Status"),
+    "merge": ("merge", "Merge"),
     "report": ("report", "Report"),
     "watch": ("report", "Watch"),
     "data": ("data", "Data"),
@@ -24,11 +28,23 @@ _COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; returns its exit status: 0, 1 for an error, 2 for unknown words, 130 when interrupted."""
+    """Run a command line; returns its exit status: 0, 1 for an error, 2 for unknown words, 128 + n after signal n."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments == ["--version"]:
         print(f"regrow {__version__}")
         return 0
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # paths that are no text are printed as they are
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt as stop:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"\nregrow: {_flags(str(stop), _command(arguments))}" if str(stop) else "", file=sys.stderr)
+        return 128 + getattr(stop, "number", signal.SIGINT)
+
+
+def _main(arguments: list[str]) -> int:
     try:
         import tyro
 
@@ -47,13 +63,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     try:
         command.run()
-    except KeyboardInterrupt as stop:
-        if str(stop):
-            print(f"\nregrow: {stop}", file=sys.stderr)
-        return 130
     except (OSError, ValueError) as error:
-        return _fail(str(error))
+        return _fail(_flags(str(error), type(command)))
     return 0
+
+
+def _command(arguments: Sequence[str]) -> Any:
+    return _load(arguments[0]).get(arguments[0]) if arguments and arguments[0] in _COMMANDS else None
+
+
+def _flags(message: str, command: Any) -> str:
+    """A message that names the options as they were typed: `measure_every` is --measure-every to the user."""
+    for word in _names(command) if command else ():
+        name = word.removeprefix("--").replace("-", "_").lower()
+        message = message.replace(f"`{name}`", f"`{word}`")
+    return message
 
 
 def _load(wanted: str) -> dict[str, Any]:
@@ -66,10 +90,19 @@ def _load(wanted: str) -> dict[str, Any]:
 
 
 def _options(command: Any) -> str:
+    return ", ".join(_names(command))
+
+
+def _names(command: Any) -> Iterator[str]:
+    """Positional arguments in capitals, options with their dashes, those of a nested dataclass in its place."""
     hints = typing.get_type_hints(command, include_extras=True)
-    names = [field.name.rstrip("_").replace("_", "-") for field in dataclasses.fields(command)]
-    positional = ["Positional" in str(getattr(hint, "__metadata__", "")) for hint in hints.values()]
-    return ", ".join(name.upper() if first else f"--{name}" for name, first in zip(names, positional, strict=True))
+    for field in dataclasses.fields(command):
+        kind = typing.get_args(hints[field.name])[:1]
+        if kind and dataclasses.is_dataclass(kind[0]):
+            yield from _names(kind[0])
+        else:
+            name = field.name.rstrip("_").replace("_", "-")
+            yield name.upper() if "Positional" in str(hints[field.name]) else f"--{name}"
 
 
 def _fail(message: str) -> int:

@@ -90,11 +90,13 @@ def test_another_source_is_decoded_anew(source: Path, cache: Path) -> None:
         lambda content: content[:60],
         lambda content: content[:-1],
         lambda content: content + b"\0",
+        lambda content: content[:-100] + bytes([content[-100] ^ 1]) + content[-99:],
+        lambda content: content[:-1] + bytes([content[-1] ^ 1]),
         lambda content: b"\0" * 128 + content[128:],
         lambda content: content.replace(b"'|u1'", b"'|i1'"),
         lambda content: content.replace(b"(4, 60)", b"(60, 4)"),
     ],
-    ids="empty header cut long zeros type shape".split(),
+    ids="empty header cut long bit digest zeros type shape".split(),
 )
 def test_a_damaged_file_is_made_again(source: Path, cache: Path, damage: Callable[[bytes], bytes]) -> None:
     decoded([source], SHAPES, make)

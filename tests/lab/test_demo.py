@@ -20,7 +20,7 @@ def test_every_seed_is_one_stack_of_all_systems() -> None:
     assert [stack.seed for stack in stacks] == list(range(demo.DIGITS.seeds))
     for stack in stacks:
         assert [member.system for member in stack.members] == list(demo.DIGITS.configs())
-    trainer = demo.Maker(None)(stacks[0])
+    trainer = demo.DemoMaker(None)(stacks[0])
     assert isinstance(trainer, Trainer)
     for w in trainer.net.parameters.values():
         assert all(w[0].equal(other) for other in w)

@@ -15,9 +15,9 @@ from run_folders import begin, says
 from walks import UPDATES, MakeWalk, plans, train_here
 
 import regrow
-from regrow.lab.runs import engine, local_engine, lock, scheduler, worker
+from regrow.lab.runs import engine, local_engine, lock, scheduler, signals, worker
 from regrow.lab.runs.store import Store
-from regrow.lab.runs.worker import Report, train_stack
+from regrow.lab.runs.training import Report, train_stack
 
 TASKS = 40
 
@@ -50,7 +50,7 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     store, notes = begin(tmp_path / "run", 3), Notes()
     train_stack(plans(1)[0], MakeWalk(), store, 10)  # the first is begun already
     with lock.sole_run(store.folder):
-        engine.run(plans(3), MakeWalk(0.03), store, tasks=TASKS, workers=2, watch=notes)
+        engine.run(plans(3), MakeWalk(0.03), store, tasks=TASKS, workers=2, observer=notes)
     same_as_here(store.folder, tmp_path / "here", 3)
     # The watch saw every update and every stack, from the one with the most work on; and the first from task 10 on.
     assert sorted(notes.finished) == [plan.id for plan in plans(3)]
@@ -66,10 +66,10 @@ def test_the_longest_is_first_and_nothing_is_done_twice(tmp_path: Path) -> None:
     train_here(store, plans(1), 3)
     expected = {"small.seed1.0": 1.0, "small.seed2.0": 2.0}
     with lock.sole_run(store.folder):
-        engine.run(plans(3), MakeWalk(), store, tasks=3, workers=1, expected=expected, watch=notes)
+        engine.run(plans(3), MakeWalk(), store, tasks=3, workers=1, expected=expected, observer=notes)
         assert notes.finished == ["small.seed2.0", "small.seed1.0"]
         again = Notes()
-        engine.run(plans(3), MakeWalk(dies=(("small.seed0.0", 2),)), store, tasks=2, watch=again)
+        engine.run(plans(3), MakeWalk(dies=(("small.seed0.0", 2),)), store, tasks=2, observer=again)
         assert not again.reports
 
 
@@ -78,7 +78,7 @@ def test_turns_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     store, notes = begin(tmp_path / "run", 3), Notes()
     expected = {plan.id: 1.0 for plan in plans(3)}
     with lock.sole_run(store.folder):
-        engine.run(plans(3), MakeWalk(0.01), store, tasks=TASKS, workers=2, expected=expected, watch=notes)
+        engine.run(plans(3), MakeWalk(0.01), store, tasks=TASKS, workers=2, expected=expected, observer=notes)
     same_as_here(store.folder, tmp_path / "here", 3)
     assert sorted(notes.finished) == [plan.id for plan in plans(3)]  # once each
     made = {plan.id: sum(r.updates for _, r in notes.reports if r.stack == plan.id) for plan in plans(3)}
@@ -91,7 +91,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     store = Store(begin(tmp_path / "run").folder, "weights-vs-units")  # stores every 20 seconds only
     notes = Notes(2, lambda: os.kill(os.getpid(), signal.SIGINT))
     with lock.sole_run(store.folder), pytest.raises(KeyboardInterrupt):
-        engine.run(plans(2), MakeWalk(pause=0.3), store, tasks=TASKS, workers=1, watch=notes)
+        engine.run(plans(2), MakeWalk(pause=0.3), store, tasks=TASKS, workers=1, observer=notes)
     reached = store.task(notes.reports[0][1].stack)
     assert 2 <= reached < TASKS and regrow.load(store.folder)["task"].max() == reached - 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -105,7 +105,7 @@ def test_a_task_is_broken_off(tmp_path: Path) -> None:
     train_here(store, plans(1), 3)
     notes = Notes(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with lock.sole_run(store.folder), pytest.raises(KeyboardInterrupt):
-        engine.run(plans(1), MakeWalk(pause=600), store, tasks=TASKS, watch=notes)
+        engine.run(plans(1), MakeWalk(pause=600), store, tasks=TASKS, observer=notes)
     assert store.task("small.seed0.0") == 3
 
 
@@ -115,7 +115,7 @@ def test_an_error_in_a_worker(tmp_path: Path) -> None:
     with lock.sole_run(store.folder), pytest.raises(worker.StackFailed) as caught:
         engine.run(plans(2), make, store, tasks=500, workers=2)
     log = store.folder / "errors.log"
-    assert says(caught) == f"stack small.seed1.0: ArithmeticError: the walk fell (all of it: {log})"
+    assert says(caught) == f"stack small.seed1.0: ArithmeticError: the walk fell (traceback: {log})"
     assert "in run_task" in log.read_text() and "into a hole" in log.read_text()
     assert store.task("small.seed1.0") == 5  # all that it finished
     assert 1 <= store.task("small.seed0.0") < 500  # the other stored what it had
@@ -127,7 +127,7 @@ def test_a_worker_that_dies(tmp_path: Path) -> None:
     store = begin(tmp_path / "run", 1)
     with lock.sole_run(store.folder), pytest.raises(worker.StackFailed) as caught:
         engine.run(plans(1), MakeWalk(dies=(("small.seed0.0", 5),)), store, tasks=TASKS)
-    assert says(caught) == "stack small.seed0.0: its worker was ended by SIGKILL, maybe for want of memory"
+    assert says(caught) == "stack small.seed0.0: its worker was ended by SIGKILL, perhaps out of memory"
     assert store.task("small.seed0.0") == 5
 
 
@@ -206,7 +206,7 @@ def test_ray_changes_nothing(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs ray")
     store, notes = begin(tmp_path / "run", 3), Notes()
     with lock.sole_run(store.folder):
-        engine.run(plans(3), MakeWalk(), store, tasks=TASKS, workers=2, engine="ray", watch=notes)
+        engine.run(plans(3), MakeWalk(), store, tasks=TASKS, workers=2, engine="ray", observer=notes)
     assert sorted(notes.finished) == [plan.id for plan in plans(3)]
     same_as_here(store.folder, tmp_path / "here", 3)
 
@@ -226,7 +226,7 @@ def test_a_thread_leaves_signals_alone() -> None:
     seen = []
 
     def handle() -> None:
-        with worker.handling(signal.SIGINT, None):
+        with signals.handling(signal.SIGINT, None):
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=handle)

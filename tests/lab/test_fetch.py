@@ -86,7 +86,7 @@ def test_a_damaged_file_is_replaced_and_a_right_one_left(served: tuple[Path, str
 @pytest.mark.parametrize(
     ("name", "kind", "says"),
     [
-        ("wrong.gz", ValueError, f"is not the original, whose checksum is {SUM}; nothing is kept"),
+        ("wrong.gz", ValueError, f"is not the original, whose checksum is {SUM}; the download was discarded"),
         ("missing.gz", OSError, "404 Client Error"),
         ("cut.gz", OSError, "IncompleteRead"),
         (None, OSError, "(Connection refused)"),
@@ -105,7 +105,7 @@ def test_a_failure_is_one_line_and_leaves_no_file(
         path.write_bytes(old)
     with pytest.raises(kind) as error:
         download(url, SUM, path)
-    one_line(error, url, says, f"put the original at {path} by hand")
+    one_line(error, url, says, f"put the original at {path} yourself")
     assert [each.read_bytes() for each in path.parent.iterdir()] == ([old] if old else [])
 
 
@@ -121,7 +121,7 @@ def test_mnist_is_fetched_and_then_left(served: tuple[Path, str], real_mnist: Pa
     for file in MNIST_FILES:
         (folder / Path(file).name).symlink_to(real_mnist / file)
     (found,) = fetch(tmp_path / "data", ["mnist"], bases={"mnist": address})
-    assert found.state == "whole" and found.says == "60,000 training and 10,000 test images of 28 x 28"
+    assert found.state == "whole" and found.detail == "60,000 training and 10,000 test images of 28 x 28"
     assert load_mnist(tmp_path / "data")[0].labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert sorted(path.name for path in (tmp_path / "data" / "mnist").iterdir()) == sorted(
         Path(file).name for file in MNIST_FILES
@@ -147,17 +147,17 @@ def test_every_data_set_has_an_address_and_files() -> None:
 
 def test_check_says_what_there_is(tmp_path: Path, real_mnist: Path) -> None:
     digits, mnist, cifar = check(tmp_path)
-    assert (digits.state, digits.says) == ("whole", "1,797 images of 8 x 8, always there")
+    assert (digits.state, digits.detail) == ("whole", "1,797 images of 8 x 8, always there")
     assert mnist.state == cifar.state == "missing"
-    assert mnist.place == str(tmp_path / "mnist") and "regrow data fetch --only mnist" in mnist.says
-    assert cifar.place == str(tmp_path) and "regrow data fetch --only cifar100" in cifar.says
+    assert mnist.place == str(tmp_path / "mnist") and "regrow data fetch --only mnist" in mnist.detail
+    assert cifar.place == str(tmp_path) and "regrow data fetch --only cifar100" in cifar.detail
 
     (tmp_path / "mnist").symlink_to(real_mnist / "mnist")
     (tmp_path / "cifar-100-python.tar.xz").write_bytes(b"cut")
     _, mnist, cifar = check(tmp_path)
-    assert (mnist.state, mnist.says) == ("whole", "60,000 training and 10,000 test images of 28 x 28")
+    assert (mnist.state, mnist.detail) == ("whole", "60,000 training and 10,000 test images of 28 x 28")
     assert cifar.state == "damaged" and cifar.place == str(tmp_path / "cifar-100-python.tar.xz")
-    assert "truncated or no archive" in cifar.says and "regrow data fetch --only cifar100" in cifar.says
+    assert "truncated or no valid archive" in cifar.detail and "regrow data fetch --only cifar100" in cifar.detail
 
 
 def test_the_command_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

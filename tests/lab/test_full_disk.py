@@ -13,7 +13,7 @@ from walks import MakeWalk, plans, train_here
 
 import regrow
 from regrow.lab.runs import engine, files, lock, manifest
-from regrow.lab.runs.worker import train_stack
+from regrow.lab.runs.training import train_stack
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_full_disk(tiny_disk: Path) -> None:
     (tiny_disk / "other").write_bytes(bytes(80 * 1024))
     with pytest.raises(OSError) as caught:
         train_stack(plans(1)[0], MakeWalk(), store, 2000)
-    assert "cannot be written (No space left on device): make room" in says(caught)
+    assert "cannot be written (No space left on device): free space" in says(caught)
     assert_frame_equal(regrow.load(tiny_disk / "run").filter(pl.col("task") < 2), whole, check_exact=True)
     assert not list(tiny_disk.rglob("*.tmp"))
     (tiny_disk / "other").unlink()
@@ -50,7 +50,7 @@ def test_a_disk_that_gets_full_under_a_run(tiny_disk: Path) -> None:
     (tiny_disk / "other").write_bytes(bytes(80 * 1024))
     with lock.sole_run(store.folder), pytest.raises(OSError) as caught:
         engine.run(plans(1), MakeWalk(), store, tasks=10_000)
-    assert says(caught).startswith("stack small.seed0.0: ") and "(No space left on device): make room" in says(caught)
+    assert says(caught).startswith("stack small.seed0.0: ") and "(No space left on device): free space" in says(caught)
     assert len(regrow.load(store.folder)) >= 6
 
 
@@ -62,7 +62,7 @@ def test_a_disk_that_may_only_be_read(tiny_disk: Path) -> None:
     with pytest.raises(OSError, match=r"checkpoints.*small.seed0.0|results.*small.seed0.0"):
         train_stack(plans(1)[0], MakeWalk(), store, 3)
     for folder in ("run", "new"):
-        with pytest.raises(OSError, match=r"cannot be written \(Read-only file system\): make room or allow writing"):
+        with pytest.raises(OSError, match=r"cannot be written \(Read-only file system\): free space or allow writing"):
             manifest.open_folder(tiny_disk / folder)
             with lock.sole_run(tiny_disk / folder):
                 begin(tiny_disk / folder)
@@ -78,5 +78,5 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
             files.write_whole(tmp_path / "file", bytes(200))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert says(caught).startswith(f"{tmp_path / 'file'} cannot be written (File too large): make room")
+    assert says(caught).startswith(f"{tmp_path / 'file'} cannot be written (File too large): free space")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"before"]

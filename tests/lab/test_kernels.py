@@ -7,8 +7,10 @@ import itertools
 import linecache
 import os
 import pickle
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -345,3 +347,29 @@ def test_what_is_compiled_meanwhile_is_not_counted(monkeypatch):
 
     monkeypatch.setattr(lab, "run_updates", run_updates)
     assert lab.sample(0.05) < second / 20 and len(made) > 2
+
+
+LOOP = """
+import sys; sys.path.insert(0, sys.argv[1])
+from added import add
+print(add(2.0, 3.0), add.stats.cache_hits)
+"""
+
+
+@pytest.mark.parametrize("kind", [".nbi", ".nbc"])
+def test_a_damaged_cache_is_compiled_anew(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "added.py").write_text(
+        "from regrow.lab.kernels.jit import compiled\n\n\n@compiled\ndef add(a, b):\n    return a + b\n"
+    )
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def run() -> str:
+        done = subprocess.run([sys.executable, "-c", LOOP, str(tmp_path)], env=env, capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    assert run() == "5.0 Counter()\n" and run().startswith("5.0 Counter({")
+    (path,) = (tmp_path / "cache").rglob(f"*{kind}")
+    for content in (b"", path.read_bytes()[:-40], path.read_bytes()[:50] + b"\x55" + path.read_bytes()[51:]):
+        path.write_bytes(content)
+        assert run() == "5.0 Counter()\n"
+        assert run().startswith("5.0 Counter({")  # and kept again

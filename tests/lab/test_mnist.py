@@ -120,9 +120,9 @@ TRAIN, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        (LABELS, b"no gzip", r"truncated or no gzip file"),
-        (LABELS, gzip.compress(idx((60_000,), bytes(60_000)))[:-9], r"truncated or no gzip file"),
-        (LABELS, gzip.compress(idx((60_000,), bytes(60_000)))[:-4] + b"\1\1\1\1", r"truncated or no gzip file"),
+        (LABELS, b"no gzip", r"truncated or no valid gzip file"),
+        (LABELS, gzip.compress(idx((60_000,), bytes(60_000)))[:-9], r"truncated or no valid gzip file"),
+        (LABELS, gzip.compress(idx((60_000,), bytes(60_000)))[:-4] + b"\1\1\1\1", r"truncated or no valid gzip file"),
         (LABELS, gzip.compress(b""), r"must start with bytes 00000801; got none"),
         (LABELS, gzip.compress(bytes((0, 0, 8, 1))), r"must hold an array of \(60000,\); its header says \(\)"),
         (TRAIN, gzip.compress(idx((60_000,), b"")), r"must start with bytes 00000803; got 00000801"),

@@ -18,8 +18,10 @@ from run_folders import says, trained_here
 
 import regrow
 from regrow.cli import main
-from regrow.commands.run import Maker, Run, prepare, words
-from regrow.lab.runs import best_of_sweep, timing
+from regrow.commands.run import Run, prepare
+from regrow.lab.runs import best_of_sweep, manifest, timing
+from regrow.lab.runs.job import words
+from regrow.lab.runs.problems import PermutedJob, PermutedMaker
 from regrow.lab.runs.store import Store
 from regrow.lab.studies import packing
 
@@ -47,7 +49,7 @@ def test_a_run_goes_on_and_grows(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert main([*SMALL, "--tasks", "2", "--seeds", "2", "--workers", "1", "--out", str(out)]) == 0
     said = capfd.readouterr().out.splitlines()
     assert said[0] == f"{STUDY} on digits: 6 networks in 2 stacks, 2 tasks, 2,688 network-updates, on cpu."
-    assert said[1].startswith("Expected time: the 75% that are left take about ")
+    assert said[1].startswith("Expected time: for the remaining 75%, about ")
     assert said[1].endswith(" with 1 worker.") and said[-1] == f"Results: {out}"
     ends = [line.partition(" in ")[0] for line in said if line.endswith(" stacks done)")]
     assert ends == ["small.seed1.0: 2 tasks", "small.seed0.0: 1 task"]
@@ -56,11 +58,11 @@ def test_a_run_goes_on_and_grows(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert_frame_equal(rows.filter(pl.col("seed") == 0, pl.col("task") < 1), first, check_exact=True)
 
     assert main([*SMALL, "--tasks", "1", "--out", str(out)]) == 0
-    assert "All of it is stored" in capfd.readouterr().out
+    assert "Everything is stored" in capfd.readouterr().out
     assert main([*SMALL, "--tasks", "1", "--out", str(out), "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")
     assert main([*SMALL, "--measure-every", "1", "--out", str(out)]) == 1
-    assert "`measure_every` 20; got 1" in capfd.readouterr().err
+    assert "`--measure-every` 20; got 1" in capfd.readouterr().err
     assert_frame_equal(regrow.load(out), rows, check_exact=True)
 
 
@@ -73,8 +75,8 @@ def wait_for_task(folder: Path, run: subprocess.Popen[str]) -> None:
     raise AssertionError(f"the run ended: {run.wait()}")
 
 
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_and_on(told: signal.Signals, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stopped_and_on(sent: signal.Signals, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     asked = [*SMALL, "--tasks", "400", "--out", str(out)]
     code = "import sys; from regrow.lab.runs import progress; progress.LINE_EVERY = 0.5; from regrow.cli import main\n"
@@ -83,17 +85,17 @@ def test_stopped_and_on(told: signal.Signals, tmp_path: Path, capfd: pytest.Capt
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, tmp_path / "run.py", *asked], start_new_session=True, **pipes) as run:
         wait_for_task(out, run)
-        os.killpg(run.pid, told)  # as a terminal does, or `timeout` and a cluster's scheduler
+        os.killpg(run.pid, sent)  # as a terminal does, or `timeout` and a cluster's scheduler
         _, error = run.communicate()
-    assert run.returncode == 130
+    assert run.returncode == 128 + sent
     assert error == (
-        f"\nregrow: stopped; what was finished is stored in {out}. To go on: regrow run {STUDY} --settings small "
+        f"\nregrow: stopped; finished tasks are stored in {out}. To resume: regrow run {STUDY} --settings small "
         f"--systems base cbp swr --tasks 400 --out {out}\n"
     )
     tasks = Store(out, STUDY).task("small.seed0.0")
     assert 1 <= tasks < 400 and regrow.load(out)["task"].max() == tasks - 1
     assert main(["status", str(out)]) == 0
-    assert "no run is going on. To go on: regrow run weights-vs-units" in capfd.readouterr().out
+    assert "no run is in progress. To resume: regrow run weights-vs-units" in capfd.readouterr().out
     rows = trained_here(small(out, tasks + 2))
     assert_frame_equal(rows, trained_here(small(tmp_path / "here", tasks + 2)), check_exact=True)
 
@@ -101,6 +103,8 @@ def test_stopped_and_on(told: signal.Signals, tmp_path: Path, capfd: pytest.Capt
 KILLED = """
 import sys; from pathlib import Path
 from regrow.lab.runs import engine, lock, manifest; from regrow.commands.run import Run, prepare
+from regrow.lab.runs.job import words
+from regrow.lab.runs.problems import PermutedJob, PermutedMaker
 from regrow.lab.runs.store import Store
 if __name__ == "__main__":
     job = prepare(Run("weights-vs-units", ("small", "small-ln"), tasks=150, out=Path(sys.argv[1])))
@@ -143,15 +147,18 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ("optimisers", "`study` must be one of 'initial-assessment', 'weights-vs-units', 'optimizers'"),
+        ("optimisers", "`STUDY` must be one of 'initial-assessment', 'weights-vs-units', 'optimizers'"),
         ("optimizers --settings small", "got 'small': choose from 'large', 'large-sgdw', 'large-adamw'"),
         ("optimizers --systems base srw", "got 'srw': choose from 'base', 'l2'"),
-        ("optimizers --tasks 0", "`tasks` must be at least 1"),
-        ("optimizers --seeds 0", "`seeds` must be at least 1"),
-        ("optimizers --workers 0", "`workers` must be at least 1"),
-        ("optimizers --measure-every 0", "`measure_every` must be at least 1"),
-        ("optimizers --units-read after", "`units_read` 'after' needs a setting with layer norm"),
-        ("optimizers --from there", "`--from` takes the winners of one sweep into another; got no --sweep: add it"),
+        ("optimizers --tasks 0", "`--tasks` must be at least 1"),
+        ("optimizers --seeds 0", "`--seeds` must be at least 1"),
+        ("optimizers --workers 0", "`--workers` must be at least 1"),
+        ("optimizers --measure-every 0", "`--measure-every` must be at least 1"),
+        ("optimizers --units-read after", "`--units-read` 'after' needs a setting with layer norm"),
+        (
+            "optimizers --from there",
+            "`--from` takes the winners of one sweep into another; got no --sweep: add --sweep",
+        ),
         ("optimizers --sweep --from there", "there is no folder: give a folder that `regrow run` wrote"),
         ("optimizers --data there", "train-images-idx3-ubyte.gz is missing"),
     ],
@@ -202,15 +209,16 @@ def test_a_sweep_and_one_from_its_winners(tmp_path: Path, capfd: pytest.CaptureF
 
     (sweep,) = prepare(Run(STUDY, ("small",), ("l2",), sweep=True, from_=out)).plans
     assert {member.config["step_size"] for member in sweep.members} == {base[0]["config"]["step_size"]}
-    changed = json.loads((out / "manifest.json").read_text())
-    (out / "manifest.json").write_text(json.dumps(changed | {"config": changed["config"] | {"data": "mnist"}}))
+    changed = manifest.read(out)
+    manifest.write(out, changed | {"config": changed["config"] | {"data": "mnist"}})
     with pytest.raises(ValueError, match="has `data` mnist; got digits: sweep on the same data first"):
         prepare(Run(STUDY, sweep=True, from_=out))
 
 
 def test_winners_are_only_those_of_a_finished_sweep(tmp_path: Path) -> None:
-    for sweep, message in ((False, "must name the folder of a sweep"), (True, "is missing: the sweep is not finished")):
-        (tmp_path / "manifest.json").write_text(json.dumps({"study": STUDY, "config": {"sweep": sweep}}))
+    for sweep, message in ((False, "must name the folder of a sweep"), (True, "is missing, the sweep is not finished")):
+        config = {"tasks": 1, "seeds": 1, "sweep": sweep}
+        manifest.write(tmp_path, manifest.describe(STUDY, config, [], "cpu", []))
         with pytest.raises((ValueError, FileNotFoundError)) as caught:
             best_of_sweep.read_winners(tmp_path)
         assert message in says(caught)
@@ -240,7 +248,7 @@ def test_what_diverged_comes_last() -> None:
 
 def test_calibration_tells_structures_apart() -> None:
     plans = packing.pack(STUDY, ["small", "large"], ["base", "swr"], seeds=3)
-    speeds = timing.calibrate(plans, Maker(None), seconds=0.2)
+    speeds = timing.calibrate(plans, PermutedMaker(None), seconds=0.2)
     assert set(speeds) == {(name, "after", ("base", "swr")) for name in ("small", "large")}
     assert {timing.estimate(plan, speeds) for plan in plans} == set(speeds.values())
     assert min(speeds.values()) > 0
@@ -254,3 +262,36 @@ def test_what_was_not_measured_is_derived() -> None:
     speeds = {timing.structure(plan("base", "swr")): 2.0, timing.structure(plan("swr")): 5.0}
     assert timing.estimate(plan("base"), speeds) == 1.0  # as one of the two
     assert timing.estimate(plan("swr", "cbp"), speeds) == 3.0 + 3.0  # both as the mean of 1 and 5
+
+
+def test_workers_read_the_data_that_the_run_was_begun_with(tmp_path: Path) -> None:
+    """On a cluster every machine has its own: other images are refused, and never replaced by the embedded ones."""
+    (plan,) = packing.pack(STUDY, ["small"], ["base"])
+    make = PermutedJob().make
+    assert make.folder is None and dict(make.checksums) == {
+        key: value for key, value in PermutedJob().data().items() if key != "data"
+    }
+    assert make(plan).task == 0
+    changed = dict(make.checksums) | {"labels_checksum": "00000000"}
+    with pytest.raises(
+        ValueError, match="have `labels_checksum` .*, and the run has 00000000: put the same data on every"
+    ):
+        PermutedMaker(None, checksums=tuple(changed.items()))(plan)
+    with pytest.raises(FileNotFoundError, match="is missing"):
+        PermutedMaker(tmp_path, checksums=make.checksums)(plan)
+
+
+@pytest.mark.parametrize("name", ["--seeds", "--tasks", "--workers", "--measure-every", "--width"])
+def test_numbers_of_any_length_are_refused_at_once(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", STUDY, name, "9" * 40, "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert f"`{name}` must be at most 1,000,000; got 99999999999999999999…" in said and said.count("\n") == 1
+
+
+def test_the_printed_command_works_for_every_path(tmp_path: Path) -> None:
+    for name in ("a b", "-x", "it's", "$HOME", "ü\udcff"):
+        options = Run(STUDY, ("small",), ("base",), tasks=1, out=Path(name))
+        read = words(options)
+        assert Path(read[read.index("--out") + 1]) == Path(name) and not read[-1].startswith("-")

@@ -14,8 +14,8 @@ from walks import UPDATES, MakeWalk, plans, train_here
 
 from regrow.cli import main
 from regrow.lab.runs import lock, progress
-from regrow.lab.runs.progress import Board, showing
-from regrow.lab.runs.worker import Report, train_stack
+from regrow.lab.runs.progress import Progress, showing
+from regrow.lab.runs.training import Report, train_stack
 
 Capture = pytest.CaptureFixture[str]
 
@@ -35,12 +35,12 @@ def test_status_says_what_is_done_and_how_to_go_on(folder: Path, capsys: Capture
     assert main(["status", str(folder)]) == 0
     said = capsys.readouterr().out
     lines = [" ".join(line.replace("│", " ").split()) for line in said.splitlines()]
-    assert lines[0].startswith("weights-vs-units on digits: 12 tasks, 3 seeds; begun 20")
+    assert lines[0].startswith("weights-vs-units on digits: 12 tasks, 3 seeds; started 20")
     assert "small.seed0.0 12 12 100%" in lines
     assert "small.seed1.0 6 12 50%" in lines
     assert "small.seed2.0 0 12 0%" in lines
     assert any(line.startswith("small swr 2 6 to 12 ") for line in lines)
-    end = "1 of 3 stacks are finished; no run is going on. To go on: regrow run weights-vs-units"
+    end = f"1 of 3 stacks are finished; no run is in progress. To resume: regrow run weights-vs-units --out {folder}"
     assert lines[-1] == end
     assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
 
@@ -48,7 +48,7 @@ def test_status_says_what_is_done_and_how_to_go_on(folder: Path, capsys: Capture
 def test_status_sees_a_run_that_goes_on_and_one_that_is_finished(folder: Path, capsys: Capture) -> None:
     with lock.sole_run(folder):
         assert main(["status", str(folder)]) == 0
-    assert "1 of 3 stacks are finished; a run is going on now." in capsys.readouterr().out
+    assert "1 of 3 stacks are finished; a run is in progress." in capsys.readouterr().out
     config = {"tasks": 12, "data": "digits", "sweep": False}
     train_here(begin(folder, 3, config=config), plans(3), 12)
     assert main(["status", str(folder)]) == 0
@@ -84,15 +84,15 @@ class Clock:
         monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
 
 
-def board(workers: int = 2, done: int = 0) -> Board:
+def two_stacks(workers: int = 2, done: int = 0) -> Progress:
     """Two stacks of two networks, four tasks, ten seconds a task expected."""
     stacks = plans(2)
     ten = {plan.id: 10.0 for plan in stacks}
-    return Board(stacks, 4, UPDATES, ten, {stacks[0].id: done, stacks[1].id: 0}, workers)
+    return Progress(stacks, 4, UPDATES, ten, {stacks[0].id: done, stacks[1].id: 0}, workers)
 
 
 def test_speed_and_time_left_follow_what_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, shown = Clock(monkeypatch), board(workers=1, done=2)
+    clock, shown = Clock(monkeypatch), two_stacks(workers=1, done=2)
     assert shown.total() == "25.0% · 0 network-updates/s · 1 min left"  # 6 of 8 tasks at ten seconds
     shown.report(0, Report("small.seed0.0", 2))
     clock.now += 40
@@ -101,7 +101,7 @@ def test_speed_and_time_left_follow_what_is_seen(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_stack_counts_by_its_updates_within_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, shown = Clock(monkeypatch), board()
+    clock, shown = Clock(monkeypatch), two_stacks()
     shown.report(0, Report("small.seed0.0", 0))
     shown.report(1, Report("small.seed1.0", 0))
     for _ in range(4):
@@ -117,7 +117,7 @@ def test_a_stack_counts_by_its_updates_within_a_task(monkeypatch: pytest.MonkeyP
 
 
 def test_accuracy_is_that_of_the_last_ten_tasks_of_all_networks() -> None:
-    shown = board()
+    shown = two_stacks()
     shown.report(0, Report("small.seed0.0", 12, 0, {"swr": [0.0] * 2 + [0.9] * 10, "base": [0.5]}))
     shown.report(1, Report("small.seed1.0", 1, 0, {"swr": [0.7]}))
     assert shown.accuracy() == "base 50.0%  swr 80.0%"
@@ -128,7 +128,7 @@ def test_accuracy_is_that_of_the_last_ten_tasks_of_all_networks() -> None:
 
 def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
-    shown, out = board(), io.StringIO()
+    shown, out = two_stacks(), io.StringIO()
     with showing(shown, Console(file=out, width=40)):
         shown.report(0, Report("small.seed0.0", 1, 20, {"swr": [0.5]}))
         while "swr 50.0%" not in out.getvalue():
@@ -141,7 +141,7 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_live_line_for_each_worker_on_a_terminal() -> None:
-    shown, out = board(), io.StringIO()
+    shown, out = two_stacks(), io.StringIO()
     with showing(shown, Console(file=out, force_terminal=True, width=100)):
         shown.report(0, Report("small.seed0.0", 1, 20, {"base": [0.5]}))
         shown.report(1, Report("small.seed1.0", 3, 20))
@@ -153,7 +153,7 @@ def test_a_live_line_for_each_worker_on_a_terminal() -> None:
 def test_a_terminal_that_stands_still_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-S, or a pager: reports are still taken in, whether or not anything can be written."""
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
-    shown = board()
+    shown = two_stacks()
     read, write = os.pipe()
     os.set_blocking(write, False)
     while True:

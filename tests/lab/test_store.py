@@ -33,6 +33,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path, place: float = 0.5, bit: int = 1) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * place)] ^= bit
+    path.write_bytes(content)
+
+
 # What comes back.
 
 
@@ -47,9 +57,9 @@ def test_rows_come_back_in_order_and_of_the_right_types(folder: Path) -> None:
 
 def test_a_table_without_rows_has_the_same_types(tmp_path: Path) -> None:
     store = begin(tmp_path / "run")
-    store.save("small.seed0.0", 0, {}, {"results": store.frame("results", [])})
-    task, state, tables = store.restore("small.seed0.0")
-    assert (task, state) == (0, {}) and tables["results"].schema == pl.Schema(dict(RESULTS))
+    store.save(plans(1)[0], 0, {}, {"results": store.frame("results", [])})
+    stored = store.restore(plans(1)[0])
+    assert (stored.task, stored.state) == (0, {}) and stored.tables["results"].schema == pl.Schema(dict(RESULTS))
     with pytest.raises(ValueError, match="holds no rows of `results` yet"):
         regrow.load(tmp_path / "run")
 
@@ -60,10 +70,17 @@ def test_an_unknown_column_is_refused(folder: Path) -> None:
 
 
 def test_a_second_table(folder: Path) -> None:
-    store = Store(folder, "vit", schemas={"results": RESULTS, "epochs": {"study": pl.String, "epoch": pl.Int64}})
+    columns = dict.fromkeys(("study", "setting", "system", "config_id"), pl.String)
+    columns |= dict.fromkeys(("seed", "task", "epoch"), pl.Int64)
+    store = Store(folder, "vit", schemas={"results": RESULTS, "epochs": columns})
     store.prepare()
-    store.save("a", 0, {}, {"epochs": store.frame("epochs", [{"epoch": 1}, {"epoch": 0}])})
-    assert regrow.load(folder, "epochs").rows() == [("vit", 0), ("vit", 1)]
+    members = [
+        {"setting": "small", "system": m.system, "config_id": m.config_id, "seed": 0, "task": 0}
+        for m in plans(1)[0].members
+    ]
+    rows = [member | {"epoch": epoch} for member in members for epoch in (1, 0)]
+    store.save(plans(1)[0], 1, {}, {"epochs": store.frame("epochs", rows)})
+    assert regrow.load(folder, "epochs")["epoch"].to_list() == [0, 1, 0, 1]
 
 
 def test_load_needs_no_right_to_write_and_no_lock(folder: Path, tmp_path: Path) -> None:
@@ -90,12 +107,14 @@ def lock_held(folder: Path) -> Any:
         (lambda f: f.rename(f.with_name("gone")), "results", "is no folder: give a folder that `regrow run` wrote"),
         (lambda f: (f / "manifest.json").unlink(), "results", "holds no manifest.json: give a folder"),
         (lambda f: (f / "manifest.json").write_text("{"), "results", "manifest.json is damaged"),
+        (lambda f: flip(f / "manifest.json"), "results", "manifest.json is damaged"),
         (lambda f: (f / "manifest.json").write_text("[]"), "results", "is no manifest of a run"),
         (lambda f: None, "result", "`table` must be one of 'results', 'epochs'; got 'result'"),
         (lambda f: None, "epochs", "holds no rows of `epochs` yet"),
         (lambda f: cut(f / "results/small.seed1.0.parquet"), "results", "small.seed1.0.parquet is damaged"),
+        (lambda f: flip(f / "results/small.seed1.0.parquet"), "results", "small.seed1.0.parquet is damaged"),
     ],
-    ids="folder manifest cut list table epochs rows".split(),
+    ids="folder manifest cut bit list table epochs rows flipped".split(),
 )
 def test_load_names_what_is_wrong(folder: Path, spoil: Any, table: str, message: str) -> None:
     spoil(folder)
@@ -135,66 +154,17 @@ def test_rows_beyond_the_checkpoint_are_dropped(folder: Path, tmp_path: Path) ->
 
 def test_without_checkpoints_a_stack_is_done_where_its_rows_are_whole(folder: Path) -> None:
     """As in a folder that was published: its checkpoints are large, and nobody goes on with them."""
-    store, stack = begin(folder), "small.seed0.0"
-    assert store.done(stack, 3) == 3 and store.done(stack, 2) == 2
+    store, (plan, *_), other = begin(folder), plans(2), plans(10)[9]
+    assert store.done(plan, 3) == 3 and store.done(plan, 2) == 2
     (folder / "checkpoints/small.seed0.0.pt").unlink()
-    assert store.done(stack, 3) == 3
-    assert store.done(stack, 4) == 0 == store.done("small.seed9.0", 3)  # there is nothing to go on from
+    assert store.done(plan, 3) == 3
+    assert store.done(plan, 4) == 0 == store.done(other, 3)  # there is nothing to go on from
     before = (folder / "results/small.seed0.0.parquet").stat().st_mtime_ns
     engine.run(plans(2), MakeWalk(), store, tasks=3)
     assert (folder / "results/small.seed0.0.parquet").stat().st_mtime_ns == before
     cut(folder / "results/small.seed0.0.parquet")
     with pytest.raises(ValueError, match="small.seed0.0.parquet is damaged"):
-        store.done(stack, 3)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    ("file", "spoil", "message"),
-    [
-        ("checkpoints/small.seed0.0.pt", cut, "is damaged"),
-        ("checkpoints/small.seed0.0.pt", lambda p: p.write_bytes(b""), "is damaged"),
-        ("checkpoints/small.seed0.0.pt", flip, "is damaged"),
-        ("checkpoints/small.seed0.0.pt", lambda p: torch.save([Path()], p), "is damaged"),
-        ("results/small.seed0.0.parquet", cut, "is damaged"),
-        ("results/small.seed0.0.parquet", Path.unlink, "is missing: put it back, or delete"),
-        (
-            "results/small.seed0.0.parquet",
-            lambda p: older(p),
-            "must reach task 2, as its checkpoint does; it reaches 0",
-        ),
-    ],
-    ids="cut empty flipped pickle rows missing older".split(),
-)
-def test_damaged_files_are_named_with_the_remedy(folder: Path, file: str, spoil: Any, message: str) -> None:
-    spoil(folder / file)
-    with pytest.raises(ValueError) as caught:
-        Store(folder, "s").restore("small.seed0.0")
-    assert str(folder / file) in says(caught) and message in says(caught)
-    assert "run again" in says(caught)
-
-
-def older(path: Path) -> None:
-    pl.read_parquet(path).filter(pl.col("task") < 1).write_parquet(path)
-
-
-def test_the_remedy_helps(folder: Path) -> None:
-    whole = regrow.load(folder)
-    cut(folder / "checkpoints/small.seed0.0.pt")
-    with pytest.raises(ValueError, match="delete it and run again"):
-        begin(folder).task("small.seed0.0")
-    (folder / "checkpoints/small.seed0.0.pt").unlink()
-    train_here(begin(folder), plans(2), 3)
-    assert_frame_equal(regrow.load(folder), whole, check_exact=True)
+        store.done(plan, 3)
 
 
 # Another run's folder.
@@ -239,7 +209,9 @@ def test_tasks_and_seeds_grow_and_never_shrink(folder: Path) -> None:
 
 def test_the_manifest_says_what_was_run(folder: Path) -> None:
     stored = manifest.read(folder)
-    assert set(stored) == set("study config version device commit torch machine cpu started command packing".split())
+    assert set(stored) == set(
+        "study config version arithmetic device commit torch machine cpu started command packing".split()
+    )
     assert stored["command"] == ["run", "weights-vs-units"] and stored["version"] == regrow.__version__
     if (Path(regrow.__file__).parents[2] / ".git").exists():
         assert len(stored["commit"].removesuffix("-dirty")) == 40

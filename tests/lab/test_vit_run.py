@@ -13,12 +13,12 @@ from vit_cases import plan, trainer
 
 import regrow
 from regrow.cli import main
-from regrow.commands.run import Run, prepare
+from regrow.commands.run import Run, Size, prepare
 from regrow.lab.data.cifar import find_cifar100
 from regrow.lab.runs import best_of_sweep, manifest
 from regrow.lab.runs.columns import VIT_SCHEMAS
 from regrow.lab.runs.store import Store
-from regrow.lab.runs.worker import Brake, Stopped, train_stack
+from regrow.lab.runs.training import Stopped, StopSignal, train_stack
 from regrow.lab.vit.job import ViTMaker
 
 _DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -39,15 +39,15 @@ def test_a_run_stores_its_tables_and_goes_on(tmp_path: Path, cifar: Path, capfd:
     """Six networks: one task here and the other by the command are both at once."""
     out = tmp_path / "out"
     where = ["--data", str(cifar), "--device", "cpu", "--workers", "1", "--out", str(out)]
-    size: dict[str, Any] = {"epochs_per_task": 1, "images_per_class": 18, "width": 24, "depth": 2}
-    common: dict[str, Any] = {"data": cifar, "device": "cpu"} | size
+    size = Size(epochs_per_task=1, images_per_class=18, width=24, depth=2)
+    common: dict[str, Any] = {"data": cifar, "device": "cpu", "vit": size}
     asked = "vit-cifar", ("vit", "vit-reparam"), ("base", "swr", "scratch")
     first = trained_here(Run(*asked, tasks=1, out=out, **common))
     assert main([*_ASKED, "--tasks", "2", *where]) == 0
     said = capfd.readouterr().out.splitlines()
     expected = "6 networks in 6 stacks, 2 tasks, 18 network-updates, on cpu."  # 1 of the first task, 2 of the second
     assert said[0] == f"vit-cifar on cifar100: {expected}"
-    assert said[1].startswith("Expected time: the 50% that are left take about ")
+    assert said[1].startswith("Expected time: for the remaining 50%, about ")
     rows, epochs = regrow.load(out), regrow.load(out, "epochs")
     at_once = trained_here(Run(*asked, tasks=2, out=tmp_path / "here", **common))
     assert_frame_equal(at_once, rows, check_exact=True)
@@ -69,20 +69,20 @@ def test_a_run_stores_its_tables_and_goes_on(tmp_path: Path, cifar: Path, capfd:
     )  # fmt: skip
     assert main(["status", str(out)]) == 0 and "Finished." in capfd.readouterr().out
     assert main([*_ASKED, "--tasks", "2", "--width", "32", *where]) == 1
-    assert "was begun with `width` 24; got 32" in capfd.readouterr().err
+    assert "was begun with `--width` 24; got 32" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ("vit-cifar --systems l2", "`systems` of study 'vit-cifar' lack 'l2'"),
-        ("vit-cifar --precision tf32", "`precision` 'tf32' needs a CUDA device; got cpu"),
-        ("vit-cifar --graphs", "`graphs` True needs a CUDA device"),
-        ("vit-cifar --tasks 21", "`tasks` must be at most 20, for each brings 5 of 100 classes; got 21"),
-        ("vit-cifar --sweep --systems base --tasks 2", "`tasks` must be at most 1"),
-        ("vit-cifar --images-per-class 17", "`images_per_class` must be at least 18"),
-        ("vit-cifar --images-per-class 451", "`images_per_class` must be at most 450; got 451"),
-        ("vit-cifar --clip-at 0", "`clip_at` must be above `flush_below`"),
+        ("vit-cifar --systems l2", "`--systems` of study 'vit-cifar' lack 'l2'"),
+        ("vit-cifar --precision tf32", "`--precision` 'tf32' needs a CUDA device; got cpu"),
+        ("vit-cifar --graphs", "`--graphs` True needs a CUDA device"),
+        ("vit-cifar --tasks 21", "`--tasks` must be at most 20, for each brings 5 of 100 classes; got 21"),
+        ("vit-cifar --sweep --systems base --tasks 2", "`--tasks` must be at most 1"),
+        ("vit-cifar --images-per-class 17", "`--images-per-class` must be at least 18"),
+        ("vit-cifar --images-per-class 451", "`--images-per-class` must be at most 450; got 451"),
+        ("vit-cifar --clip-at 0", "`--clip-at` must be above `--flush-below`"),
         ("vit-cifar --units-read after", "`--units-read` is an option of studies on permuted images; got it for vit"),
         ("optimizers --width 24", "`--width` is an option of study vit-cifar; got it for optimizers: leave it out"),
         ("optimizers --optimizer clean", "`--optimizer` is an option of study vit-cifar"),
@@ -102,7 +102,9 @@ def test_what_makes_no_sense_is_one_line(
 
 
 def test_a_sweep_of_the_base_is_one_task_of_all_classes(cifar: Path) -> None:
-    job = prepare(Run("vit-cifar", ("vit",), ("base",), data=cifar, sweep=True, device="cpu", epochs_per_task=3))
+    job = prepare(
+        Run("vit-cifar", ("vit",), ("base",), data=cifar, sweep=True, device="cpu", vit=Size(epochs_per_task=3))
+    )
     assert job.tasks == 1 and len(job.plans) == 54 and isinstance(job.make, ViTMaker)
     assert job.updates == job.all_updates == 3 * 100 * 450 // 90
 
@@ -113,8 +115,8 @@ def test_a_sweep_of_the_base_is_one_task_of_all_classes(cifar: Path) -> None:
 class Stopping:
     """A trainer that is told to stop after the first of the two epochs of a task, when that is stored."""
 
-    def __init__(self, brake: Brake, task: int) -> None:
-        self.one, self.brake, self.last = trainer("swr"), brake, task
+    def __init__(self, stop: StopSignal, task: int) -> None:
+        self.one, self.signal, self.last = trainer("swr"), stop, task
         self.load_state_dict, self.state_dict = self.one.load_state_dict, self.one.state_dict
         self.between: Callable[[], None] | None = None
 
@@ -130,12 +132,12 @@ class Stopping:
         assert self.between
         self.between()
         if self.task == self.last:
-            self.brake.pull()
+            self.signal.request()
 
 
 def store_in(folder: Path, every: float) -> Store:
     folder.mkdir()
-    manifest.write(folder, {"study": "vit-cifar"})
+    manifest.write(folder, manifest.describe("vit-cifar", {"tasks": 2, "seeds": 1}, [plan("swr")], "cpu", []))
     store = Store(folder, "vit-cifar", every, VIT_SCHEMAS)
     store.prepare()
     return store
@@ -145,11 +147,11 @@ def test_one_stopped_within_a_task_goes_on_from_its_last_epoch(tmp_path: Path) -
     at_once, stopped = store_in(tmp_path / "at once", 60.0), store_in(tmp_path / "stopped", 0.0)
     train_stack(plan("swr"), lambda *_: trainer("swr"), at_once, 2)
     for task in (0, 1):
-        brake = Brake()
+        stop = StopSignal()
         with pytest.raises(Stopped):
-            train_stack(plan("swr"), lambda *_, b=brake, k=task: Stopping(b, k), stopped, 2, brake=brake)
-        found, state, tables = stopped.restore(plan("swr").id)
-        assert state and (found, state["epoch"], len(tables["results"])) == (task, 1, task)
+            train_stack(plan("swr"), lambda *_, b=stop, k=task: Stopping(b, k), stopped, 2, stop=stop)
+        found = stopped.restore(plan("swr"))
+        assert found.state and (found.task, found.state["epoch"], len(found.tables["results"])) == (task, 1, task)
     train_stack(plan("swr"), lambda *_: trainer("swr"), stopped, 2)
     for table in ("results", "epochs"):
         one, other = (regrow.load(tmp_path / name, table) for name in ("at once", "stopped"))
@@ -157,10 +159,10 @@ def test_one_stopped_within_a_task_goes_on_from_its_last_epoch(tmp_path: Path) -
 
 
 def test_a_stop_waits_until_the_file_is_whole() -> None:
-    brake, written = Brake(), []
-    with pytest.raises(Stopped), brake.interruptible():
-        with brake.held():
-            brake.pull()
+    stop, written = StopSignal(), []
+    with pytest.raises(Stopped), stop.interruptible():
+        with stop.deferred():
+            stop.request()
             written.append("whole")
         written.append("never")
     assert written == ["whole"]

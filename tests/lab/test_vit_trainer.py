@@ -20,7 +20,7 @@ from regrow.lab.problems.incremental import ClassIncremental
 from regrow.lab.runs import manifest
 from regrow.lab.runs.columns import VIT_SCHEMAS
 from regrow.lab.runs.store import Store, load
-from regrow.lab.runs.worker import train_stack
+from regrow.lab.runs.training import train_stack
 from regrow.lab.studies import StackPlan
 from regrow.lab.vit import measures
 from regrow.lab.vit.forward import HostDropout, logits

@@ -118,7 +118,7 @@ def test_every_text_is_escaped(small: Path, tmp_path: Path) -> None:
     for key in ("study", "version", "machine", "commit", "started", "torch", "device"):
         manifest[key] = HOSTILE
     manifest["command"] = ["run", HOSTILE]
-    manifest["config"] |= {"data": HOSTILE, "settings": [HOSTILE], "seeds": HOSTILE}
+    manifest["config"] |= {"data": HOSTILE, "settings": [HOSTILE]}
     (small / "manifest.json").write_text(json.dumps(manifest))
     rows = pl.read_parquet(small / "results" / "all.parquet")
     rows = rows.with_columns(study=pl.lit(HOSTILE), config=pl.lit(json.dumps({HOSTILE: HOSTILE})))
@@ -247,9 +247,9 @@ def bad_bench(folder: Path) -> Path:
         (empty, "run holds no manifest.json: give a folder that `regrow run` wrote"),
         (no_rows, "run holds no rows of `results` yet"),
         (cut, "all.parquet is damaged ("),
-        (foreign_rows, "run holds rows without study, system, config_id, seed, task, online_accuracy, so not of a run"),
-        (wrong_types, "run holds rows that are not of a run ("),
-        (foreign_settings, "no results of the settings large, large-ln, small, small-ln"),
+        (foreign_rows, "all.parquet is incomplete or not of this run: it has no column system, config_id, seed, task"),
+        (wrong_types, "all.parquet is incomplete or not of this run: its column task is of type String"),
+        (foreign_settings, "it holds rows of setting huge, system "),
         (foreign_manifest, "manifest.json is no manifest of a run"),
         (bad_bench, "bench.json is damaged (KeyError: 'ms_per_network_update'): write it again with regrow bench"),
     ],
@@ -343,7 +343,9 @@ def test_watch_stops_on_ctrl_c_with_a_clear_line(small: Path) -> None:
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt, match="stopped watching; the page stays: .*index.html. Again: regrow watch"):
+    with pytest.raises(
+        KeyboardInterrupt, match="stopped watching; the page is .*index.html. To watch again: regrow watch"
+    ):
         Watch(small).run(sleep=interrupt)
     with pytest.raises(FileNotFoundError, match="nowhere is no folder"):
         Watch(small / "nowhere").run(sleep=interrupt)

@@ -324,8 +324,8 @@ def odd_size(folder: Path) -> Path:
     ("spoil", "says"),
     [
         (cut_epochs, "all.parquet is damaged ("),
-        (foreign_settings, "no results of the settings vit, vit-reparam, vit-nodecay"),
-        (foreign_columns, "run holds rows that are not of a run ("),
+        (foreign_settings, "it holds rows of setting resnet, system "),
+        (foreign_columns, "it has no column setting, system, config_id, seed, task"),
         (no_config, "run holds rows that are not of a run ("),
         (odd_size, "manifest.json is damaged (width, depth, epochs and images must be whole numbers; got ['wide'"),
     ],

@@ -11,7 +11,8 @@ import regrow
 from regrow.commands.run import Run, prepare
 from regrow.lab.runs import manifest
 from regrow.lab.runs.store import Store
-from regrow.lab.runs.worker import train_stack, use_one_thread
+from regrow.lab.runs.training import train_stack
+from regrow.lab.runs.worker import use_one_thread
 
 CONFIG = {"settings": ["small"], "systems": ["base", "swr"], "tasks": 3, "seeds": 2, "measure_every": 20}
 

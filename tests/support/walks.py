@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from regrow.lab.runs.store import Store
-from regrow.lab.runs.worker import train_stack
+from regrow.lab.runs.training import train_stack
 from regrow.lab.studies import Member, Setting, StackPlan
 
 SMALL = Setting("small", 10, False, "sgd")

@@ -1,4 +1,4 @@
-"""`regrow data`: which data sets are here and whole, and downloading them."""
+"""`regrow data`: check which data sets are present and intact, and download them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from ..lab.data.mnist import data_folder, default_folder
 
 @dataclass(frozen=True)
 class Data:
-    """Check which data sets are here and whole, or download them."""
+    """Check which data sets are present and intact, or download them."""
 
     action: Positional[Literal["fetch", "check"]] = "check"
-    """download MNIST and CIFAR-100, 180 MB, where they are not; or say what there is"""
+    """download MNIST and CIFAR-100 (180 MB) where missing, or check what is present"""
     data: Annotated[Path | None, arg(metavar="DIR")] = None
-    """folder of the data sets; else REGROW_DATA, else one in the user's cache folder"""
+    """folder of the data sets; default: REGROW_DATA, else one in the user's cache folder"""
     only: fetch.Name | None = None
-    """this data set alone"""
+    """only this data set"""
 
     def run(self) -> None:
-        """Print a line for each data set; raises ValueError at the end where one is damaged."""
+        """Print a line for each data set; raises ValueError at the end if one is damaged."""
         console = Console(highlight=False, markup=False, soft_wrap=True)
         folder = data_folder(self.data) or default_folder()
         if folder is None:
@@ -33,17 +33,17 @@ class Data:
         console.print(f"Data folder: {folder}")
         damaged = []
         which = (self.only,) if self.only else tuple(fetch.BASES)
-        for found in fetch.check(folder, which) if self.action == "check" else _fetched(folder, which, console):
-            console.print(f"{found.name:9} {found.state:8} {found.says}")
-            if found.state == "whole":
-                console.print(f"{'':18} in {found.place}")
-            damaged += [found.name] if found.state == "damaged" else []
+        for entry in fetch.check(folder, which) if self.action == "check" else _fetched(folder, which, console):
+            console.print(f"{entry.name:9} {entry.state:8} {entry.detail}")
+            if entry.state == "whole":
+                console.print(f"{'':18} in {entry.place}")
+            damaged += [entry.name] if entry.state == "damaged" else []
         if damaged:
-            raise ValueError(f"damaged: {', '.join(damaged)}; the lines above say what to do")
+            raise ValueError(f"damaged: {', '.join(damaged)}; see the remedies above")
 
 
-def _fetched(folder: Path, which: Sequence[fetch.Name], console: Console) -> Iterator[fetch.Found]:
-    """Download one data set after the other, behind a moving bar on a terminal."""
+def _fetched(folder: Path, which: Sequence[fetch.Name], console: Console) -> Iterator[fetch.Presence]:
+    """Download one data set after the other, with a progress bar on a terminal."""
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         for name in which:

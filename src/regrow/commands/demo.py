@@ -1,6 +1,6 @@
-"""`regrow demo`: a network loses the ability to learn, and five ways to keep it, on real images in a minute and a half.
+"""`regrow demo`: how a network loses the ability to learn, and five methods that keep it, in a minute and a half.
 
-It trains the six systems of the paper, equal networks on the same streams of tasks, in the laboratory.
+It trains the six systems of the paper on real images in the laboratory, equal networks on the same streams of tasks.
 """
 
 import functools
@@ -22,7 +22,8 @@ from ..lab.data.mnist import Images, load_digits_images, load_mnist
 from ..lab.mlp.trainer import Trainer
 from ..lab.problems.permuted import Course
 from ..lab.runs import engine, local_engine, lock, manifest, progress, timing
-from ..lab.runs.store import Store, load
+from ..lab.runs.store import Store
+from ..lab.runs.tables import load
 from ..lab.studies import Member, Setting, StackPlan
 from ..report.stats import Estimate, estimate
 from ..report.style import SETTINGS, SUBTITLE, SYSTEMS
@@ -37,7 +38,7 @@ Accuracy = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Plan:
-    """What every system goes through."""
+    """The training that every system goes through."""
 
     tasks: int
     noise_variance: float
@@ -67,7 +68,7 @@ class Plan:
         ]
 
 
-# Every system is set as the paper set its own: best by mean online accuracy. Digits: shrink of ten values from 1e-5 to
+# Every system is tuned as in the paper: the best by mean online accuracy. Digits: shrink of ten values from 1e-5 to
 # 1e-3, then with it the variance, of five from 1e-6 to 3e-5 (300 tasks, three seeds); CBP of eight pairs of rate and
 # maturity, ReDo of nine of frequency and threshold (150 tasks, two seeds). MNIST, with that shrink: the variance, of
 # 1e-8 to 1e-5 in decades.
@@ -76,22 +77,22 @@ DIGITS, MNIST = Plan(tasks=200, noise_variance=1e-5), Plan(tasks=60, noise_varia
 
 @dataclass(frozen=True)
 class Demo:
-    """Show on a stream of tasks that a network loses the ability to learn, and what keeps it: a minute and a half."""
+    """Show how a network loses the ability to learn on a stream of tasks, and what prevents it; takes 90 seconds."""
 
     out: Annotated[Path, arg(metavar="DIR")] = Path("regrow-demo")
-    """folder for the results and the picture"""
+    """folder for the results and the figure"""
     data: Annotated[Path | None, arg(metavar="DIR")] = None
-    """folder that holds MNIST's four files under mnist/, to use them in place of scikit-learn's digits"""
+    """folder with MNIST's four files under mnist/, to use in place of scikit-learn's digits"""
 
     def run(self) -> None:
-        """Train, and print table, verdict and where the picture is."""
+        """Train, and print the table, the verdict and the path of the figure."""
         console = Console()
         name, plan = ("digits", DIGITS) if self.data is None else ("MNIST", MNIST)
         images = _images(self.data)
         console.print(
-            f"{plan.tasks} tasks: pixels permuted anew, {COURSE.passes} passes over {COURSE.images:,} of "
+            f"{plan.tasks} tasks: new pixel permutations, {COURSE.passes} passes over {COURSE.images:,} of "
             f"{len(images.labels):,} {name} images. {len(plan.configs())} systems x {plan.seeds} seeds. "
-            "It takes about a minute and a half on two free cores."
+            "This takes about a minute and a half on two free cores."
         )
         rows = train(plan, self.data, self.out, console)
         accuracy = by_task(rows, plan)
@@ -100,12 +101,12 @@ class Demo:
         console.print(verdict(accuracy, plan.span), style="bold")
         picture = self.out / "accuracy.png"
         accuracy_by_task(accuracy, picture, f"Online accuracy on permuted {name}")
-        console.print(f"Picture: {picture}", soft_wrap=True)
+        console.print(f"Figure: {picture}", soft_wrap=True)
 
 
 @dataclass(frozen=True)
-class Maker:
-    """Makes the trainers, in whatever process."""
+class DemoMaker:
+    """Makes the trainers, in any process."""
 
     data: Path | None
 
@@ -120,20 +121,23 @@ def _images(data: Path | None) -> Images:
 
 def train(plan: Plan, data: Path | None, folder: Path, console: Console) -> pl.DataFrame:
     """Train what is not stored in the folder yet; returns the rows of the results."""
-    stacks, store = plan.stacks(), Store(folder, "demo")
-    config = {"tasks": plan.tasks, "seeds": plan.seeds, "data": "digits" if data is None else "mnist"}
+    source = {"data": "digits" if data is None else "mnist"}
+    stacks, store = plan.stacks(), Store(folder, "demo", data=source)
+    config = {"tasks": plan.tasks, "seeds": plan.seeds} | source
     manifest.open_folder(folder)
     with lock.sole_run(folder):
         manifest.begin(folder, manifest.describe("demo", config, stacks, "cpu", ["demo"]))
         store.prepare()
-        done = {stack.id: store.done(stack.id, plan.tasks) for stack in stacks}
+        done, set_aside = store.survey(stacks, plan.tasks)
+        for line in set_aside:
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
         workers = min(local_engine.default_workers(), len(stacks))
-        make = Maker(data)
+        make = DemoMaker(data)
         speeds = timing.calibrate(stacks, make, seconds=0.5)
         expected = {stack.id: timing.estimate(stack, speeds) * COURSE.updates_a_task for stack in stacks}
-        board = progress.Board(stacks, plan.tasks, COURSE.updates_a_task, expected, done, workers)
-        with progress.showing(board, console):
-            engine.run(stacks, make, store, tasks=plan.tasks, workers=workers, watch=board)
+        shown = progress.Progress(stacks, plan.tasks, COURSE.updates_a_task, expected, done, workers)
+        with progress.showing(shown, console):
+            engine.run(stacks, make, store, tasks=plan.tasks, workers=workers, observer=shown)
     return load(folder)
 
 
@@ -149,7 +153,7 @@ def by_task(rows: pl.DataFrame, plan: Plan) -> Accuracy:
 
 
 def renewals(rows: pl.DataFrame) -> str:
-    """What SWR did."""
+    """What SWR renewed, in a sentence."""
     total = rows.filter((pl.col("system") == "swr") & (pl.col("renewals") > 0)).select(
         pl.col("renewals", "renewed", "renewed_zero").sum()
     )
@@ -176,7 +180,7 @@ def _cell(samples: np.ndarray, sign: str = "") -> str:
 
 
 def verdict(accuracy: Mapping[str, np.ndarray], span: int) -> str:
-    """What the numbers say of SWR: paired by seed, first against last tasks, 95 % intervals.
+    """The verdict on SWR: paired by seed, first against last tasks, 95 % intervals.
 
     Positive only where the base system lost accuracy, SWR lost less than a point, and SWR ends above base.
     """
@@ -189,9 +193,9 @@ def verdict(accuracy: Mapping[str, np.ndarray], span: int) -> str:
         f"that SWR loses less than {100 * MARGIN:.0f} point (change {_interval(swr)})": swr.low > -MARGIN,
         f"that SWR ends above base (difference {_interval(ahead)})": ahead.low > 0,
     }
-    doubts = [text for text, holds in conditions.items() if not holds]
-    if doubts:
-        return f"Verdict: this run does not show {', nor '.join(doubts)}."
+    failed = [text for text, holds in conditions.items() if not holds]
+    if failed:
+        return f"Verdict: this run does not show {', nor '.join(failed)}."
     return (
         f"Verdict: SWR keeps the network able to learn. From the first to the last {span} tasks base changed by "
         f"{_interval(base)} points of accuracy, SWR by {_interval(swr)}; SWR ends {_interval(ahead)} points above base."

@@ -1,4 +1,4 @@
-"""`regrow report` and `regrow watch`: a page from stored results, once or for as long as a run goes on."""
+"""`regrow report` and `regrow watch`: a page of stored results, written once or updated during a run."""
 
 import time
 from collections import Counter
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import polars as pl
 from rich.console import Console
 from tyro.conf import Positional, arg
 
 from ..lab.runs import manifest
 from ..lab.runs.lock import is_running
+from ..lab.runs.tables import read_table, table_files
 from ..report.claims import Verdict
 from ..report.page.page import NAME, gather, prepare, write_page
 from ..report.results import BENCH, Folder, read
@@ -20,37 +20,37 @@ from ..report.results import BENCH, Folder, read
 PAUSE = 3.0
 """Seconds between two looks at the files."""
 SHARE = 10.0
-"""The page is drawn in at most a tenth of the time: the run needs the processor."""
+"""Drawing may take at most a tenth of the time: the run needs the processor."""
 
 Stamp = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
 class Report:
-    """Make one page of stored results: figures, tables, and a verdict on every claim of the paper."""
+    """Write a page of stored results: figures, tables, and a verdict on every claim of the paper."""
 
     folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR...", help_behavior_hint="(required)")]
-    """what `regrow run` wrote, one or more; a part of the page each for permuted images and for CIFAR-100"""
+    """one or more folders that `regrow run` wrote; permuted images and CIFAR-100 each get a part of the page"""
     out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """folder for the report; default: report/ in the first folder"""
 
     def run(self) -> None:
-        """Read all folders, then write the page and say where it is."""
+        """Read all folders, then write the page and print its path."""
         if not self.folders:
-            raise ValueError("`regrow report` needs folders of results; got none: name what `regrow run` wrote")
+            raise ValueError("`regrow report` needs folders of results; got none: name folders that `regrow run` wrote")
         folders = list(dict.fromkeys(folder.resolve() for folder in self.folders))
         results = gather([read(_as_given(folder, self.folders)) for folder in folders])
         out = self.out or self.folders[0] / "report"
         verdicts = write_page(results, out)
-        _say(Console(), f"Report: {out / NAME}. {tally(verdicts)}")
+        _print(Console(), f"Report: {out / NAME}. {tally(verdicts)}")
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Keep the page of a run fresh while it goes on; stops by itself when the run is complete."""
+    """Update the page of a run while it is in progress; ends when the run is complete."""
 
     folder: Annotated[Positional[Path], arg(metavar="DIR")]
-    """what `regrow run` writes"""
+    """folder that `regrow run` writes"""
     out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """folder for the report; default: report/ in DIR"""
 
@@ -59,73 +59,69 @@ class Watch:
         console, out = Console(), self.out or self.folder / "report"
         manifest.read(self.folder)
         prepare(out)
-        _say(console, f"Watching {self.folder}; the page is {out / NAME}. Ctrl-C stops watching, not the run.")
+        _print(console, f"Watching {self.folder}; the page is {out / NAME}. Ctrl-C stops watching, not the run.")
         try:
             _follow(self.folder, out, console, pause, sleep)
         except KeyboardInterrupt:
-            page = f"the page stays: {out / NAME}" if (out / NAME).exists() else "there is no page yet"
-            raise KeyboardInterrupt(f"stopped watching; {page}. Again: regrow watch {self.folder}") from None
+            page = f"the page is {out / NAME}" if (out / NAME).exists() else "there is no page yet"
+            raise KeyboardInterrupt(f"stopped watching; {page}. To watch again: regrow watch {self.folder}") from None
 
 
 def _follow(folder: Path, out: Path, console: Console, pause: float, sleep: Callable[[float], None]) -> None:
-    """Look, draw, wait."""
+    """Check, draw, wait."""
     drawn: Stamp | None = None
     waiting = False
     while True:
         seen, begun = stamp(folder), time.monotonic()
         if seen != drawn and has_rows(folder):
-            found = read(folder)
-            complete = found.complete and not is_running(folder)
-            _draw(found, out, complete, console)
+            results = read(folder)
+            complete = results.complete and not is_running(folder)
+            _draw(results, out, complete, console)
             if complete:
-                _say(console, f"The run is complete. Report: {out / NAME}")
+                _print(console, f"The run is complete. Report: {out / NAME}")
                 return
             drawn = seen
         elif drawn is None and not waiting:
-            _say(console, "No rows yet: a run stores its first after some 20 seconds.")
+            _print(console, "No rows yet: a run stores its first after about 20 seconds.")
             waiting = True
         elif drawn is not None and not is_running(folder) and read(folder).complete:
-            drawn = None  # the last rows were drawn while the run still held the folder
+            drawn = None  # the last rows were drawn before the run released the folder
             continue
         sleep(max(pause, SHARE * (time.monotonic() - begun)))
 
 
-def _draw(found: Folder, out: Path, complete: bool, console: Console) -> None:
-    """The page of a run that goes on loads itself anew; that of a complete one has all files beside it."""
+def _draw(results: Folder, out: Path, complete: bool, console: Console) -> None:
+    """The page of an unfinished run reloads itself; that of a complete one has all files beside it."""
     now = time.strftime("%H:%M:%S")
-    note = "" if complete else f"The run goes on; drawn at {now}, and again as it stores more."
-    verdicts = write_page(gather([found]), out, refresh=None if complete else 30, note=note)
-    tasks = found.rows["task"].max()
-    _say(console, f"{now}  up to task {tasks:,}: {len(found.rows):,} rows. {tally(verdicts)}")
+    note = "" if complete else f"The run is in progress; drawn at {now}, redrawn as it stores more."
+    verdicts = write_page(gather([results]), out, refresh=None if complete else 30, note=note)
+    tasks = results.rows["task"].max()
+    _print(console, f"{now}  up to task {tasks:,}: {len(results.rows):,} rows. {tally(verdicts)}")
 
 
 def stamp(folder: Path) -> Stamp:
     """What changes when a run has stored something: names, times and sizes of its files."""
-    paths = [folder / manifest.NAME, folder / BENCH, *_tables(folder)]
-    found = []
+    paths = [folder / manifest.NAME, folder / BENCH, *table_files(folder)]
+    files = []
     for path in paths:
         try:
             status = path.stat()
         except FileNotFoundError:
             continue
-        found.append((path.name, status.st_mtime_ns, status.st_size))
-    return tuple(found)
+        files.append((path.name, status.st_mtime_ns, status.st_size))
+    return tuple(files)
 
 
 def has_rows(folder: Path) -> bool:
-    """Whether a run has stored any rows; files that cannot be read count, for whoever reads them tells why."""
+    """Whether a run has stored any rows; unreadable files count, since reading them later names the problem."""
     try:
-        return any(pl.scan_parquet(path).select(pl.len()).collect().item() for path in _tables(folder))
-    except pl.exceptions.PolarsError:
+        return any(len(read_table(path)[0]) for path in table_files(folder))
+    except (OSError, ValueError):
         return True
 
 
-def _tables(folder: Path) -> list[Path]:
-    return sorted((folder / "results").glob("*.parquet"))
-
-
 def tally(verdicts: Sequence[Verdict]) -> str:
-    """How many statements have which verdict.
+    """The number of statements with each verdict.
 
     Example:
         >>> tally([])
@@ -137,9 +133,9 @@ def tally(verdicts: Sequence[Verdict]) -> str:
 
 
 def _as_given(folder: Path, given: Sequence[Path]) -> Path:
-    """The path as the user wrote it: messages name that one."""
+    """The path as the user typed it, for messages."""
     return next(path for path in given if path.resolve() == folder)
 
 
-def _say(console: Console, line: str) -> None:
+def _print(console: Console, line: str) -> None:
     console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -1,19 +1,23 @@
-"""`regrow status`: what of a run is done, and how to go on."""
+"""`regrow status`: how far a run is, and how to resume it."""
 
 import json
 import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import polars as pl
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from ..lab.runs import lock, manifest
-from ..lab.runs.progress import counted
-from ..lab.runs.store import Store, load
+from ..lab.runs import best_of_sweep, digests, lock, manifest, manifest_file
+from ..lab.runs.columns import RESULTS, VIT_SCHEMAS
+from ..lab.runs.job import DATA
+from ..lab.runs.store import Inspection, Store
+from ..lab.runs.tables import load
+from ..lab.runs.text import counted
 from ..lab.studies import packing
 
 _SPAN = 10  # tasks at either end
@@ -21,32 +25,80 @@ _SPAN = 10  # tasks at either end
 
 @dataclass(frozen=True)
 class Status:
-    """Tell what of a run is done, whether it is going on now, and how to go on."""
+    """Show how far a run is, whether it is running now, and how to resume it."""
 
     folder: Annotated[Positional[Path], arg(metavar="DIR")]
-    """what `regrow run` wrote"""
+    """folder that `regrow run` wrote"""
+    verify: Annotated[bool, FlagCreatePairsOff] = False
+    """also verify every checkpoint, and name the files that have no digest; exit status 1 if one is damaged"""
 
     def run(self) -> None:
-        """Print it; changes nothing, also while the run goes on."""
+        """Print it; changes nothing, and works during the run too."""
         console = Console()
         content = manifest.read(self.folder)
         config, tasks = content["config"], content["config"]["tasks"]
-        store = Store(self.folder, content["study"])
-        done = {plan.id: store.done(plan.id, tasks) for plan in packing.restore(content["packing"])}
+        files = inspect(self.folder, content, states=self.verify)
+        done = {stack: inspection.done(tasks) for stack, inspection in files.items()}
         console.print(
             f"{content['study']} on {config['data']}: {counted(tasks, 'task')}, {counted(config['seeds'], 'seed')}"
-            f"{', a sweep' * bool(config.get('sweep'))}; begun {content['started']}, "
+            f"{', a sweep' * bool(config.get('sweep'))}; started {content['started']}, "
             f"version {content['version']}, torch {content['torch']}, {content['device']}.",
             soft_wrap=True, highlight=False,
         )  # fmt: skip
         console.print(stacks(done, tasks))
-        if any(done.values()):
+        if any(done.values()) and not any(inspection.damaged for inspection in files.values()):
             console.print(systems(load(self.folder)))
-        console.print(outlook(self.folder, content, done), soft_wrap=True, highlight=False)
+        console.print(outlook(self.folder, content, done), soft_wrap=True, highlight=False, markup=False)
+        inspections = [*files.values(), ranking(self.folder)]
+        for line in condition(self.folder, inspections, self.verify):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+        if damaged := sum(len(inspection.damaged) for inspection in inspections):
+            raise ValueError(f"{counted(damaged, 'file')} damaged, see above: rerun the command of the run")
+
+
+def inspect(folder: Path, content: manifest.Manifest, *, states: bool) -> dict[str, Inspection]:
+    """What the files of each stack hold, verified."""
+    schemas = VIT_SCHEMAS if (folder / "epochs").is_dir() else {"results": RESULTS}
+    data = {key: value for key, value in content["config"].items() if key in DATA}
+    store = Store(folder, content["study"], schemas=schemas, data=data)
+    return {plan.id: store.inspect(plan, states=states) for plan in packing.restore(content["packing"])}
+
+
+def ranking(folder: Path) -> Inspection:
+    """The file with the ranking of a sweep, verified; empty where there is none."""
+    path = folder / best_of_sweep.NAME
+    try:
+        _, verified = digests.open_json(path.read_bytes())
+    except FileNotFoundError:
+        return Inspection(None, 0)
+    except digests.Damaged as error:
+        return Inspection(None, 0, {path: str(error)})
+    return Inspection(None, 0, unverified=[] if verified else [path])
+
+
+def condition(folder: Path, files: Sequence[Inspection], verify: bool) -> Iterator[str]:
+    """A line for each damaged file, and one on what was verified.
+
+    Args:
+        folder: of the run.
+        files: of its stacks, and its ranking.
+        verify: whether the states were verified too, and unverified files are to be named.
+    """
+    for inspection in files:
+        yield from (f"{path} is damaged: {why}" for path, why in inspection.damaged.items())
+    unverified = [path for inspection in files for path in inspection.unverified]
+    if not manifest_file.read_verified(folder)[1]:
+        unverified.insert(0, folder / manifest.NAME)
+    if unverified:
+        yield f"Unverified, since written without a digest: {counted(len(unverified), 'file')}."
+    if verify:
+        yield from (f"  {path}" for path in unverified)
+        if not unverified and not any(inspection.damaged for inspection in files):
+            yield "Verified: every file is as it was written."
 
 
 def stacks(done: dict[str, int], tasks: int) -> Table:
-    """How far each stack is, as it is stored."""
+    """How many tasks of each stack are stored."""
     table = Table("stack", title="Stacks", title_justify="left")
     for name in ("tasks stored", "of", ""):
         table.add_column(name, justify="right")
@@ -56,7 +108,7 @@ def stacks(done: dict[str, int], tasks: int) -> Table:
 
 
 def systems(rows: pl.DataFrame) -> Table:
-    """Tasks and accuracy of each system, the mean over its networks; of a sweep, over all configs."""
+    """Tasks and accuracy of each system, averaged over its networks; in a sweep, over all configs."""
     span = f"{_SPAN} tasks (%)"
     table = Table(title="Online accuracy", title_justify="left")
     for name in ("setting", "system"):
@@ -79,15 +131,24 @@ def systems(rows: pl.DataFrame) -> Table:
     return table
 
 
-def outlook(folder: Path, content: dict[str, Any], done: dict[str, int]) -> str:
-    """Whether it is finished, going on, or how to go on."""
+def outlook(folder: Path, content: manifest.Manifest, done: dict[str, int]) -> str:
+    """Whether the run is finished or running, or how to resume it."""
     tasks = content["config"]["tasks"]
     finished = sum(task >= tasks for task in done.values())
     if lock.is_running(folder):
-        return f"{finished} of {len(done)} stacks are finished; a run is going on now."
+        return f"{finished} of {len(done)} stacks are finished; a run is in progress."
     if finished == len(done):
         return f"Finished. In Python: regrow.load({json.dumps(str(folder))})"
-    last = [content, *content.get("continued", [])][-1]
-    return f"{finished} of {len(done)} stacks are finished; no run is going on. To go on: " + shlex.join(
-        ["regrow", *last["command"]]
-    )
+    again = shlex.join(["regrow", *resuming(folder, content)])
+    return f"{finished} of {len(done)} stacks are finished; no run is in progress. To resume: {again}"
+
+
+def resuming(folder: Path, content: manifest.Manifest) -> list[str]:
+    """The words of the last command, with the folder as it is called here."""
+    last = [dict(content), *content.get("continued", [])][-1]
+    command = [str(word) for word in last.get("command") or content["command"]]
+    if "--out" in command:
+        place = command.index("--out")
+        del command[place : place + 2]
+    out = f"./{folder}" if str(folder).startswith("-") else str(folder)
+    return [*command, "--out", out]

@@ -1,4 +1,4 @@
-"""`regrow studies`: what can be run, and how long it takes here."""
+"""`regrow studies`: lists the studies, and how long each takes on this machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import arg
 
-from ..lab.runs import local_engine, problems, progress, timing
-from ..lab.runs.progress import counted
+from ..lab.runs import local_engine, problems, timing
+from ..lab.runs.text import counted, duration
 from ..lab.studies import STUDIES, TASKS, StackPlan, Study
 from ..lab.studies.packing import count
 
@@ -18,76 +18,76 @@ _SECONDS = 2.5  # of training, for each of the two problems
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to run a study: the words that ask for it, and what it trains."""
+class Variant:
+    """A way to run a study: its options, and what it trains."""
 
-    words: str
+    options: str
     plans: Sequence[StackPlan]
 
 
 @dataclass(frozen=True)
 class Studies:
-    """Tell which studies there are, what is in them, and how long each takes here."""
+    """List the studies, what they contain, and how long each takes on this machine."""
 
     tasks: int = TASKS
-    """tasks of each network, where there are so many"""
+    """tasks of each network; fewer where the data have fewer"""
     seeds: int = 1
-    """networks of each system"""
+    """number of seeds, one network of each system per seed"""
     data: Annotated[Path | None, arg(metavar="DIR")] = None
-    """folder that holds CIFAR-100, or MNIST under mnist/"""
+    """folder with CIFAR-100, or MNIST under mnist/"""
 
     def run(self) -> None:
-        """Train for some five seconds, and print the table."""
+        """Train for about five seconds, and print the table."""
         console = Console(highlight=False)
         permuted, vit = problems.PermutedJob(self.data), problems.ViTJob(self.data, problems.device("auto"))
         name = permuted.data()["data"]
-        what = f"{counted(self.tasks, 'task')} of {name} for {counted(self.seeds, 'seed')}"
-        console.print(f"{what}; time with {counted(local_engine.default_workers(), 'worker')}")
+        title = f"{counted(self.tasks, 'task')} of {name} for {counted(self.seeds, 'seed')}"
+        console.print(f"{title}; time with {counted(local_engine.default_workers(), 'worker')}")
         for problem in (permuted, vit):
             own = [study for study in STUDIES.values() if problems.is_vit(study.settings) == (problem is vit)]
-            ways = {study.name: self.ways(study, problem) for study in own}
-            speeds, missing = _speeds(problem, [plan for chosen, *_ in ways.values() for plan in chosen.plans])
+            variants = {study.name: self.variants(study, problem) for study in own}
+            speeds, missing = _speeds(problem, [plan for chosen, *_ in variants.values() for plan in chosen.plans])
             for study in own:
                 grid = Table.grid(padding=(0, 2))
                 grid.add_row("  settings", " ".join(study.settings))
                 grid.add_row("  systems", " ".join(study.systems))
-                for way in ways[study.name]:
-                    grid.add_row(f"  {way.words}", self.size(way.plans, problem, speeds))
+                for variant in variants[study.name]:
+                    grid.add_row(f"  {variant.options}", self.size(variant.plans, problem, speeds))
                 console.print(f"\n[bold]{study.name}[/bold]: {study.title}")
                 console.print(grid)
                 if missing:
                     console.print(f"  needs CIFAR-100: {missing}", markup=False, soft_wrap=True)
 
-    def ways(self, study: Study, problem: problems.Problem) -> list[Way]:
-        """As the values are chosen, and the sweeps that there are."""
+    def variants(self, study: Study, problem: problems.Problem) -> list[Variant]:
+        """The run with the chosen values, and the sweeps."""
         sweeps = {"--sweep": study.systems}
         if problems.is_vit(study.settings):  # the base first, on all classes at once
             methods = tuple(system for system in study.systems if system not in ("base", "scratch"))
             sweeps = {"--sweep, base": ("base",), "--sweep, methods": methods}
-        asked = [("as chosen", study.systems, False), *((words, systems, True) for words, systems in sweeps.items())]
+        listed = [("as chosen", study.systems, False), *((name, systems, True) for name, systems in sweeps.items())]
         return [
-            Way(words, problem.pack(study.name, None, systems, self.seeds, sweep=sweep))
-            for words, systems, sweep in asked
+            Variant(options, problem.pack(study.name, None, systems, self.seeds, sweep=sweep))
+            for options, systems, sweep in listed
         ]
 
     def size(self, plans: Sequence[StackPlan], problem: problems.Problem, speeds: timing.Speeds) -> str:
-        """How much there is to train, and how long it takes."""
+        """The amount of training, and how long it takes."""
         tasks = problem.tasks(plans, self.tasks)
         updates = problem.updates(plans, tasks)
-        found = count(plans, 1, updates)
-        made = f"{found.members:,} networks, {found.updates / 1e6:,.1f} million network-updates"
+        total = count(plans, 1, updates)
+        size = f"{total.members:,} networks, {total.updates / 1e6:,.1f} million network-updates"
         if tasks != self.tasks:
-            made = f"{counted(tasks, 'task')}, {made}"
+            size = f"{counted(tasks, 'task')}, {size}"
         if not speeds:
-            return made
+            return size
         costs = [timing.estimate(plan, speeds) * updates for plan in plans]
         workers = local_engine.default_workers(problem.device)
         on = f" on {problem.device}" if problem.device != "cpu" else ""
-        return f"{made}, about {progress.duration(timing.makespan(costs, workers))}{on}"
+        return f"{size}, about {duration(timing.makespan(costs, workers))}{on}"
 
 
 def _speeds(problem: problems.Problem, plans: Sequence[StackPlan]) -> tuple[timing.Speeds, str]:
-    """What a short training tells; nothing, and why, where the images are missing."""
+    """Speeds measured by a short training; none, and the reason, where the images are missing."""
     try:
         problem.data()
     except FileNotFoundError as error:

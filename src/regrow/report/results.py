@@ -10,7 +10,7 @@ import polars as pl
 
 from ..lab.runs import manifest
 from ..lab.runs.columns import RESULTS, VIT_RESULTS
-from ..lab.runs.store import load
+from ..lab.runs.tables import load
 from ..lab.studies import SETTINGS, SYSTEMS
 from .runs import KEYS, NEEDED, Runs
 

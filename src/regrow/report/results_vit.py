@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from ..lab.runs.columns import EPOCHS
-from ..lab.runs.store import load
+from ..lab.runs.tables import load
 from ..lab.studies import VIT_SETTINGS, VIT_SYSTEMS, Member
 from ..lab.studies.vit_values import OPTIMIZERS, chosen, scaled
 from ..lab.vit.options import PAPERS_EPOCHS, PAPERS_IMAGES

@@ -1,1 +1,1 @@
-"""Images: where they lie, how they are read, and how they get there."""
+"""Data sets: where they are kept, how they are read and downloaded."""

@@ -1,8 +1,7 @@
 """The user's cache folder, and arrays decoded once into memory-mapped files in it."""
 
 import contextlib
-import io
-import math
+import hashlib
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,8 @@ import numpy as np
 
 from .errors import checksum
 
-_EDITION = "1"  # counts up when decoding makes something else of the same files
+_EDITION = "2"  # counts up when the same files are decoded or kept in another way
+_DIGEST = 32  # bytes
 
 
 def cache_folder() -> Path | None:
@@ -32,10 +32,10 @@ def decoded(
     shapes: Mapping[str, tuple[int, ...]],
     decode: Callable[[], Mapping[str, np.ndarray]],
 ) -> dict[str, np.ndarray]:
-    """What `decode` makes of the source files, kept as memory-mapped .npy files named after the sources' checksum.
+    """The arrays that `decode` makes of the source files, kept as .npy files named after the sources' checksum.
 
-    A kept file that is not as it was written is made anew. Several processes may call this at once. Where the cache
-    folder cannot be written, the arrays stay in memory.
+    A kept file is verified when it is opened, and made again if it is not as it was written. Several processes may call
+    this at once. Where the cache folder cannot be written, the arrays stay in memory.
 
     Args:
         sources: the files that `decode` reads.
@@ -63,35 +63,33 @@ def decoded(
     return kept
 
 
-def _header(shape: tuple[int, ...]) -> bytes:
-    """How a .npy file of uint8 values begins."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    return header.getvalue()
-
-
 def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The array of a file that begins as it must and has the right size; else None."""
-    header = _header(shape)
+    """The array of a file that is as it was written; else None."""
     try:
+        # Copy on write: torch takes no array that is read-only without a warning.
+        array = np.load(path, mmap_mode="c")
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if file.read(len(header)) != header or size != len(header) + math.prod(shape):
-                return None
-            # Copy on write: torch takes no array that is read-only without a warning.
-            return np.memmap(file, np.uint8, "c", len(header), shape)
-    except OSError:
+            file.seek(-_DIGEST, os.SEEK_END)
+            stored, size = file.read(), file.tell()
+    except (OSError, ValueError, EOFError):
         return None
+    whole = array.dtype == np.uint8 and array.shape == shape and size == array.offset + array.nbytes + _DIGEST
+    return array if whole and stored == _digest(array) else None
+
+
+def _digest(array: np.ndarray) -> bytes:
+    return hashlib.sha256(array.data).digest()
 
 
 def _store(path: Path, array: np.ndarray) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all: an .npy file, and after it the SHA-256 of its values."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    array = np.ascontiguousarray(array)
     try:
         with part.open("xb") as file:
-            file.write(_header(array.shape))
-            file.write(np.ascontiguousarray(array).data)
+            np.save(file, array)
+            file.write(_digest(array))
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)

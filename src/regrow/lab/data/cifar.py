@@ -1,4 +1,4 @@
-"""CIFAR-100 from its official archive, or from the folder it unpacks to, without running what a pickle may ask for.
+"""CIFAR-100 from its official archive, or from the folder it unpacks to, without running code from its pickles.
 
 Shapes: N images.
 """
@@ -25,6 +25,8 @@ _OPEN: dict[str, Callable[[Path], Any]] = {f"{_NAME}.tar.gz": gzip.open, f"{_NAM
 _CLASSES = 100
 _PER_CLASS = {"train": 500, "test": 100}
 _IMAGE = (3, 32, 32)
+_MOST = 250_000_000
+"""Bytes that the files of an archive take together at most; they are 186 million."""
 
 
 class LabelledImages(NamedTuple):
@@ -39,7 +41,7 @@ class LabelledImages(NamedTuple):
 
 
 def find_cifar100(folder: Path) -> Path | None:
-    """The archive in a folder, .tar.gz before .tar.xz, or else the unpacked folder; None where there is neither."""
+    """The archive in a folder, .tar.gz before .tar.xz, else the unpacked folder; None where there is neither."""
     archive = next((path for name in _OPEN if (path := folder / name).is_file()), None)
     return archive or (folder / _NAME if (folder / _NAME).is_dir() else None)
 
@@ -47,7 +49,7 @@ def find_cifar100(folder: Path) -> Path | None:
 def load_cifar100(folder: Path | str) -> tuple[LabelledImages, LabelledImages]:
     """CIFAR-100, training and test, in the order of its files; decoded once, then memory-mapped.
 
-    The files are checked for what they hold, not for a checksum.
+    The content of the files is checked, not their checksum.
 
     Args:
         folder: holds `cifar-100-python.tar.gz`, `cifar-100-python.tar.xz` or `cifar-100-python/`.
@@ -57,7 +59,7 @@ def load_cifar100(folder: Path | str) -> tuple[LabelledImages, LabelledImages]:
 
     Raises:
         FileNotFoundError: where it is missing.
-        ValueError: where it is damaged, something else, or a pickle that asks for more than arrays.
+        ValueError: where it is damaged or something else, or a pickle asks for more than arrays.
         OSError: where it cannot be read.
     """
     folder = Path(folder)
@@ -82,7 +84,7 @@ def load_cifar100(folder: Path | str) -> tuple[LabelledImages, LabelledImages]:
 def _decode(source: Path, fix: str) -> dict[str, np.ndarray]:
     """The four arrays, by name."""
     if source.is_dir():
-        contents = {split: (source / split).read_bytes() for split in _PER_CLASS}
+        contents = {split: _read(source / split, fix) for split in _PER_CLASS}
     else:
         contents = _archived(source, fix)
     arrays = {}
@@ -92,10 +94,33 @@ def _decode(source: Path, fix: str) -> dict[str, np.ndarray]:
     return arrays
 
 
+class _Bounded:
+    """A file that ends a read, with an error, once it has given too much: an archive may unpack to any size."""
+
+    def __init__(self, file: Any, error: str) -> None:
+        self._file, self._error, self._left = file, error, _MOST
+
+    def read(self, size: int) -> bytes:
+        content = self._file.read(min(size, self._left + 1))
+        self._left -= len(content)
+        if self._left < 0:
+            raise ValueError(self._error)
+        return content
+
+
+def _read(path: Path, fix: str) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(_MOST + 1)
+    if len(content) > _MOST:
+        raise ValueError(f"{path}: must hold at most {_MOST:,} bytes: {fix}")
+    return content
+
+
 def _archived(source: Path, fix: str) -> dict[str, bytes]:
-    """Both pickles of an archive, read in one pass; nothing is extracted to the disk."""
+    """Both pickles of an archive, read in one pass; nothing is extracted to disk."""
     names, contents = [], {}
-    with _OPEN[source.name](source) as file:
+    with _OPEN[source.name](source) as opened:
+        file: Any = _Bounded(opened, f"{source}: unpacks to more than {_MOST:,} bytes: {fix}")
         with tarfile.open(fileobj=file, mode="r|", bufsize=1 << 20) as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
@@ -114,18 +139,20 @@ def _archived(source: Path, fix: str) -> dict[str, bytes]:
 def _split(content: bytes, where: str, per_class: int, fix: str) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, 3, 32, 32) and labels (N,) of a pickled split, both uint8, checked."""
     count = _CLASSES * per_class
-    found = _unpickle(content, where, fix)
-    if not (isinstance(found, dict) and {b"data", b"fine_labels"} <= found.keys()):
-        got = ascii(list(found)) if isinstance(found, dict) else type(found).__name__
+    batch = _unpickle(content, where, fix)
+    if isinstance(batch, dict):  # keys are text where Python 3 wrote them
+        batch = {key.encode() if isinstance(key, str) else key: value for key, value in batch.items()}
+    if not (isinstance(batch, dict) and {b"data", b"fine_labels"} <= batch.keys()):
+        got = ascii(list(batch)) if isinstance(batch, dict) else type(batch).__name__
         raise ValueError(f"{where}: must hold 'data' and 'fine_labels'; got {got[:100]}: {fix}")
-    labels = found[b"fine_labels"]
+    labels = batch[b"fine_labels"]
     if not (isinstance(labels, list) and all(type(label) is int and 0 <= label < _CLASSES for label in labels)):
         raise ValueError(f"{where}: fine labels must be whole numbers from 0 to {_CLASSES - 1}: {fix}")
     counts = np.bincount(np.array(labels, np.int64), minlength=_CLASSES)
     if (counts != per_class).any():
         odd = int((counts != per_class).argmax())
         raise ValueError(f"{where}: must hold {per_class} images of each class; got {counts[odd]} of {odd}: {fix}")
-    pixels = _uint8_array(found[b"data"])
+    pixels = _uint8_array(batch[b"data"])
     if pixels is None or pixels.shape != (count, math.prod(_IMAGE)):
         got = "none" if pixels is None else f"an array of {pixels.shape}"
         raise ValueError(f"{where}: must hold {count:,} x {math.prod(_IMAGE):,} uint8 values; got {got}: {fix}")
@@ -133,7 +160,7 @@ def _split(content: bytes, where: str, per_class: int, fix: str) -> tuple[np.nda
 
 
 class _Inert:
-    """Stands for NumPy's array, its type and their maker: keeps what the pickle says of it, does nothing."""
+    """Stands for NumPy's array, its dtype and their constructor: keeps the pickle's arguments, does nothing."""
 
     def __init__(self, *arguments: object) -> None:
         self.arguments, self.state = arguments, None
@@ -147,16 +174,24 @@ class _Forbidden(pickle.UnpicklingError):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds containers, numbers, bytes and text as pickle does, arrays as `_Inert`, and nothing else."""
+    """Builds containers, numbers, bytes and text as usual, arrays as `_Inert`, and nothing else."""
 
     allowed = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
     allowed += ("numpy.ndarray", "numpy.dtype")
 
     def find_class(self, module: str, name: str, /) -> Any:
-        """Called for every name that a pickle asks for."""
+        """Called for every name that a pickle refers to."""
         if f"{module}.{name}" in self.allowed:
             return _Inert
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in protocol 2
+            return _latin_bytes
         raise _Forbidden(ascii(f"{module}.{name}"))
+
+
+def _latin_bytes(text: object, encoding: object) -> bytes:
+    if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
+        raise _Forbidden("_codecs.encode")
+    return text.encode("latin1")
 
 
 def _unpickle(content: bytes, where: str, fix: str) -> object:
@@ -164,9 +199,9 @@ def _unpickle(content: bytes, where: str, fix: str) -> object:
         return _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except _Forbidden as error:
         raise ValueError(f"{where}: the pickle asks for {error}, which images do not need: {fix}") from None
-    except Exception as error:  # damaged bytes may read as any misuse of any object
-        said = " ".join(str(error).split())
-        raise ValueError(f"{where}: truncated or no pickle ({said}): {fix}") from None
+    except Exception as error:  # damaged bytes can misuse any object in any way
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{where}: truncated or no valid pickle ({reason}): {fix}") from None
 
 
 def _uint8_array(value: object) -> np.ndarray | None:

@@ -1,14 +1,16 @@
-"""The files that images come from: their checksum, and what goes wrong in reading them as one line with its remedy."""
+"""Source files of data sets: their checksum, and one-line errors with a remedy where they cannot be read."""
 
 import contextlib
 import gzip
 import hashlib
 import lzma
 import shlex
+import socket
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 
 def checksum(paths: Iterable[Path]) -> str:
@@ -20,8 +22,39 @@ def checksum(paths: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
+def checksums(pixels: Any, labels: Any) -> dict[str, str]:
+    """Checksums of decoded pixels and labels, for the manifest.
+
+    Args:
+        pixels, labels: tensors on the CPU.
+    """
+    return {
+        "data_checksum": f"{zlib.crc32(pixels.contiguous().numpy().data):08x}",
+        "labels_checksum": f"{zlib.crc32(labels.long().contiguous().numpy().astype('<i8').data):08x}",
+    }
+
+
+def verify(expected: Mapping[str, str], pixels: Any, labels: Any, source: object) -> None:
+    """Refuse images that are not those that a run was begun with.
+
+    Args:
+        expected: of `checksums`; what is missing is not verified.
+        pixels, labels: as read here.
+        source: where from.
+
+    Raises:
+        ValueError: where they differ; one line.
+    """
+    for key, value in checksums(pixels, labels).items():
+        if value != expected.get(key, value):
+            raise ValueError(
+                f"the images from {source} on {socket.gethostname()} have `{key}` {value}, and the run has "
+                f"{expected[key]}: put the same data on every machine"
+            )
+
+
 def remedy(folder: Path, name: str) -> str:
-    """What to do where a data set is not whole.
+    """What to do where a data set is missing or damaged.
 
     Example:
         >>> remedy(Path("my data"), "mnist").partition(",")[0]
@@ -33,11 +66,11 @@ def remedy(folder: Path, name: str) -> str:
 
 @contextlib.contextmanager
 def reading(path: Path, kind: str, fix: str) -> Iterator[None]:
-    """Turns what goes wrong in reading a file into one line: the file, what is wrong, the remedy.
+    """Turn the errors of reading a file into one line: the file, what is wrong, the remedy.
 
     Args:
-        path: the file; of several, an error names the one that it met.
-        kind: what the file ought to be.
+        path: the file; of several, an error names the one at fault.
+        kind: what the file should be.
         fix: the remedy.
 
     Raises:
@@ -50,6 +83,6 @@ def reading(path: Path, kind: str, fix: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error.filename or path} is missing: {fix}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
-        raise ValueError(f"{path}: truncated or no {kind} ({error}): {fix}") from None
+        raise ValueError(f"{path}: truncated or no valid {kind} ({error}): {fix}") from None
     except OSError as error:
         raise OSError(f"{error.filename or path} cannot be read ({error.strerror or error}): {fix}") from None

@@ -1,4 +1,4 @@
-"""The data sets: which are here and whole, and how to download them, verified by checksum."""
+"""Check which data sets are present and intact, and download them, verified by checksum."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,44 +34,44 @@ _FILES: Mapping[Name, Mapping[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Found:
-    """What there is of a data set."""
+class Presence:
+    """Whether a data set is present."""
 
     name: str
     place: str
     """where it was looked for"""
     state: Literal["whole", "damaged", "missing"]
-    says: str
+    detail: str
     """counts, or what is wrong and the remedy"""
 
 
-def check(folder: Path, which: Sequence[Name] = tuple(BASES)) -> list[Found]:
-    """Look for every data set, and read it whole.
+def check(folder: Path, which: Sequence[Name] = tuple(BASES)) -> list[Presence]:
+    """Look for data sets, and read them completely.
 
     Args:
         folder: holds `mnist/` and CIFAR-100's archive or folder.
         which: names of those to look for there.
 
     Returns:
-        What was found: first scikit-learn's digits, then as asked.
+        First scikit-learn's digits, then one entry per name.
     """
     digits = load_digits_images()
-    says = f"{len(digits.labels):,} images of 8 x 8, always there"
-    return [Found("digits", "scikit-learn", "whole", says), *(_look(folder, name) for name in which)]
+    detail = f"{len(digits.labels):,} images of 8 x 8, always there"
+    return [Presence("digits", "scikit-learn", "whole", detail), *(_look(folder, name) for name in which)]
 
 
-def _look(folder: Path, name: Name) -> Found:
+def _look(folder: Path, name: Name) -> Presence:
     if name == "mnist":
         place, load, size = folder / "mnist", load_mnist, "28 x 28"
         there = any((folder / file).exists() for file in MNIST_FILES)
     else:
-        found = find_cifar100(folder)
-        place, load, size, there = found or folder, load_cifar100, "3 x 32 x 32", found is not None
+        source = find_cifar100(folder)
+        place, load, size, there = source or folder, load_cifar100, "3 x 32 x 32", source is not None
     try:
         train, test = load(folder)
     except (OSError, ValueError) as error:
-        return Found(name, str(place), "damaged" if there else "missing", str(error))
-    return Found(
+        return Presence(name, str(place), "damaged" if there else "missing", str(error))
+    return Presence(
         name, str(place), "whole", f"{len(train.labels):,} training and {len(test.labels):,} test images of {size}"
     )
 
@@ -82,70 +82,71 @@ def fetch(
     *,
     bases: Mapping[Name, str] = BASES,
     follow: Callable[[str, int, int], None] | None = None,
-) -> list[Found]:
-    """Download what is missing or damaged; what is whole stays as it is.
+) -> list[Presence]:
+    """Download what is missing or damaged; what is intact stays as it is.
 
-    A file appears whole and verified by its checksum, or not at all.
+    A file appears complete and verified by its checksum, or not at all.
 
     Args:
-        folder: where the data sets are to be; made where it is missing.
+        folder: where to put the data sets; created if missing.
         which: their names.
-        bases: addresses to download from, by name, each with its last slash.
-        follow: called with a file's name, the bytes done and the bytes in all.
+        bases: addresses to download from, by name, each ending in a slash.
+        follow: called with a file's name, the bytes done and the total.
 
     Returns:
-        What there is of each data set then.
+        One entry per data set, as it is afterwards.
 
     Raises:
         OSError: where a file cannot be downloaded or written.
-        ValueError: where something else arrives.
+        ValueError: where a download has another checksum.
     """
-    records = []
+    entries = []
     for name in which:
-        found = _look(folder, name)
-        if found.state != "whole":
+        presence = _look(folder, name)
+        if presence.state != "whole":
             for file, checksum in _FILES[name].items():
                 path = folder / file
                 download(bases[name] + path.name, checksum, path, follow)
-            found = _look(folder, name)
-        records.append(found)
-    return records
+            presence = _look(folder, name)
+        entries.append(presence)
+    return entries
 
 
 def download(url: str, checksum: str, path: Path, follow: Callable[[str, int, int], None] | None = None) -> None:
-    """Download a file, unless it is there with the right checksum.
+    """Download a file, unless it is present with the right checksum.
 
     Args:
         url: its address.
         checksum: "sha256:" or "md5:" and the hexadecimal digits.
-        path: where it is to be; a file with another checksum is replaced.
+        path: where to put it; a file with another checksum is replaced.
         follow: as for `fetch`.
 
     Raises:
         OSError: where it cannot be downloaded or written.
-        ValueError: where something else arrives.
+        ValueError: where the download has another checksum.
     """
     import pooch
 
-    pooch.get_logger().setLevel("WARNING")  # it would print what it does
+    pooch.get_logger().setLevel("WARNING")  # it would print progress messages
     bar: Any = _Bar(path.name, follow) if follow else False
-    by_hand = f"try again on a network that reaches it, or put the original at {path} by hand"
+    by_hand = f"retry on a network that reaches it, or put the original at {path} yourself"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         downloader: Any = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 18)
-        pooch.retrieve(url, checksum, path.name, path.parent, downloader=downloader)
+        # An absolute path: pooch would expand ~.
+        pooch.retrieve(url, checksum, path.name, path.parent.absolute(), downloader=downloader)
     except OSError as error:
         if (response := getattr(error, "response", None)) is not None:
             response.close()  # pooch leaves the connection open where the server refuses
         raise OSError(f"{url} cannot be downloaded to {path} ({_root(error)}): {by_hand}") from None
     except ValueError:
         raise ValueError(
-            f"{url} is not the original, whose checksum is {checksum}; nothing is kept: {by_hand}"
+            f"{url} is not the original, whose checksum is {checksum}; the download was discarded: {by_hand}"
         ) from None
 
 
 class _Bar:
-    """What pooch takes as a progress bar."""
+    """The progress bar interface of pooch."""
 
     total = 0
 
@@ -164,7 +165,7 @@ class _Bar:
 
 
 def _root(error: BaseException) -> Any:
-    """What the system said, beneath what the layers above made of it."""
+    """The message of the system error at the bottom of a chain of exceptions."""
     while error.__context__:
         error = error.__context__
     return getattr(error, "strerror", None) or error

@@ -1,4 +1,4 @@
-"""Images to learn from: where they are; scikit-learn's embedded digits, and MNIST as its four original files."""
+"""Where images are looked for; scikit-learn's embedded digits, and MNIST as its four original files."""
 
 import gzip
 import math
@@ -37,48 +37,58 @@ class Images(NamedTuple):
 
 
 def data_folder(option: Path | None = None) -> Path | None:
-    """Where the data sets are: the folder named, else that of REGROW_DATA, else the user's, if something is in it.
+    """The folder of the data sets: that of `--data`, else of REGROW_DATA, else the user's own, if it is not empty.
 
     Args:
-        option: the folder that `--data` names.
+        option: the value of `--data`.
 
     Returns:
-        The folder; one that is named need not exist. None: there are no data but the embedded ones.
+        The folder; an explicit one need not exist. None: only the embedded data are available.
     """
-    if named := _named_folder(option):
-        return named
+    if explicit := _explicit_folder(option):
+        return explicit
     folder = default_folder()
     return folder if folder and folder.is_dir() and any(folder.iterdir()) else None
 
 
 def default_folder() -> Path | None:
-    """The user's own folder for data sets: `data` in the cache folder."""
+    """The user's own folder of data sets: `data` in the cache folder."""
     cache = cache_folder()
     return cache and cache / "data"
 
 
-def _named_folder(option: Path | None) -> Path | None:
+def _explicit_folder(option: Path | None) -> Path | None:
     variable = os.environ.get("REGROW_DATA")
     return option or (Path(variable) if variable else None)
 
 
 def load_images(option: Path | None = None) -> tuple[str, Images]:
-    """The training images of MNIST where it is found, else the embedded digits.
+    """The training images of MNIST if present, else the embedded digits.
 
     Args:
-        option: the folder that `--data` names.
+        option: the value of `--data`.
 
     Returns:
         "mnist" or "digits", and the images.
 
     Raises:
-        FileNotFoundError: where a file of MNIST is missing, from a folder that is named or beside others.
+        FileNotFoundError: where a file of MNIST is missing, in an explicit folder or beside the others.
         ValueError, OSError: as `load_mnist` does.
     """
+    folder = mnist_folder(option)
+    return ("digits", load_digits_images()) if folder is None else ("mnist", load_mnist(folder)[0])
+
+
+def mnist_folder(option: Path | None = None) -> Path | None:
+    """The folder that `load_images` reads MNIST from, absolute; None where it takes the embedded digits.
+
+    Args:
+        option: the value of `--data`.
+    """
     folder = data_folder(option)
-    if folder and (_named_folder(option) or any((folder / file).exists() for file in MNIST_FILES)):
-        return "mnist", load_mnist(folder)[0]
-    return "digits", load_digits_images()
+    if folder and (_explicit_folder(option) or any((folder / file).exists() for file in MNIST_FILES)):
+        return folder.absolute()
+    return None
 
 
 def load_digits_images() -> Images:
@@ -109,7 +119,7 @@ def load_mnist(folder: Path | str) -> tuple[Images, Images]:
 
     Raises:
         FileNotFoundError: where a file is missing.
-        ValueError: where one is damaged, or is something else than its name says.
+        ValueError: where one is damaged, or is not what its name says.
         OSError: where one cannot be read.
     """
     train, test = (_load_split(Path(folder), split) for split in _COUNTS)
@@ -138,9 +148,9 @@ def _decode_idx(path: Path, shape: tuple[int, ...], fix: str) -> np.ndarray:
     magic = bytes((0, 0, 8, len(shape)))
     if content[:4] != magic:
         raise ValueError(f"{path}: must start with bytes {magic.hex()}; got {content[:4].hex() or 'none'}: {fix}")
-    found = struct.unpack(f">{len(shape)}I", content[4:header]) if len(content) >= header else ()
-    if found != shape:
-        raise ValueError(f"{path}: must hold an array of {shape}; its header says {found}: {fix}")
+    sizes = struct.unpack(f">{len(shape)}I", content[4:header]) if len(content) >= header else ()
+    if sizes != shape:
+        raise ValueError(f"{path}: must hold an array of {shape}; its header has {sizes}: {fix}")
     if len(content) != header + size:
         least = "more than " if len(content) > header + size else ""
         got = min(len(content) - header, size)

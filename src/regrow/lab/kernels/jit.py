@@ -2,10 +2,12 @@
 
 import hashlib
 import inspect
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -44,6 +46,36 @@ def _key_cache(file: Any, digest: str) -> None:
     """
     file._source_stamp = file._source_stamp, digest
     file._data_name_pattern = file._data_name_pattern.replace("{number", f"{digest[:16]}-{os.getpid()}-{{number")
+    file.__class__ = type("Verified", (_Verified, type(file)), {})
+
+
+class _Verified:
+    """Files of Numba's cache that end with their SHA-256: a damaged one is compiled anew, and never run."""
+
+    _index_path: str
+
+    @contextmanager
+    def _open_for_write(self, path: str) -> Iterator[io.BytesIO]:
+        with super()._open_for_write(path) as file:  # type: ignore[misc]
+            content = io.BytesIO()
+            yield content
+            file.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
+
+    def _load_index(self) -> Any:
+        return super()._load_index() if _is_sound(self._index_path) else {}  # type: ignore[misc]
+
+    def _load_data(self, name: str) -> Any:
+        if not _is_sound(self._data_path(name)):  # type: ignore[attr-defined]
+            raise FileNotFoundError(name)  # so it is compiled, and written anew
+        return super()._load_data(name)  # type: ignore[misc]
+
+
+def _is_sound(path: str) -> bool:
+    try:
+        content = Path(path).read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(content[:-32]).digest() == content[-32:]
 
 
 def _digest(loop: Callable[..., Any]) -> str:

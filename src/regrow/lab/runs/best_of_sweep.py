@@ -1,4 +1,4 @@
-"""The best of a sweep, with its runners-up: stored beside the results, read by a later sweep."""
+"""The ranking of a sweep's configs: stored beside the results, read by a later sweep."""
 
 import json
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ import polars as pl
 from ..studies import ALL_SETTINGS, SYSTEMS, Member
 from ..studies.permuted_grids import Winners
 from . import manifest
+from .digests import open_json, seal_json
 from .files import write_whole
 
 NAME = "selected.json"
@@ -19,11 +20,11 @@ Ranking = dict[str, dict[str, list[dict[str, Any]]]]
 
 
 def rank(rows: pl.DataFrame) -> Ranking:
-    """All configs of each setting and system by mean online accuracy over all tasks and seeds, the best first.
+    """Rank the configs of each setting and system by mean online accuracy over all tasks and seeds, best first.
 
-    Of vision transformers, the best validation accuracy of each task takes the place of online accuracy. Each seed is
-    one sample: its mean over its tasks. `standard_error` is that of their mean, None for a single seed; `diverged`
-    counts seeds that did. A config without a mean comes last.
+    For vision transformers, the best validation accuracy of each task replaces online accuracy. Each seed is one
+    sample: its mean over its tasks. `standard_error` is that of their mean, None for a single seed; `diverged` counts
+    the seeds that diverged. A config without a mean comes last.
 
     Args:
         rows: of the results table.
@@ -38,10 +39,10 @@ def rank(rows: pl.DataFrame) -> Ranking:
         Hernandez-Garcia et al. 2025, section 3: grid search by mean online accuracy.
     """
     measure = "best_validation_accuracy" if "best_validation_accuracy" in rows.columns else "online_accuracy"
-    each = pl.col(measure).fill_null(float("nan"))  # of a task without one: it must not be left out of the mean
-    accuracy, found = pl.col("accuracy"), pl.col("setting", "system", "config_id", "config")
-    seeds = rows.group_by(found, "seed").agg(accuracy=each.mean(), lost=pl.col("diverged").any())
-    configs = seeds.sort("seed").group_by(found).agg(
+    each = pl.col(measure).fill_null(float("nan"))  # a task without accuracy must not be left out of the mean
+    accuracy, keys = pl.col("accuracy"), pl.col("setting", "system", "config_id", "config")
+    seeds = rows.group_by(keys, "seed").agg(accuracy=each.mean(), lost=pl.col("diverged").any())
+    configs = seeds.sort("seed").group_by(keys).agg(
         n=pl.len(), mean=accuracy.mean(), standard_error=accuracy.std() / pl.len().sqrt(), diverged=pl.col("lost").sum()
     )  # fmt: skip
     configs = configs.with_columns(pl.col("mean", "standard_error").fill_nan(None))
@@ -49,16 +50,15 @@ def rank(rows: pl.DataFrame) -> Ranking:
     for row in configs.sort("mean", "config_id", descending=[True, False], nulls_last=True).iter_rows(named=True):
         place = ranking.setdefault(row.pop("setting"), {}).setdefault(row.pop("system"), [])
         place.append(row | {"config": json.loads(row["config"])})
-    ours = [list(ALL_SETTINGS), list(SYSTEMS)]
-    by_setting = sorted(ranking.items(), key=lambda item: ours[0].index(item[0]))
-    return {name: dict(sorted(systems.items(), key=lambda s: ours[1].index(s[0]))) for name, systems in by_setting}
+    by_setting = sorted(ranking.items(), key=lambda item: list(ALL_SETTINGS).index(item[0]))
+    return {name: dict(sorted(systems.items(), key=lambda s: SYSTEMS.index(s[0]))) for name, systems in by_setting}
 
 
 def write(folder: Path, rows: pl.DataFrame) -> Ranking:
     """Store the ranking of a finished sweep as `selected.json` in its folder."""
     ranking = rank(rows)
     content = {"study": rows["study"][0], "tasks": int(rows["task"].n_unique()), "ranking": ranking}
-    write_whole(folder / NAME, (json.dumps(content, indent=1) + "\n").encode())
+    write_whole(folder / NAME, seal_json(content))
     return ranking
 
 
@@ -67,32 +67,34 @@ def read_winners(folder: Path, data: Mapping[str, Any] | None = None) -> Winners
 
     Args:
         folder: the sweep's.
-        data: what the winners are for, as the manifest's config names it; None: anything.
+        data: the data that the winners are for, as in the manifest's config; None: any.
 
     Returns:
         {(setting, system): config}
 
     Raises:
-        FileNotFoundError: where the folder is not of a run, or of a sweep that is not finished.
-        ValueError: where it is no sweep, of other data, or its ranking is damaged.
+        FileNotFoundError: where the folder holds no run, or a sweep that is not finished.
+        ValueError: where it holds no sweep or one on other data, or its ranking is damaged.
     """
     stored = manifest.read(folder)
     remedy = "give the --out of a finished `regrow run … --sweep`"
     if not stored["config"].get("sweep"):
-        raise ValueError(f"`--from` must name the folder of a sweep; got {folder}, which is none: {remedy}")
+        raise ValueError(
+            f"`--from` must name the folder of a sweep; got {folder}, which holds a run without --sweep: {remedy}"
+        )
     for key, value in (data or {}).items():
-        if stored["config"].get(key) != value:
+        if stored["config"].get(key, value) != value:
             was = stored["config"].get(key)
             raise ValueError(f"`--from` {folder} has `{key}` {was}; got {value}: sweep on the same data first")
     path = folder / NAME
     try:
-        ranking = json.loads(path.read_text())["ranking"]
+        ranking = open_json(path.read_bytes())[0]["ranking"]
         winners = {(s, m): ranked[0]["config"] for s, systems in ranking.items() for m, ranked in systems.items()}
         for (setting, system), config in winners.items():
             if Member(system, config, 0).config_id != ranking[setting][system][0]["config_id"]:
                 raise ValueError(f"the config of {system} in {setting} was changed")
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing: the sweep is not finished: run it to its end first") from None
+        raise FileNotFoundError(f"{path} is missing, the sweep is not finished: rerun its command first") from None
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): delete it and run the sweep's command again") from None
+        raise ValueError(f"{path} is damaged ({error}): delete it and rerun the sweep's command") from None
     return winners

@@ -1,23 +1,22 @@
-"""Files that appear whole or not at all, and the one that tells a folder of results."""
+"""Files that appear whole or not at all."""
 
-import json
+import errno
 import os
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
-MANIFEST = "manifest.json"
 _TEMPORARY = ".{name}.{pid}.tmp"
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or whoever comes after a crash, finds all of it or what was there before.
+    """Write a file so that a reader, also after a crash, sees all of it or its previous content.
 
     Args:
-        path: the file; its folder is there.
-        content: all of it.
+        path: the file; its folder exists.
+        content: its bytes.
 
     Raises:
-        OSError: one line that names the file and what to do; what was there before is untouched.
+        OSError: one line that names the file and the remedy; the previous content is untouched.
 
     Example:
         >>> import tempfile
@@ -41,14 +40,19 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def cannot_write(path: Path, error: OSError) -> OSError:
     """The error to raise where a file or a folder cannot be written."""
+    if error.errno == errno.ENOENT:
+        return OSError(
+            f"{path} cannot be written: {path.parent} was deleted or moved meanwhile; put it back, or rerun the "
+            "command to begin again"
+        )
     return OSError(
-        f"{path} cannot be written ({error.strerror or error}): make room or allow writing there, then run the same "
-        "command again; what is stored stays readable"
+        f"{path} cannot be written ({error.strerror or error}): free space or allow writing there, then rerun the "
+        "command; what is stored stays readable"
     )
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a crash of the machine, where folders can be synced."""
+    """Make a folder's entries survive a crash of the machine, where folders can be synced."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -58,27 +62,13 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def remove_temporary(folder: Path) -> None:
-    """Remove what killed writers left behind; for the only one who may write there."""
-    for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+def remove_temporary(folder: Path, names: Collection[str] | None = None) -> None:
+    """Remove the temporary files of killed writers; for the only process that may write there.
 
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder.
-
-    Raises:
-        FileNotFoundError: where there is no folder, or it holds none.
-        ValueError: where it is damaged.
+    Args:
+        folder: where they lie.
+        names: of the files that they would have become; None: all.
     """
-    path = folder / MANIFEST
-    try:
-        content = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        what = "holds no manifest.json" if folder.is_dir() else "is no folder"
-        raise FileNotFoundError(f"{folder} {what}: give a folder that `regrow run` wrote (its --out)") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): put it back, or choose another --out") from None
-    if not isinstance(content, dict) or "study" not in content:
-        raise ValueError(f"{path} is no manifest of a run: give a folder that `regrow run` wrote (its --out)")
-    return content
+    for path in folder.glob(".*.tmp"):
+        if names is None or path.name[1:].rsplit(".", 2)[0] in names:
+            path.unlink(missing_ok=True)

@@ -1,9 +1,8 @@
-"""What the studies train on: permuted images, or classes of CIFAR-100; all that the commands must know of either."""
+"""The problems of the studies, permuted images and classes of CIFAR-100: everything the commands need of either."""
 
 import dataclasses
 import functools
 import math
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ import torch
 
 from ... import check
 from ..data.cifar import load_cifar100
-from ..data.mnist import Images, data_folder, default_folder, load_images
+from ..data.errors import checksums, verify
+from ..data.mnist import Images, data_folder, default_folder, load_digits_images, load_mnist, mnist_folder
 from ..mlp.trainer import Course, Trainer, course_for
 from ..problems.incremental import BATCH, CLASSES
 from ..problems.permuted import PermutedImages
@@ -27,31 +27,31 @@ OWN = {
     "permuted": ("ln_position", "units_read"),
     "vit": ("optimizer", *(field.name for field in dataclasses.fields(Options))),
 }
-"""Options of a run that are of one kind of study alone."""
+"""Options of a run that only one kind of study has."""
 
 
 def is_vit(settings: Sequence[str]) -> bool:
-    """Whether settings, which are of one study, are of vision transformers."""
+    """Whether the settings, all of one study, are vision transformers."""
     return settings[0] in VIT_SETTINGS
 
 
-def device(asked: str) -> str:
-    """The device that "auto", "cpu" or "cuda" asks for.
+def device(option: str) -> str:
+    """The device that `--device` "auto", "cpu" or "cuda" stands for.
 
     Raises:
         ValueError: for "cuda" where there is none.
     """
-    found = torch.cuda.is_available()
-    if asked == "cuda" and not found:
-        raise ValueError("`--device cuda` needs a CUDA device and a build of torch for it; found none: use cpu")
-    return "cuda" if found and asked != "cpu" else "cpu"
+    available = torch.cuda.is_available()
+    if option == "cuda" and not available:
+        raise ValueError("`--device cuda` needs a CUDA device and a CUDA build of torch; got neither: use --device cpu")
+    return "cuda" if available and option != "cpu" else "cpu"
 
 
 class Problem(Protocol):
-    """What the networks of a run learn, and how."""
+    """What the networks of a run learn."""
 
     schemas: ClassVar[Mapping[str, Schema]]
-    """Of the tables that are stored."""
+    """Of the stored tables."""
 
     @property
     def device(self) -> str:
@@ -59,13 +59,13 @@ class Problem(Protocol):
         ...
 
     @property
-    def make(self) -> "Maker | ViTMaker":
+    def make(self) -> "PermutedMaker | ViTMaker":
         """Makes the trainers."""
         ...
 
     @property
     def config(self) -> dict[str, Any]:
-        """What decides the results and is of this kind of study, as JSON can hold it."""
+        """The options of this kind of study that decide the results, as JSON."""
         ...
 
     def pack(self, *run: Any, sweep: bool = False, winners: Winners | None = None) -> list[StackPlan]:
@@ -73,7 +73,7 @@ class Problem(Protocol):
         ...
 
     def tasks(self, plans: Sequence[StackPlan], wanted: int) -> int:
-        """So many tasks, or as many as there are."""
+        """The number of tasks to run: as many as wanted, or as many as there are."""
         ...
 
     def check(self, plans: Sequence[StackPlan], tasks: int) -> None:
@@ -85,7 +85,7 @@ class Problem(Protocol):
         ...
 
     def data(self) -> dict[str, str]:
-        """Read the images: their name and their checksum."""
+        """Read the images; returns their name and checksum."""
         ...
 
 
@@ -93,34 +93,39 @@ class Problem(Protocol):
 
 
 @dataclass(frozen=True)
-class Maker:
-    """Makes the trainers of a run on permuted images, in whatever process."""
+class PermutedMaker:
+    """Makes the trainers of a run on permuted images, in any process and on any machine.
 
-    data: Path | None
+    folder: absolute, holds MNIST; None: the embedded digits. checksums: of the images, verified where they are read.
+    """
+
+    folder: Path | None
     device: str = "cpu"
     measure_every: int = 20
+    checksums: tuple[tuple[str, str], ...] = ()
 
     def __call__(self, plan: StackPlan, progress: Callable[[int], None] | None = None) -> Trainer:
-        problem = _problem(self.data, self.device)
+        problem = _problem(self.folder, self.device, self.checksums)
         return Trainer(plan, problem, measure_every=self.measure_every, progress=progress)
 
 
 @functools.cache
-def _problem(data: Path | None, device: str) -> PermutedImages:
-    images = _images(data)[1]
+def _problem(folder: Path | None, device: str, expected: tuple[tuple[str, str], ...]) -> PermutedImages:
+    images = _images(folder)
+    verify(dict(expected), images.pixels, images.labels, folder or "scikit-learn")
     return PermutedImages(images, course_for(images), device)
 
 
 @functools.cache
-def _images(data: Path | None) -> tuple[str, Images]:
-    return load_images(data)
+def _images(folder: Path | None) -> Images:
+    return load_digits_images() if folder is None else load_mnist(folder)[0]
 
 
 @dataclass(frozen=True)
 class PermutedJob:
-    """Studies on permuted images: MNIST where it is found, else the embedded digits.
+    """Studies on permuted images: MNIST if present, else the embedded digits.
 
-    folder: what `--data` names. The others are options of `regrow run`.
+    folder: the value of `--data`. The others are options of `regrow run`.
     """
 
     folder: Path | None = None
@@ -131,8 +136,9 @@ class PermutedJob:
     schemas: ClassVar[Mapping[str, Schema]] = {"results": RESULTS}
 
     @property
-    def make(self) -> Maker:
-        return Maker(self.folder, self.device, self.measure_every)
+    def make(self) -> PermutedMaker:
+        checksums = tuple(self.checksums.items())
+        return PermutedMaker(self.source, self.device, self.measure_every, checksums)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -140,7 +146,17 @@ class PermutedJob:
 
     @property
     def course(self) -> Course:
-        return course_for(_images(self.folder)[1])
+        return course_for(_images(self.source))
+
+    @functools.cached_property
+    def source(self) -> Path | None:
+        """Where MNIST is; None: the embedded digits."""
+        return mnist_folder(self.folder)
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        images = _images(self.source)
+        return checksums(images.pixels, images.labels)
 
     def pack(self, *run: Any, sweep: bool = False, winners: Winners | None = None) -> list[StackPlan]:
         return packing.pack(*run, sweep=sweep, winners=winners, ratio=self.course.ratio, **self.config)
@@ -158,8 +174,7 @@ class PermutedJob:
         return tasks * self.course.updates_a_task
 
     def data(self) -> dict[str, str]:
-        name, images = _images(self.folder)
-        return {"data": name, "data_checksum": _checksum(images.pixels)}
+        return {"data": "mnist" if self.source else "digits"} | self.checksums
 
 
 # Classes of CIFAR-100.
@@ -169,10 +184,10 @@ class PermutedJob:
 class ViTJob:
     """The study of vision transformers on CIFAR-100.
 
-    folder: what `--data` names. optimizer: "authors" or "clean". options: size, length, precision.
+    folder: the value of `--data`. optimizer: "authors" or "clean". options: size, length, precision.
 
     Raises:
-        TypeError, ValueError: for options that the device or the images cannot meet.
+        TypeError, ValueError: for options that the device does not support or the images do not suffice for.
     """
 
     folder: Path | None = None
@@ -191,7 +206,9 @@ class ViTJob:
 
     @property
     def make(self) -> ViTMaker:
-        return ViTMaker(self._folder(), self.options, self.device, self.measure_every)
+        return ViTMaker(
+            self._folder(), self.options, self.device, self.measure_every, tuple(_cifar(self._folder()).items())
+        )
 
     @property
     def config(self) -> dict[str, Any]:
@@ -210,18 +227,21 @@ class ViTJob:
         check_run(plans, tasks, self.options, self.device)
 
     def updates(self, plans: Sequence[StackPlan], tasks: int) -> int:
-        return sum(updates(plans[0], self.options, k) for k in range(tasks))  # a run has one number of new classes
+        return sum(updates(plans[0], self.options, k) for k in range(tasks))  # equal for all stacks
 
     def data(self) -> dict[str, str]:
-        train, _ = load_cifar100(self._folder())
-        return {"data": "cifar100", "data_checksum": _checksum(train.pixels)}
+        return {"data": "cifar100"} | _cifar(self._folder())
 
     def _folder(self) -> Path:
         folder = data_folder(self.folder) or default_folder()
         if folder is None:
-            raise FileNotFoundError("CIFAR-100 is missing, with no home folder to look in: name a folder with --data")
-        return folder
+            raise FileNotFoundError(
+                "CIFAR-100 is missing, and there is no home folder to search: name a folder with --data"
+            )
+        return folder.absolute()
 
 
-def _checksum(pixels: torch.Tensor) -> str:
-    return f"{zlib.crc32(pixels.numpy().data):08x}"
+@functools.cache
+def _cifar(folder: Path) -> dict[str, str]:
+    train, _ = load_cifar100(folder)
+    return checksums(*train)

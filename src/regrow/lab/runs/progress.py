@@ -1,7 +1,6 @@
-"""Shows how far a run is: a live line per worker on a terminal, a line now and then elsewhere."""
+"""Shows the progress of a run: a live line per worker on a terminal, a line now and then elsewhere."""
 
 import contextlib
-import itertools
 import threading
 import time
 from collections import deque
@@ -13,17 +12,18 @@ from rich.live import Live
 from rich.table import Table
 
 from ..studies import SYSTEMS, StackPlan
+from .text import counted, duration
 from .timing import makespan
-from .worker import RECENT, Report
+from .training import RECENT, Report
 
 LINE_EVERY = 10.0  # seconds between plain lines
 _WINDOW = 10.0  # seconds over which speed is measured
-_SETTLED = 5.0  # seconds of training before its own speed counts for the time left
+_SETTLED = 5.0  # seconds of training before the measured speed counts for the time left
 
 
 @dataclass
 class _Pace:
-    """Network-updates of the last seconds."""
+    """Network-updates of the last ten seconds."""
 
     marks: deque[tuple[float, int]] = field(default_factory=deque)
 
@@ -35,19 +35,19 @@ class _Pace:
         while self.marks and now - self.marks[0][0] > _WINDOW:
             self.marks.popleft()
         span = now - self.marks[0][0] if self.marks else 0.0
-        return sum(count for _, count in list(self.marks)[1:]) / span if span > 0 else 0.0  # the first was made before
+        return sum(count for _, count in list(self.marks)[1:]) / span if span > 0 else 0.0  # the first was made earlier
 
 
-class Board:
-    """How far every stack and worker is; what the views are drawn from.
+class Progress:
+    """The progress of every stack and worker; the views are drawn from it.
 
-    Reports come in from one thread, views are drawn by another; neither waits for the other's output.
+    One thread adds reports, another draws the views; neither waits for the other's output.
 
     Args:
         plans: the stacks of the run.
         tasks: to finish, of each.
-        updates: of each network in a task.
-        expected: seconds a task of each stack, {id: seconds}.
+        updates: of each network per task.
+        expected: seconds per task of each stack, {id: seconds}.
         done: tasks already finished, {id: tasks}.
         workers: processes.
     """
@@ -70,23 +70,23 @@ class Board:
         self._places: dict[int, tuple[str, int]] = {}  # stack and task of each worker
         self._paces: dict[int, _Pace] = {}
         self._recent: dict[str, dict[str, deque[float]]] = {}
-        self._heard: dict[int, float] = {}  # when each worker reported last
-        self._spent: dict[str, float] = {}  # seconds of each stack, without those between its turns
-        self._news: list[str] = []
+        self._reported_at: dict[int, float] = {}  # of each worker's last report
+        self._spent: dict[str, float] = {}  # seconds of each stack, without the pauses between its turns
+        self._finished_lines: list[str] = []
         self._start: float | None = None
 
-    # What comes in.
+    # Input.
 
     def report(self, worker: int, report: Report) -> None:
-        """A worker is somewhere within a stack."""
+        """A worker reports its progress on a stack."""
         now, members = time.monotonic(), len(self._plans[report.stack].members)
         with self._lock:
             self._start = self._start or now
             here = self._places.get(worker, ("", 0))[0] == report.stack
             self._spent[report.stack] = self._spent.get(report.stack, 0.0) + (
-                now - self._heard[worker] if here else 0.0
+                now - self._reported_at[worker] if here else 0.0
             )
-            self._heard[worker] = now
+            self._reported_at[worker] = now
             self._places[worker] = report.stack, report.task
             self._paces.setdefault(worker, _Pace()).add(report.updates, now)
             before = self._done[report.stack]
@@ -104,20 +104,20 @@ class Board:
             finished = sum(done >= self._tasks for done in self._done.values())
             spent = duration(self._spent.get(stack, 0.0))
             made = self._tasks - round(self._begun[stack])
-            self._news.append(
+            self._finished_lines.append(
                 f"{stack}: {counted(made, 'task')} in {spent} ({finished} of {counted(len(self._plans), 'stack')} done)"
             )
 
-    # What is shown.
+    # Output.
 
-    def news(self) -> list[str]:
+    def finished_lines(self) -> list[str]:
         """A line for each stack that was finished since the last call."""
         with self._lock:
-            news, self._news = self._news, []
-            return news
+            lines, self._finished_lines = self._finished_lines, []
+            return lines
 
     def total(self) -> str:
-        """All stacks in one line: how much is done, how fast, how long it will take."""
+        """All stacks in one line: share done, speed, time left."""
         with self._lock:
             now = time.monotonic()
             share = sum(self._done.values()) / (max(1, self._tasks) * len(self._done))
@@ -126,7 +126,7 @@ class Board:
         return f"{share:.1%} · {rate:,.0f} network-updates/s · {duration(left)} left"
 
     def _left(self, now: float) -> float:
-        """Seconds: as expected for each stack, corrected by how fast the work so far went."""
+        """Seconds left: as expected for each stack, corrected by the speed so far."""
         ahead = [(self._tasks - done) * self._expected[name] for name, done in self._done.items()]
         work = sum((done - self._begun[name]) * self._expected[name] for name, done in self._done.items())
         spent = (now - self._start) * min(self._workers, len(self._done)) if self._start else 0.0
@@ -148,7 +148,7 @@ class Board:
         return "  ".join(f"{name} {sums[name][0] / sums[name][1]:.1%}" for name in names)
 
     def workers(self) -> list[tuple[str, str, str, str]]:
-        """Of each worker: its number, its stack, the task, network-updates a second."""
+        """Of each worker: its number, its stack, the task, network-updates per second."""
         with self._lock:
             now = time.monotonic()
             return [
@@ -158,41 +158,15 @@ class Board:
             ]  # fmt: skip
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say it.
-
-    Example:
-        >>> duration(8.2), duration(100), duration(5000), duration(200_000)
-        ('8 s', '1 min 40 s', '1 h 23 min', '2 d 7 h')
-    """
-    whole = round(seconds)
-    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-    for (large, big), (small, little) in itertools.pairwise(units):
-        if whole >= large:
-            rest = whole % large // small
-            return f"{whole // large} {big}" + (f" {rest} {little}" if rest else "")
-    return f"{whole} s"
-
-
-def counted(count: int, noun: str) -> str:
-    """A number and a noun, in the plural where it must be.
-
-    Example:
-        >>> counted(1, "stack"), counted(2000, "task")
-        ('1 stack', '2,000 tasks')
-    """
-    return f"{count:,} {noun}{'s' * (count != 1)}"
-
-
 @contextlib.contextmanager
-def showing(board: Board, console: Console) -> Iterator[None]:
-    """Show a board while something runs, from a thread of its own: a slow terminal slows nothing down."""
+def showing(progress: Progress, console: Console) -> Iterator[None]:
+    """Show the progress of a run from a separate thread, so that a slow terminal slows nothing down."""
     if console.is_terminal and not console.is_dumb_terminal:
-        with Live(get_renderable=lambda: _picture(board), console=console, refresh_per_second=4):
+        with Live(get_renderable=lambda: _live_table(progress), console=console, refresh_per_second=4):
             yield
         return
     stop = threading.Event()
-    thread = threading.Thread(target=_write_lines, args=(board, console, stop), daemon=True)
+    thread = threading.Thread(target=_write_lines, args=(progress, console, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -201,31 +175,31 @@ def showing(board: Board, console: Console) -> Iterator[None]:
         thread.join()
 
 
-def _picture(board: Board) -> Table:
+def _live_table(progress: Progress) -> Table:
     workers = Table.grid(padding=(0, 3))
-    for row in board.workers():
+    for row in progress.workers():
         workers.add_row(*row)
-    picture = Table.grid()
-    picture.add_row(workers)
-    picture.add_row(board.total())
-    if accuracy := board.accuracy():
-        picture.add_row(f"last {RECENT} tasks: {accuracy}")
-    return picture
+    table = Table.grid()
+    table.add_row(workers)
+    table.add_row(progress.total())
+    if accuracy := progress.accuracy():
+        table.add_row(f"last {RECENT} tasks: {accuracy}")
+    return table
 
 
-def _write_lines(board: Board, console: Console, stop: threading.Event) -> None:
-    """A line for each stack that ends, and one about all at most every `LINE_EVERY` seconds."""
+def _write_lines(progress: Progress, console: Console, stop: threading.Event) -> None:
+    """A line for each stack that ends, and a line of totals at most every `LINE_EVERY` seconds."""
     last = time.monotonic()
-    with contextlib.suppress(OSError):  # nobody reads any more
+    with contextlib.suppress(OSError):  # the reader closed its end
         while not stop.wait(0.25):
-            _say(console, board.news())
+            _print(console, progress.finished_lines())
             if time.monotonic() - last >= LINE_EVERY:
                 last = time.monotonic()
-                accuracy = board.accuracy()
-                _say(console, [board.total() + (f" · {accuracy}" if accuracy else "")])
-        _say(console, board.news())
+                accuracy = progress.accuracy()
+                _print(console, [progress.total() + (f" · {accuracy}" if accuracy else "")])
+        _print(console, progress.finished_lines())
 
 
-def _say(console: Console, lines: Sequence[str]) -> None:
+def _print(console: Console, lines: Sequence[str]) -> None:
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)

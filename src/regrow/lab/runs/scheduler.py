@@ -1,4 +1,4 @@
-"""Which stack a free worker trains next, and how far."""
+"""Decides which stack a free worker trains next, and for how many tasks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ..studies import StackPlan
 
-TURN = 60.0  # seconds that a turn should take: to begin one takes about one
+TURN = 60.0  # seconds that a turn should take: starting one costs about a second
 
 
 class Turn(NamedTuple):
@@ -19,15 +19,15 @@ class Turn(NamedTuple):
 class Turns:
     """Hands out the stack with the most work left; the last ones in turns, so that all workers end together.
 
-    With W workers, stacks are trained to their end while more than 2 W are unfinished, so that results are whole as
-    soon as can be. From then on, while there are more stacks than workers, each is handed out for `TURN` seconds.
+    With W workers, stacks are trained to their end while more than 2 W are unfinished, so that complete results appear
+    early. From then on, while there are more stacks than workers, each is handed out for `TURN` seconds.
 
     Args:
         plans: the stacks.
         done: tasks of each that are finished, {id: tasks}.
         tasks: to finish in all, of each.
         workers: W.
-        expected: seconds a task of each, {id: seconds}; None: all the same, and never in turns.
+        expected: seconds per task of each, {id: seconds}; None: all equal, and never in turns.
 
     Example:
         >>> from regrow.lab.studies.packing import pack
@@ -51,7 +51,7 @@ class Turns:
         self.unfinished = len(self._waiting)
 
     def next(self) -> Turn | None:
-        """For a worker that is free; None where nothing waits."""
+        """The next turn, for a free worker; None where no stack is waiting."""
         if not self._waiting:
             return None
         plan = max(self._waiting, key=self._left)  # the first of equals
@@ -62,7 +62,7 @@ class Turns:
         return Turn(plan, tasks)
 
     def ended(self, turn: Turn) -> bool:
-        """A turn is over; returns whether its stack is finished."""
+        """Take a turn back; returns whether its stack is finished."""
         self._done[turn.plan.id] = turn.tasks
         finished = turn.tasks == self._tasks
         if finished:
@@ -72,5 +72,5 @@ class Turns:
         return finished
 
     def _left(self, plan: StackPlan) -> float:
-        """Seconds, or tasks where nothing is expected."""
+        """Seconds left; tasks where no time is expected."""
         return (self._tasks - self._done[plan.id]) * (self._expected[plan.id] if self._expected else 1.0)

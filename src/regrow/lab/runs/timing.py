@@ -1,4 +1,4 @@
-"""How long training takes here, from a few seconds of it."""
+"""Estimates how long training takes on this machine, from a short sample."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,38 +19,38 @@ Speeds = Mapping[Structure, float]
 
 
 class Sampled(Protocol):
-    """A trainer that can be tried for a while."""
+    """A trainer that can be timed."""
 
     def sample(self, seconds: float) -> float:
-        """Seconds that an update of the whole stack takes, tried for about so long."""
+        """Seconds per update of the whole stack, measured for about the given time."""
         ...
 
 
 def structure(plan: StackPlan) -> Structure:
-    """What decides how long an update of a stack takes."""
+    """Everything that decides how long an update of a stack takes."""
     name = "vit" if isinstance(plan.setting, ViTSetting) else plan.setting.name
     return name, plan.ln_position, tuple(sorted(member.system for member in plan.members))
 
 
 def calibrate(plans: Sequence[StackPlan], make: Callable[[StackPlan], Sampled], seconds: float = 1.0) -> Speeds:
-    """How long an update of each stack takes on one core, all its members together.
+    """Time an update of each stack on one core, all its members together.
 
-    Trains a stack of each structure for a moment. When the time is over, at least one of each setting is measured, and
+    Trains a stack of each structure for a moment. At least one of each setting is measured; where time runs out,
     `estimate` derives the others from these.
 
     Args:
         plans: the stacks.
-        make: makes a trainer, which is thrown away.
-        seconds: for all structures together, beside what must be compiled.
+        make: makes a trainer, discarded afterwards.
+        seconds: for all structures together, compilation not counted.
     """
     of_structure = {structure(plan): plan for plan in reversed(plans)}
     speeds: dict[Structure, float] = {}
     share, start = seconds / max(1, len(of_structure)), time.perf_counter()
     with as_workers_do(), kernels.compiling() as compiled:
-        for found, plan in _settings_in_turn(of_structure):
-            known = {name for name, _, _ in speeds}
-            if found[0] not in known or time.perf_counter() - start - compiled() < seconds:
-                speeds[found] = make(plan).sample(max(share, 0.02))
+        for key, plan in _settings_in_turn(of_structure):
+            measured = {name for name, _, _ in speeds}
+            if key[0] not in measured or time.perf_counter() - start - compiled() < seconds:
+                speeds[key] = make(plan).sample(max(share, 0.02))
     return speeds
 
 
@@ -58,16 +58,16 @@ def _settings_in_turn(of_structure: Mapping[Structure, StackPlan]) -> Iterator[t
     """One structure of each setting, then a second of each, …: time may run out."""
     rank: dict[Structure, int] = {}
     seen: dict[str, int] = {}
-    for found in of_structure:
-        rank[found] = seen[found[0]] = seen.get(found[0], -1) + 1
+    for key in of_structure:
+        rank[key] = seen[key[0]] = seen.get(key[0], -1) + 1
     yield from sorted(of_structure.items(), key=lambda item: rank[item[0]])
 
 
 def estimate(plan: StackPlan, speeds: Speeds) -> float:
-    """Seconds that an update of a stack takes.
+    """Seconds per update of a stack.
 
-    Where its structure was not measured, each member counts as one does on average in the stacks of its setting that
-    have its system, or in all of its setting.
+    Where its structure was not measured, each member counts as much as the average member of the stacks of its setting
+    that have its system, or of all stacks of its setting.
 
     Args:
         plan: the stack.
@@ -82,7 +82,7 @@ def estimate(plan: StackPlan, speeds: Speeds) -> float:
     wanted = structure(plan)
     if wanted in speeds:
         return speeds[wanted]
-    each = [(found[2], cost / len(found[2])) for found, cost in speeds.items() if found[0] == wanted[0]]
+    each = [(key[2], cost / len(key[2])) for key, cost in speeds.items() if key[0] == wanted[0]]
     total = 0.0
     for system in wanted[2]:
         alike = [cost for systems, cost in each if system in systems] or [cost for _, cost in each]
@@ -92,7 +92,7 @@ def estimate(plan: StackPlan, speeds: Speeds) -> float:
 
 @contextmanager
 def as_workers_do() -> Iterator[None]:
-    """Within it, train as a worker process does: one thread, and tiny numbers are 0."""
+    """Within it, train as a worker process does: one thread, denormals are 0."""
     threads = torch.get_num_threads()
     use_one_thread()
     try:
@@ -103,9 +103,9 @@ def as_workers_do() -> Iterator[None]:
 
 
 def makespan(costs: Sequence[float], workers: int) -> float:
-    """When the last of some workers is done, where they take the last stacks in turns.
+    """When the last of W workers finishes, where they take the last stacks in turns.
 
-    max(max_i c_i, sum_i c_i / W), with costs c and W workers: no order of work, however it is broken, ends sooner
+    max(max_i c_i, sum_i c_i / W), with costs c: no schedule, preemptive or not, ends sooner
 
     Args:
         costs: c, seconds of each stack.

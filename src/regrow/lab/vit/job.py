@@ -10,6 +10,7 @@ import torch
 
 from ... import check
 from ..data.cifar import load_cifar100
+from ..data.errors import verify
 from ..problems.incremental import BATCH, CLASSES, ClassIncremental
 from ..studies import StackPlan
 from .options import PAPERS_IMAGES, Options
@@ -23,26 +24,31 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
 class ViTMaker:
     """Makes the trainers of a run, in whatever process. Each loads the images once.
 
-    data: the folder that holds CIFAR-100. options: size, length, precision. device: "cpu" or "cuda".
+    data: the folder that holds CIFAR-100. options: size, length, precision. device: "cpu" or "cuda". checksums: of the
+    images, verified where they are read.
     """
 
     data: Path
     options: Options = Options()
     device: str = "cpu"
     measure_every: int = 20
+    checksums: tuple[tuple[str, str], ...] = ()
 
     def __call__(self, plan: StackPlan, progress: Callable[[int], None] | None = None) -> ViTTrainer:
         if self.device == "cpu":
             keep_memory()
-        problem = _problem(self.data, classes_a_task(plan), self.options.images_per_class, self.device)
+        problem = _problem(self.data, classes_a_task(plan), self.options.images_per_class, self.device, self.checksums)
         return ViTTrainer(
             plan, problem, options=self.options, measure_every=self.measure_every, progress=progress
         )  # fmt: skip
 
 
 @functools.cache
-def _problem(data: Path, classes: int, images: int | None, device: str) -> ClassIncremental:
+def _problem(
+    data: Path, classes: int, images: int | None, device: str, expected: tuple[tuple[str, str], ...]
+) -> ClassIncremental:
     train, test = load_cifar100(data)
+    verify(dict(expected), *train, data)
     return ClassIncremental(train, test, seed=0, classes_a_task=classes, images_per_class=images, device=device)
 
 

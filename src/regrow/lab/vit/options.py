@@ -4,45 +4,46 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 
 from ... import check
 from ..nets import ViT
 
-PRECISIONS = ("fp32", "tf32", "bf16", "fp64")
 PAPERS_EPOCHS, PAPERS_IMAGES = 100, 450  # of a task; of a class
 _CHANNELS = 32  # of an attention head
 
 
 @dataclass(frozen=True)
 class Options:
-    """The paper's, where nothing is said.
-
-    precision: "fp32"; "tf32", products of fewer bits, CUDA only; "bf16", mixed; "fp64".
-    epochs_per_task: >= 1.
-    images_per_class: training images; None: all.
-    width, depth: of the network. A head has 32 channels or a few more, an MLP four times the width.
-    flush_below, clip_at: guards against underflow and overflow, see `regrow.lab.vit.optimizer.guard_`.
-    compiled: compile the forward pass.
-    graphs: replay an update's forward and backward pass as one CUDA graph.
+    """Size, length and precision of a run of vision transformers; the defaults are the paper's.
 
     Raises:
         TypeError, ValueError: for a value out of its range.
     """
 
-    precision: str = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
+    """vit-cifar: precision of matrix products; tf32 needs CUDA, bf16 is mixed"""
     epochs_per_task: int = PAPERS_EPOCHS
+    """vit-cifar: passes over the images of a task"""
     images_per_class: int | None = None
+    """vit-cifar: training images of each class; default: all 450"""
     width: int = 384
+    """vit-cifar: channels of a token; a head has 32 of them or a few more, an MLP four times as many units"""
     depth: int = 8
+    """vit-cifar: number of blocks"""
     flush_below: float = 0.0
+    """vit-cifar: weights of smaller magnitude become 0"""
     clip_at: float = math.inf
+    """vit-cifar: largest magnitude of a weight"""
     compiled: bool = False
+    """vit-cifar: compile the forward pass; needs CUDA"""
     graphs: bool = False
+    """vit-cifar: replay each update as a CUDA graph"""
 
     def __post_init__(self) -> None:
-        check.choice("precision", self.precision, PRECISIONS)
+        check.choice("precision", self.precision, get_args(Options.__annotations__["precision"]))
         check.whole("epochs_per_task", self.epochs_per_task, 1, "passes over the images of a task")
         check.whole("width", self.width, 1, "channels of a token")
         check.whole("depth", self.depth, 1, "blocks")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ...lab.runs.progress import counted
+from ...lab.runs.text import counted
 from ..format import number
 from ..margins import ALPHA, MARGINS, PAPER_TASKS, RECOMMENDED_SEEDS, SWEEP_TASKS, Margin
 from ..runs import Runs

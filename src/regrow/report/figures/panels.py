@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from ...lab.runs.progress import counted
+from ...lab.runs.text import counted
 from ..runs import FRESH, Run, Runs
 from ..style import SETTING_LABELS, Look, in_order, look
 from .line import SPAN, Curve, Measure, bands, below, bin_width, binned, draw_curve, ends, limits, longest, to_curve

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, MaxNLocator, StrMethodFormatter
 
-from ...lab.runs.progress import counted
+from ...lab.runs.text import counted
 from ..format import run_command
 from ..runs import NEAR, Run
 from ..style import FAINT, SHEET, Look, look

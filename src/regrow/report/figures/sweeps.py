@@ -7,7 +7,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
-from ...lab.runs.progress import counted
+from ...lab.runs.text import counted
 from ...lab.studies.permuted_values import chosen
 from ..format import value
 from ..runs import Runs

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ...lab.runs.progress import counted
+from ...lab.runs.text import counted
 from .. import notes
 from ..claims import Verdict, evaluate
 from ..figures.all import figures

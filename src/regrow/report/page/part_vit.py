@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ...lab.runs.progress import counted
+from ...lab.runs.text import counted
 from ..claims import Verdict, evaluate
 from ..claims.vit import STATEMENTS
 from ..figures import vit

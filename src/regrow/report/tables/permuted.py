@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from ...lab.runs.progress import duration
+from ...lab.runs.text import duration
 from ...lab.studies import System
 from ..claims import Verdict
 from ..claims.quantities import against_fresh
