@@ -64,15 +64,15 @@ def nonzero(gradients: Iterable[Tensor]) -> Tensor | None:
 
     On a CPU the first gradient that has such an entry ends the search.
     """
-    found: Tensor | None = None
+    seen: Tensor | None = None
     for g in gradients:
         values = g.coalesce().values() if g.is_sparse else g
         if values.numel():
             here = values.any()
             if not values.is_cuda and values.device.type == "cpu" and bool(here):
                 return here
-            found = here if found is None else found | here.to(found.device)
-    return found
+            seen = here if seen is None else seen | here.to(seen.device)
+    return seen
 
 
 def _is_elsewhere(lr: object) -> bool:
