@@ -151,12 +151,27 @@ def choice(choices: Sequence[str], meaning: str, default: Any = MISSING, **more:
 
 
 def flag(meaning: str, default: Any = MISSING, **more: Any) -> Any:
-    """True or False."""
+    """A knob that is True or False.
+
+    Args:
+        meaning, default, more: as for `number`.
+
+    Returns:
+        A field of a dataclass.
+    """
     return _field(Knob("flag", meaning, default, **more))
 
 
 def policy(choices: Sequence[str], meaning: str, default: Any = MISSING, **more: Any) -> Any:
-    """One of several texts for all parameters, or {name pattern: text}, where the first that matches decides."""
+    """A knob that is one of several texts, or {name pattern: text}, where the first that matches decides.
+
+    Args:
+        choices: the texts.
+        meaning, default, more: as for `number`.
+
+    Returns:
+        A field of a dataclass.
+    """
     return _field(Knob("policy", meaning, default, choices=tuple(choices), **more))
 
 
