@@ -45,8 +45,23 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """The laboratory, the integrations and `load`, on first use: the library does without them."""
-    if name in ("integrations", "lab"):
-        return importlib.import_module(f".{name}", __name__)
+    if name == "integrations":
+        return importlib.import_module(".integrations", __name__)
+    if name == "lab":
+        return _laboratory(".lab")
     if name == "load":
-        return importlib.import_module(".lab.runs.tables", __name__).load
+        return _laboratory(".lab.runs.tables").load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _laboratory(module: str) -> Any:
+    """A module of the laboratory, which needs more than the library."""
+    try:
+        return importlib.import_module(module, __name__)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == __name__:
+            raise
+        raise ModuleNotFoundError(
+            f"regrow.load and regrow.lab need {error.name!r}, which is not installed: pip install 'regrow[lab]'",
+            name=error.name,
+        ) from error

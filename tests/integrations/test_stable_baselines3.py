@@ -227,7 +227,8 @@ def test_learning_again_goes_on(tmp_path):
     assert another.report()["regrow/steps"] == 16 and other.report()["regrow/steps"] == 12
     del model.regrow
     anew = callback_of("redo")
-    model.learn(64, callback=anew)
+    with pytest.warns(UserWarning, match="ReDo starts at step 0 with an optimizer that has taken steps"):
+        model.learn(64, callback=anew)
     assert anew.report()["regrow/steps"] == 4
 
 

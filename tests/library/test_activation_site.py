@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import regrow
-from regrow.maintain.activation_sums import Watch
+from regrow.maintain.activation_sums import ActivationSums
 from regrow.names import walk
 from regrow.wiring import find_units
 
@@ -143,7 +143,7 @@ def total(y: Tensor | tuple[Tensor, ...]) -> Tensor:
 def sums(model: nn.Module, x: Tensor) -> list[Tensor]:
     """Mean |h| of each layer's units in one training pass."""
     homes = {entry.name: entry for entry in walk(model)}
-    watches = [Watch(units.reading(model), homes[units.weight_in[0].name]) for units in find_units(model)]
+    watches = [ActivationSums(units.reading(model), homes[units.weight_in[0].name]) for units in find_units(model)]
     for watch in watches:
         watch.want(True)
     total(model(x)).backward()

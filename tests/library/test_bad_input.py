@@ -31,7 +31,7 @@ CONSTRUCTORS = [
     ({"prune": "top"}, ValueError, "`prune` must be one of 'threshold', 'proportional'; got 'top'"),
     ({"reinit": "zero"}, ValueError, "`reinit` must be one of 'resample', 'mean'; got 'zero'"),
     ({"absent_rows": "drop"}, ValueError, "`absent_rows` must be one of 'keep', 'renew'; got 'drop'"),
-    ({"clear_moments": "mean"}, ValueError, "`clear_moments` must be True, False or 'zero'; got 'mean'"),
+    ({"clear_moments": "mean"}, ValueError, "`clear_moments` must be True, False, 'zero' or 'restart'; got 'mean'"),
     ({"seed": -1}, ValueError, "`seed` must be at least 0 (random numbers are keyed by it); got -1"),
     ({"optimizer": "adam"}, TypeError, "`optimizer` must be a torch.optim.Optimizer or None; got str"),
     ({"only": "encoder.*"}, ValueError, "`only`: pattern 'encoder.*' matches no parameter; names are 0.weight, 0.bias"),
@@ -181,7 +181,7 @@ def test_any_constructor_argument_works_or_gets_one_clear_line(arguments):
 @given(st.data())
 def test_any_state_works_or_gets_one_clear_line_and_changes_nothing(data):
     swr = regrow.SWR(mlp(), every=1, factor=0.1, seed=1, track_overlap=True)
-    backward(swr._cover._model, 0)
+    backward(swr._maintained.coverage.model, 0)
     swr.step()
     state = copy.deepcopy(swr.state_dict())
     place = state

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from wiring_zoo import ZOO, ActorCritic, CReLU, Tokens
 
 from regrow.core import utility
-from regrow.maintain.activation_sums import WatchByPosition
+from regrow.maintain.activation_sums import ActivationSumsByPosition
 from regrow.names import walk
 from regrow.wiring import Tap, Units, find_units
 
@@ -15,7 +15,7 @@ from regrow.wiring import Tap, Units, find_units
 def by_position(model: nn.Module, units: Units, passes: list[Tensor]) -> Tensor:
     """The utility after some training passes, as a maintainer would put it together."""
     homes = {entry.name: entry for entry in walk(model)}
-    watch = WatchByPosition(units, model, homes[units.weight_in[0].name])
+    watch = ActivationSumsByPosition(units, model, homes[units.weight_in[0].name])
     watch.want(True)
     for x in passes:
         y = model(x)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.amp import GradScaler
 
 import regrow
-from regrow.maintain.step_counter import Clock
+from regrow.maintain.step_counter import StepCounter
 
 
 def make(model, every=2, **more):
@@ -99,7 +99,7 @@ def test_the_clock_reads_the_device_only_when_something_may_be_due():
             Counted.reads += 1
             return int(self.as_subclass(torch.Tensor))
 
-    clock = Clock()
+    clock = StepCounter()
     fired = []
     for attempt in range(100):
         clock.tick(torch.tensor(float(attempt in (5, 6, 50))).as_subclass(Counted))
@@ -113,7 +113,7 @@ def test_the_clock_reads_the_device_only_when_something_may_be_due():
 def test_the_clock_equals_a_count_that_always_reads(every):
     for seed in range(20):
         skips = (torch.rand(60, generator=torch.Generator().manual_seed(seed)) < 0.3).tolist()
-        clock, steps = Clock(), 0
+        clock, steps = StepCounter(), 0
         for skip in skips:
             clock.tick(torch.tensor(float(skip)))
             steps += not skip
@@ -171,7 +171,7 @@ def test_moved_to_another_type_and_back():
     assert swr.report()["renewals"] == 1 and model[0].weight.dtype == torch.float64
     model.to("meta")  # another device, where nothing can be read
     model.to_empty(device="cpu")
-    assert {e.parameter.device.type for e in swr._entries()} == {"cpu"}
+    assert {e.parameter.device.type for e in swr._loop.entries()} == {"cpu"}
 
 
 def test_parameter_groups_added_later():

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import warnings
 
 import pytest
 import torch
@@ -92,3 +93,25 @@ def halves(rank: int, world: int, port: int) -> None:
     expected = alone.preview()
     assert masks.keys() == expected.keys()
     assert all(torch.equal(masks[k], expected[k]) for k in masks) and any(m.any() for m in masks.values())
+
+
+def test_a_signal_on_any_rank_is_one_on_all():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(one_silent, (2, port), nprocs=2)
+
+
+def one_silent(rank: int, world: int, port: int) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    warnings.simplefilter("ignore")
+    dist.init_process_group("gloo", rank=rank, world_size=world)
+    model = build()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    swr = regrow.SWR(model, every=1, factor=0.3, prune="proportional", seed=0).attach(optimizer)
+    for speaks in (rank == 0, False, True):
+        for w in model.parameters():
+            w.grad = torch.full_like(w, float(speaks))
+        optimizer.step()
+    assert swr.report()["skipped_no_signal"] == 1 and swr.report()["renewals"] == 2, (rank, swr.report())
+    dist.destroy_process_group()

@@ -163,7 +163,7 @@ def test_the_initial_values_are_stored():
     resumed, _ = run(range(3, 6), half)
     assert same(weights(whole), weights(resumed))
     other = regrow.L2Init(nn.Linear(3, 3), strength=0.5)
-    with pytest.raises(ValueError, match="state_dict lacks 'weight'"):
+    with pytest.raises(ValueError, match="state_dict is of another network: it holds '0.weight'"):
         other.load_state_dict(half["pull"])
 
 

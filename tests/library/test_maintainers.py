@@ -164,10 +164,13 @@ def test_same_seed_same_run_other_seed_other_run(make):
 
 
 @every_maintainer
-def test_seed_none_takes_torchs_initial_seed(make):
-    model = mlp()
-    torch.manual_seed(123)
-    assert f"seed={123}" in repr(make(model))
+def test_seed_none_takes_torchs_initial_seed_and_the_parameters(make):
+    def seed(of_torch, of_model=0):
+        model = mlp(of_model)
+        torch.manual_seed(of_torch)
+        return make(model).state_dict()["seed"]
+
+    assert seed(123) == seed(123) != seed(124) and seed(123) != seed(123, 1)
 
 
 @every_maintainer
@@ -178,7 +181,7 @@ def test_report_and_repr(make):
     report = maintainer.report()
     assert set(report) == {
         "steps", "renewals", "renewed_total", "renewed_last", "share_last", "zero_share_last", "mature_units",
-        "skipped_no_grad", "skipped_nan",
+        "skipped_no_grad", "skipped_no_signal", "skipped_nan",
     }  # fmt: skip
     assert all(isinstance(v, int | float) and math.isfinite(v) for v in report.values())
     assert report["steps"] == 4

@@ -65,7 +65,7 @@ def test_gradients_and_what_the_optimizer_lacks_stay() -> None:
         ({"seed": -1}, ValueError, "`seed` must be at least 0 (random numbers are keyed by it); got -1"),
         ({"laws": {"9": laws.Normal()}}, ValueError, "laws: pattern '9' matches no parameter"),
         ({"laws": "fresh"}, ValueError, "the source of laws must be one of 'auto', 'modules', 'values'; got 'fresh'"),
-        ({"laws": 3}, TypeError, "`laws` must be a mapping from name patterns to laws, or a source; got int"),
+        ({"laws": 3}, TypeError, "`laws` must be a mapping from name patterns to laws, a source, or a fresh"),
         ({"optimizer": "adam"}, TypeError, "`optimizer` must be a torch.optim.Optimizer or None; got str"),
     ],
 )

@@ -244,8 +244,8 @@ def test_moments_of_what_changed_are_cleared():
     train(model, opt, range(4))
     backward(model, 4)
     masks = {}
-    act = redo._act
-    redo._act = lambda step: (masks.update(redo.preview()), act(step))
+    act = redo._loop._act
+    redo._loop._act = lambda step: (masks.update(redo.preview()), act(step))
     opt.step()
     for name in ("0.weight", "0.bias", "3.weight"):
         state = opt.state[dict(model.named_parameters())[name]]

@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 import regrow
-from regrow.maintain.activation_sums import NO_FORWARD, Watch
+from regrow.maintain.activation_sums import NO_FORWARD, ActivationSums
 from regrow.names import walk
 
 
@@ -62,7 +62,7 @@ def test_a_look_at_the_forward_is_no_pass_of_an_update(name: str, when: str) -> 
         torch.manual_seed(0)
         net = Net()
         homes = {entry.name: entry for entry in walk(net)}
-        watches = [Watch(u.reading(net), homes[u.weight_in[0].name]) for u in regrow.find_units(net)]
+        watches = [ActivationSums(u.reading(net), homes[u.weight_in[0].name]) for u in regrow.find_units(net)]
         for watch in watches:
             watch.want(True)
         for at in ("before", "after"):

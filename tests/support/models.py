@@ -49,6 +49,13 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+def with_gradients(model: nn.Module) -> nn.Module:
+    """The model itself, with a gradient of zeros at every parameter, as if a backward pass had been."""
+    for w in model.parameters():
+        w.grad = torch.zeros_like(w)
+    return model
+
+
 def trained(net: nn.Module) -> nn.Module:
     """Values that no law of initialisation gives."""
     with torch.no_grad():

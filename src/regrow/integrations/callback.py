@@ -73,6 +73,8 @@ class MaintainerGroup:
         with warnings.catch_warnings():
             if len(optimizers) > 1 or expected:
                 self._silence(model, optimizers, expected or ())
+            if self._pending is not None:  # the state comes in a moment
+                warnings.filterwarnings("ignore", message=".*starts at step 0 with an optimizer", category=UserWarning)
             if self._model is model and {label for label, _ in self._members} <= set(optimizers):
                 for label, maintainer in self._members:
                     maintainer.attach(optimizers[label])

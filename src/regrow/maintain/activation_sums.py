@@ -1,5 +1,6 @@
 """Watching activations: a per-unit sum of |h|, never the activation itself."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ NO_FORWARD = (
 """The error at an update that is due but has no sums; format it with the maintainer's `name` and the `layers`."""
 
 
-class Watch:
+class ActivationSums:
     """Sums |h| of one layer's units over the forward passes since the last update.
 
     A forward pass counts if the module is training and gradients are enabled. Its methods serve as hooks bound to it,
@@ -30,20 +31,25 @@ class Watch:
         reading: where h is.
         home: of an incoming weight of the layer, whose gradient tells where one update's passes end.
         by_position: keep the positions of a unit apart; the sums are then of shape (units, positions).
+        stale: whether the model has changed since the reading was made.
     """
 
-    def __init__(self, reading: Reading, home: Entry, by_position: bool = False) -> None:
-        self.reading = reading
+    def __init__(
+        self, reading: Reading, home: Entry, by_position: bool = False, stale: Callable[[], bool] | None = None
+    ) -> None:
+        self.reading, self._stale = reading, stale
         self._sum = reading.sum_abs_by_position if by_position else reading.sum_abs
         self._wanted = False
         self._home = home
         self._armed: Tensor | None = None  # the weight whose gradient is watched
+        self._gradient_hooks: list[Any] = []
         self._from_forward = False
         self._begins = False
         self._pending: Sums | None = None  # passes that no backward has followed yet
         self._banked: Sums | None = None  # passes whose gradients are in place
         self._last: Sums | None = None  # of the update before, for `preview`
-        self._tap = Tap(reading, self._pass, self._counts)
+        self._tap: Tap | None = None
+        self.install()
 
     @property
     def wanted(self) -> bool:
@@ -81,21 +87,30 @@ class Watch:
                     return
             else:
                 self._from_forward = True
-        total, count = self._sum(h)
+        try:
+            total, count = self._sum(h)
+        except ValueError:
+            if self._stale is not None and self._stale():
+                return  # the model has grown, and the layer is to be looked at anew
+            raise
         self._pending = _add(self._pending, (total, total.new_full((), count)))
 
     def _arm(self) -> None:
         """Have the weight tell of its gradients."""
-        weight = self._home.parameter
-        if self._armed is not weight:
-            weight.register_hook(self._before_gradient)
-            weight.register_post_accumulate_grad_hook(self._after_gradient)
+        weight = self._home.module._parameters.get(self._home.attribute)
+        if weight is not None and self._armed is not weight:
+            for hook in self._gradient_hooks:
+                hook.remove()
+            self._gradient_hooks = [
+                weight.register_hook(self._before_gradient),
+                weight.register_post_accumulate_grad_hook(self._after_gradient),
+            ]
             self._armed = weight
 
     def _before_gradient(self, gradient: Tensor) -> None:
         """A gradient comes to the weight. If none is there to add it to, a new update has begun."""
         if self._wanted:
-            before = self._home.parameter.grad
+            before = self._armed.grad if self._armed is not None else None
             self._begins = before is None or not bool(before.any())
 
     _before_gradient.__torch_unserializable__ = True  # type: ignore[attr-defined]
@@ -111,29 +126,38 @@ class Watch:
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and stored models: the weight's hook is not copied with it, and is to be made anew."""
-        return vars(self) | {"_armed": None}
+        return vars(self) | {"_armed": None, "_gradient_hooks": []}
+
+    def install(self) -> None:
+        """Put the hooks on the model, if they are not there."""
+        if self._tap is None:
+            self._tap = Tap(self.reading, self._pass, self._counts)
 
     def remove(self) -> None:
-        """Watch no longer."""
+        """Take the hooks off the model: watch no longer."""
         self._wanted = False
-        self._tap.remove()
+        if self._tap is not None:
+            self._tap.remove()
+        for hook in self._gradient_hooks:
+            hook.remove()
+        self._tap, self._armed, self._gradient_hooks = None, None, []
 
 
-class WatchByPosition:
+class ActivationSumsByPosition:
     """Sums |h| of one layer's units as the layers that read them receive it, position by position.
 
-    What it has in common with `Watch` is used the same way; the sums are of shape (units, positions of all entries of
-    `weight_out`), which `Units.outgoing_by_position` gives to the outgoing weights.
+    What it has in common with `ActivationSums` is used the same way; the sums are of shape (units, positions of all
+    entries of `weight_out`), which `Units.outgoing_by_position` gives to the outgoing weights.
 
     Args:
         units: of the layer.
         model: whose units they are.
-        home: as for `Watch`.
+        home: as for `ActivationSums`.
     """
 
     def __init__(self, units: Units, model: nn.Module, home: Entry) -> None:
         readings = units.readings_by_position(model)
-        self._watches = [Watch(reading, home, by_position=True) for reading in readings]
+        self._watches = [ActivationSums(reading, home, by_position=True) for reading in readings]
         self._columns = [place.positions for reading in readings for place in reading.places]
         places = [place for reading in readings for place in reading.places]
         self._order = [places.index(place) for place in units.weight_out]
@@ -157,8 +181,13 @@ class WatchByPosition:
         count = torch.cat([count.expand(total.shape[1]) for total, count in sums]).split(self._columns)
         return torch.cat([total[i] for i in self._order], dim=1), torch.cat([count[i] for i in self._order])
 
+    def install(self) -> None:
+        """Put the hooks on the model, if they are not there."""
+        for watch in self._watches:
+            watch.install()
+
     def remove(self) -> None:
-        """Watch no longer."""
+        """Take the hooks off the model: watch no longer."""
         for watch in self._watches:
             watch.remove()
 

@@ -1,15 +1,16 @@
 """Which parameters does a maintainer look after?"""
 
+import operator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from ..names import Entry, matches, walk
+from ..names import Entry, matches, unsupported, walk
 
 
-class Cover:
+class Coverage:
     """The parameters of a model that `only` names and `skip` does not.
 
     Args:
@@ -25,11 +26,12 @@ class Cover:
     def __init__(self, model: nn.Module, only: tuple[str, ...], skip: tuple[str, ...]) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"`model` must be a torch.nn.Module; got {type(model).__name__}")
-        self._model, self._only, self._skip = model, only, skip
+        self.model, self._only, self._skip = model, only, skip
         self._dicts: list[dict[str, Any]] = []  # every module's parameters and children, as torch keeps them
-        self._identity: list[int] = []
+        self._seen: list[Any] = []  # the objects themselves: an id may be used again
         self.all: list[Entry] = []
         self.entries: list[Entry] = []
+        self.computed: list[str] = []  # names of what was a parameter and is computed from others now
         quantised = _quantised_modules(model)
         names = [home.name for entry in walk(model) for home in (entry, *entry.aliases)] + list(quantised)
         for argument, patterns in (("only", only), ("skip", skip)):
@@ -49,24 +51,31 @@ class Cover:
 
     def refresh(self) -> bool:
         """Look at the model again if any of its parameters is another object than before; True if so."""
-        if self._identity and self._identity == self._present():
+        if not self.stale():
             return False
-        self._dicts = [part for m in self._model.modules() for part in (m._parameters, m._modules)]
-        self._identity = self._present()
-        self.all = walk(self._model)
+        before = self.entries
+        self._dicts = [part for m in self.model.modules() for part in (m._parameters, m._modules)]
+        self._seen = self._present()
+        self.all = walk(self.model)
         self.entries = [e for e in self.all if self._chosen([h.name for h in (e, *e.aliases)])]
+        self.computed += [e.name for e in before if e.name not in self.computed and _is_computed(e)]
         for entry in self.entries:
             _refuse(entry)
         return True
+
+    def stale(self) -> bool:
+        """Is any parameter or module of the model another object than when last looked at?"""
+        now = self._present()
+        return not self._seen or len(self._seen) != len(now) or not all(map(operator.is_, self._seen, now))
 
     def skipped(self) -> list[str]:
         """Names of the parameters that `skip` names."""
         homes = [home.name for entry in self.all for home in (entry, *entry.aliases)]
         return [name for name in homes if any(matches(pattern, name) for pattern in self._skip)]
 
-    def _present(self) -> list[int]:
+    def _present(self) -> list[Any]:
         # At every update: walking the modules afresh would take as long as a small network's update.
-        return [id(value) for part in self._dicts for value in part.values()]
+        return [value for part in self._dicts for value in part.values()]
 
     def trainable(self) -> list[Entry]:
         """Entries that require a gradient now."""
@@ -94,6 +103,13 @@ def _refuse(entry: Entry) -> None:
             f"{entry.name!r} is quantised ({_short(w.dtype)}) and cannot be renewed: maintain the floating-point "
             f"model, or leave it out with skip={entry.name!r}"
         )
+    if w.requires_grad and (why := unsupported(w)):
+        raise TypeError(f"{entry.name!r} cannot be renewed, for it is {why}; or leave it out with skip={entry.name!r}")
+
+
+def _is_computed(entry: Entry) -> bool:
+    """Is it no parameter any more, but computed from others: pruned, weight-normed, parametrised?"""
+    return entry.attribute not in entry.module._parameters and hasattr(entry.module, entry.attribute)
 
 
 def _short(dtype: torch.dtype) -> str:

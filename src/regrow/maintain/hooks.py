@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from . import elsewhere
+from .signal import no_update
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -41,6 +44,8 @@ class Attached(Protocol):
     def _penalty(self) -> Tensor | None: ...
     def _restore_gradients(self, optimizer: Optimizer) -> None: ...
     def _after_update(self, found_inf: Tensor | None) -> None: ...
+    def _holds_any(self, parameters: set[int]) -> bool: ...
+    def _warn_of_steps_elsewhere(self, why: str) -> None: ...
 
 
 class StepHooks:
@@ -49,18 +54,32 @@ class StepHooks:
     The optimizer itself keeps this object: the two go together, and neither is copied or stored with its state.
     """
 
-    ATTRIBUTE = "_regrow_hooks"
+    ATTRIBUTE = elsewhere.ATTRIBUTE
 
     def __init__(self, optimizer: Optimizer) -> None:
-        self._maintainers: list[Attached] = []
-        self._handles = [
-            optimizer.register_step_pre_hook(self._before),
-            optimizer.register_step_post_hook(self._after),
-        ]
+        self.maintainers: list[Attached] = []
+        self.steps = elsewhere.Steps(self)
+        self._no_update: bool | Tensor = False
+        self._handles: list[Any] = []
+        self.put(optimizer)
+
+    def put(self, optimizer: Optimizer) -> None:
+        """Put the hooks on the optimizer, if they are not there."""
+        if not self.there(optimizer):
+            self._handles = [
+                optimizer.register_step_pre_hook(self._before),
+                optimizer.register_step_post_hook(self._after),
+            ]
+            self.steps.begin()
+
+    def there(self, optimizer: Optimizer) -> bool:
+        """Are the hooks where they were put? `optimizer.__init__(...)` drops them."""
+        return bool(self._handles) and self._handles[1].id in optimizer._optimizer_step_post_hooks
 
     @outside_graphs
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         """What comes before the update: now or, where a closure computes the gradients, after each of its calls."""
+        self.steps.inside = True
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
             self._begin(optimizer, first=True)
@@ -70,7 +89,8 @@ class StepHooks:
         def then_begin() -> Any:
             loss = closure()
             self._begin(optimizer, first=next(calls) == 0)
-            for maintainer in self._maintainers if isinstance(loss, Tensor) else ():
+            penalized = isinstance(loss, Tensor) and self._no_update is not True
+            for maintainer in self.maintainers if penalized else ():
                 penalty = maintainer._penalty()  # a line search compares losses: they must be those of the gradients
                 loss = loss if penalty is None else loss.detach() + penalty.to(loss)
             return loss
@@ -78,37 +98,81 @@ class StepHooks:
         return ((args[0], then_begin, *args[2:]), kwargs) if len(args) > 1 else (args, kwargs | {"closure": then_begin})
 
     def _begin(self, optimizer: Optimizer, first: bool) -> None:
-        for maintainer in self._maintainers:
-            maintainer._before_update(getattr(optimizer, "found_inf", None), first)
+        self._no_update = no_update(optimizer)
+        if self._no_update is not True:
+            skipped = self._skipped(optimizer)
+            for maintainer in self.maintainers:
+                maintainer._before_update(skipped, first)
+
+    def _skipped(self, optimizer: Optimizer) -> Tensor | None:
+        """Nonzero where this step is none: a gradient scaler skips it, or there is neither lr nor gradient."""
+        skipped, none = getattr(optimizer, "found_inf", None), self._no_update
+        if isinstance(none, Tensor):
+            return none if skipped is None else none | (skipped.detach().reshape(()).to(none.device) != 0)
+        return skipped
 
     @outside_graphs
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        for maintainer in self._maintainers:  # what renews sees the gradient of the loss alone
+        self.steps.inside, self.steps.ran = False, True
+        for maintainer in self.maintainers:  # what renews sees the gradient of the loss alone
             maintainer._restore_gradients(optimizer)
-        for maintainer in self._maintainers:
-            maintainer._after_update(getattr(optimizer, "found_inf", None))
+        if self._no_update is not True:
+            skipped = self._skipped(optimizer)
+            for maintainer in self.maintainers:
+                maintainer._after_update(skipped)
+        self._no_update = False
 
     def add(self, maintainer: Attached) -> None:
-        self._maintainers.append(maintainer)
-        self._maintainers.sort(key=lambda m: m.is_noise)  # stable
+        self.maintainers.append(maintainer)
+        self.maintainers.sort(key=lambda m: m.is_noise)  # stable
 
     def remove(self, maintainer: Attached) -> bool:
         """Take a maintainer off; True if it was the last one."""
-        self._maintainers = [m for m in self._maintainers if m is not maintainer]
-        if not self._maintainers:
+        self.maintainers = [m for m in self.maintainers if m is not maintainer]
+        if not self.maintainers:
             for handle in self._handles:
                 handle.remove()
-        return not self._maintainers
+            self.steps.end()
+        return not self.maintainers
+
+
+def of(optimizer: Optimizer) -> StepHooks | None:
+    """The hooks that an optimizer has."""
+    return vars(optimizer).get(StepHooks.ATTRIBUTE)
 
 
 def attach(maintainer: Attached, optimizer: Optimizer) -> None:
     """Have the optimizer call the maintainer around each of its steps."""
-    if not hasattr(optimizer, StepHooks.ATTRIBUTE):
-        setattr(optimizer, StepHooks.ATTRIBUTE, StepHooks(optimizer))
-    getattr(optimizer, StepHooks.ATTRIBUTE).add(maintainer)
+    hooks = of(optimizer)
+    if hooks is None:
+        hooks = StepHooks(optimizer)
+        setattr(optimizer, StepHooks.ATTRIBUTE, hooks)
+    hooks.put(optimizer)
+    hooks.add(maintainer)
 
 
 def detach(maintainer: Attached, optimizer: Optimizer) -> None:
     """Undo `attach`."""
-    if getattr(optimizer, StepHooks.ATTRIBUTE).remove(maintainer):
+    hooks = of(optimizer)
+    if hooks is not None and hooks.remove(maintainer):
         delattr(optimizer, StepHooks.ATTRIBUTE)
+
+
+def replaces(new: Optimizer, own: Optimizer, lacking: Callable[[Optimizer], tuple[list[str], bool]]) -> bool:
+    """May a maintainer move over: to an optimizer of all that it maintains with its own, or to one without the hooks?
+
+    Args:
+        new: to attach to.
+        own: that it is attached to.
+        lacking: names of what an optimizer lacks, first.
+    """
+    if own is new:
+        hooks = of(own)
+        return hooks is None or not hooks.there(own)
+    return set(lacking(new)[0]) <= set(lacking(own)[0])
+
+
+def steps_elsewhere(optimizer: Optimizer | None) -> int:
+    """Steps in a row that another optimizer made on what is maintained with this one, or this one without the hooks."""
+    hooks = of(optimizer) if optimizer is not None else None
+    return 0 if hooks is None else hooks.steps.missed

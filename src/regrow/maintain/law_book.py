@@ -7,34 +7,67 @@ import torch
 from torch import nn
 
 from .. import check
-from ..laws import Law, law_from_dict, resolve_laws
+from ..laws import Law, Resolved, grown_laws, law_from_dict, look_up_laws
 from ..names import Entry
 
 
 class LawBook:
     """Laws by name: found when a parameter is first seen, and kept.
 
+    A law that cannot be told yet, or is read off the values, is not spoken of before `settle`: a stored state may give
+    it, and frameworks load one after they have made the maintainer.
+
     Args:
-        given: {name pattern: law}, or the source of all.
+        given: {name pattern: law}, a fresh module, or the source of all.
     """
 
-    def __init__(self, given: Mapping[str, Law] | str | None) -> None:
+    def __init__(self, given: Any) -> None:
         self._given = given
         self._laws: dict[str, Law] = {}
         self._shapes: dict[str, torch.Size] = {}
         self._kinds: dict[str, type[nn.Module]] = {}  # of the modules when the laws were found
+        self._pending = Resolved({}, {}, {})  # what is still to be told
+        self._unseen: dict[str, Entry] = {}  # on the meta device: their values are to come
+        self._among: list[Entry] = []
 
     def admit(self, entries: list[Entry], among: list[Entry]) -> None:
-        """Find the law of every parameter that has none yet, or is not of the shape it had.
+        """Find the law of every parameter that has none yet; one that has grown keeps its law.
 
         Args:
             entries: those that may be drawn.
             among: all of the model's.
         """
         new = [e for e in entries if e.parameter.numel() and self._shapes.get(e.name) != e.parameter.shape]
-        self._laws |= resolve_laws(new, self._given, among=among)
+        kept = grown_laws(new, self._laws, self._shapes)
+        fresh = [entry for entry in new if entry.name not in kept]
+        self._unseen |= {entry.name: entry for entry in fresh if entry.parameter.is_meta}
+        self._among = among
+        self._laws |= kept
+        self._look_up(fresh)
         self._shapes |= {e.name: e.parameter.shape for e in new if e.name in self._laws}
+        self._pending = self._pending.without(kept)
         self._kinds |= {e.name: type(e.module) for e in new}
+
+    def _look_up(self, entries: list[Entry]) -> None:
+        resolved = look_up_laws(entries, self._given, among=self._among)
+        before = self._pending.without([entry.name for entry in entries])
+        self._pending = Resolved({}, before.problems | resolved.problems, before.guesses | resolved.guesses)
+        self._laws |= resolved.laws
+
+    def settle(self) -> None:
+        """Tell of what could not be found out, before anything is changed by it.
+
+        Raises:
+            ValueError: for parameters without a law.
+        """
+        if seen := [entry for entry in self._unseen.values() if not entry.parameter.is_meta]:
+            self._unseen = {name: entry for name, entry in self._unseen.items() if entry not in seen}
+            self._look_up(seen)
+        if self._pending.problems or self._pending.guesses:
+            pending = self._pending
+            if not pending.problems:
+                self._pending = Resolved({}, {}, {})
+            pending.settle(stacklevel=2)
 
     def law(self, entry: Entry) -> Law:
         """That of one parameter.
@@ -67,3 +100,5 @@ class LawBook:
         """Continue with stored laws."""
         self._laws |= laws
         self._shapes |= {e.name: e.parameter.shape for e in entries if e.name in laws}
+        self._pending = self._pending.without(laws)
+        self._unseen = {name: entry for name, entry in self._unseen.items() if name not in laws}

@@ -6,20 +6,27 @@ mean over the tensor's kept entries, so that a renewed entry moves like its neig
 """
 
 import warnings
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, MutableSet
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .optimizers import COPIES, SCRATCH
+
 FIRST = frozenset({"exp_avg", "momentum_buffer", "grad_avg"})
-SECOND = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf", "acc_delta"})
+SECOND = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf", "acc_delta", "variance"})
 SCALARS = frozenset({"step", "mu_product", "eta", "mu"})  # one for the whole parameter
 
-_warned: set[str] = set()
 
-
-def clear(state: MutableMapping[str, Any], mask: Tensor, second: str = "mean") -> None:
+def clear(
+    state: MutableMapping[str, Any],
+    mask: Tensor,
+    second: str = "mean",
+    *,
+    weight: Tensor | None = None,
+    warned: MutableSet[str] | None = None,
+) -> None:
     """Make an optimizer forget the renewed entries of one parameter, in place.
 
     first moments <- 0;  second moments <- mean over the kept entries (all, if none is kept)
@@ -28,6 +35,8 @@ def clear(state: MutableMapping[str, Any], mask: Tensor, second: str = "mean") -
         state: `optimizer.state[parameter]`.
         mask: bool of the parameter's shape, True where renewed.
         second: "mean", or "zero" to set second moments to 0 as well.
+        weight: the parameter with its new entries, for what holds a copy of it (Lookahead).
+        warned: names of state that a warning has told of; None: a warning tells of it once in the process.
 
     Example:
         >>> import torch
@@ -36,20 +45,41 @@ def clear(state: MutableMapping[str, Any], mask: Tensor, second: str = "mean") -
         >>> state
         {'exp_avg': tensor([1., 1., 0.]), 'exp_avg_sq': tensor([1., 3., 2.])}
     """
+    warned = _warned if warned is None else warned
     for key, value in state.items():
-        if not isinstance(value, Tensor) or value.shape != mask.shape or (value.dim() == 0 and key in SCALARS):
+        if not isinstance(value, Tensor):
+            if key not in warned and _holds_tensors(value):
+                _warn(key, "is no tensor of one number per entry", warned)
+        elif value.shape != mask.shape:
+            if value.dim() > 0 and value.numel() > 1 and key not in warned:
+                _warn(key, "is factored or rotated, not one number per entry,", warned)
+        elif (value.dim() == 0 and key in SCALARS) or key in SCRATCH:
             continue
-        if key in FIRST or (key in SECOND and second == "zero"):
+        elif key in COPIES:
+            if weight is not None:
+                value.copy_(torch.where(mask, weight.to(value.dtype), value))
+        elif key in FIRST or (key in SECOND and second == "zero"):
             value.masked_fill_(mask, 0.0)
         elif key in SECOND:
             value.masked_fill_(mask, _mean_of_kept(value, mask).to(value.dtype))
-        elif key not in _warned:
-            _warned.add(key)
-            warnings.warn(
-                f"optimizer state {key!r} is unknown to regrow and stays as it is for renewed entries "
-                f"(known: {', '.join(sorted(FIRST | SECOND))})",
-                stacklevel=2,
-            )
+        elif key not in warned:
+            _warn(key, "is unknown to regrow", warned)
+
+
+_warned: set[str] = set()
+
+
+def _warn(key: str, why: str, warned: MutableSet[str]) -> None:
+    warned.add(key)
+    warnings.warn(
+        f"optimizer state {key!r} {why} and stays as it is for renewed entries "
+        f"(known: {', '.join(sorted(FIRST | SECOND))}); clear_moments=False leaves all of it",
+        stacklevel=2,
+    )
+
+
+def _holds_tensors(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and any(isinstance(part, Tensor) for part in value)
 
 
 def _mean_of_kept(value: Tensor, mask: Tensor) -> Tensor:

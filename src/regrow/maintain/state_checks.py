@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..check import field
+from ..names import Entry
 
 VERSION = 1
 
@@ -23,6 +24,70 @@ class Stored:
     seed: int
     knobs: Mapping[str, Any]
     tally: Mapping[str, Any]
+
+
+def shapes_of(entries: list[Entry]) -> dict[str, str]:
+    """What a state is of: the shape of each parameter by name, as text.
+
+    Example:
+        >>> from regrow.names import walk
+        >>> shapes_of(walk(torch.nn.Linear(4, 2)))
+        {'weight': '2x4', 'bias': '2'}
+    """
+    return {entry.name: "x".join(map(str, entry.parameter.shape)) for entry in entries}
+
+
+def refuse_other_network(state: Mapping[str, Any], entries: list[Entry], bits: Mapping[str, Tensor]) -> None:
+    """Refuse the state of a maintainer of another network.
+
+    Args:
+        state: the stored one; those of before shapes were stored have none, and are judged by the rest.
+        entries: what is maintained here.
+        bits: of overlaps, by name.
+
+    Raises:
+        ValueError: for a parameter that is missing there or here, or of another shape.
+    """
+    here, there = shapes_of(entries), field(state, "shapes", Mapping) if "shapes" in state else None
+    for name, shape in (there or {}).items():
+        if not isinstance(shape, str):
+            raise TypeError(f"state_dict['shapes'][{name!r}] must be str; got {type(shape).__name__}")
+    laws = field(state, "laws", Mapping) if "laws" in state else {}
+    unknown = [name for name in (*(there or ()), *laws, *bits) if name not in here]
+    missing = [name for name in here if there is not None and name not in there]
+    differing = [name for name in here if there is not None and there.get(name, here[name]) != here[name]]
+    differing += [n for n, b in bits.items() if n in here and b.numel() != _bytes(entries, n)]
+    if unknown:
+        raise ValueError(
+            f"state_dict is of another network: it holds {unknown[0]!r}, which is not maintained here: make the "
+            "maintainer for the model, `only` and `skip` that it was stored with"
+        )
+    if missing:
+        raise ValueError(
+            f"state_dict is of another network: it lacks {missing[0]!r}, which is maintained here: make the "
+            "maintainer for the model, `only` and `skip` that it was stored with"
+        )
+    if differing:
+        name = differing[0]
+        got = f", stored as {there[name]}" if there is not None else ""
+        raise ValueError(
+            f"state_dict is of another network: {name!r} is of shape {here[name]}{got}: make the maintainer for the "
+            "model that it was stored with"
+        )
+
+
+def read_restarts(state: Mapping[str, Any], entries: list[Entry]) -> dict[str, Tensor]:
+    """Step counts at which entries began anew, of the tensors where any did; checked."""
+    stored = field(state, "restarts", Mapping) if "restarts" in state else {}
+    shapes = {entry.name: entry.parameter.shape for entry in entries}
+    for name, born in stored.items():
+        if not isinstance(born, Tensor) or born.dtype != torch.int32 or born.shape != shapes.get(name):
+            raise ValueError(f"state_dict['restarts'][{name!r}] must hold an int32 for each entry of the parameter")
+    return {name: born.clone() for name, born in stored.items() if born.any()}
+
+
+def _bytes(entries: list[Entry], name: str) -> int:
+    return next(-(-entry.parameter.numel() // 8) for entry in entries if entry.name == name)
 
 
 def read(state: Any, method: str) -> Stored:
@@ -42,6 +107,8 @@ def read(state: Any, method: str) -> Stored:
     tally = field(state, "tally", Mapping)
     for key, kind in _TALLY.items():
         field(tally, key, kind, low=0 if kind is int else None)
+    if "skipped_no_signal" in tally:  # states of before have none
+        field(tally, "skipped_no_signal", int, low=0)
     for key in ("past", "last"):
         if tally[key].shape != (5,) or tally[key].dtype != torch.int64:
             got = f"{tally[key].dtype} of shape {tuple(tally[key].shape)}"

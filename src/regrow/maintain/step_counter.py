@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-class Clock:
+class StepCounter:
     """Counts optimizer steps, less those that a gradient scaler skipped inside a fused optimizer.
 
     Such an optimizer runs its hooks even on a skipped step and carries `found_inf`, a tensor on the device. Reading

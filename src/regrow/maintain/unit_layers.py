@@ -3,6 +3,7 @@
 import functools
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,8 +13,8 @@ from ..methods import HiddenUnits, ModuleNetwork
 from ..names import Entry
 from ..wiring import Place, Units, find_units, locate
 from . import distributed
-from .activation_sums import Watch
-from .coverage import Cover
+from .activation_sums import NO_FORWARD, ActivationSums
+from .coverage import Coverage
 from .law_book import LawBook
 
 
@@ -24,15 +25,21 @@ class Layer:
         model: the model.
         units: which of its entries they are.
         homes: the model's entries by each of their names.
+        coverage: of the model, which knows whether it has changed.
     """
 
-    def __init__(self, model: nn.Module, units: Units, homes: Mapping[str, Entry]) -> None:
-        self.units = units
+    def __init__(self, model: nn.Module, units: Units, homes: Mapping[str, Entry], coverage: Coverage) -> None:
+        self.units, self._coverage = units, coverage
         self.n = units.count(model)
         self.name = units.layer
         self.homes = {place.name: homes[place.name] for place in units.places if place.name in homes}
         self.statistics = self._statistics(model)
-        self.watch = Watch(units.reading(model), self.homes[units.weight_in[0].name])
+        self.rewatch(model)
+
+    def rewatch(self, model: nn.Module) -> None:
+        """Watch with new hooks."""
+        home = self.homes[self.units.weight_in[0].name]
+        self.watch = ActivationSums(self.units.reading(model), home, stale=self._coverage.stale)
 
     def _statistics(self, model: nn.Module) -> dict[Place, tuple[nn.Module, str]]:
         """Running means and variances of the norms, named as units or not: {where the units lie: (module, buffer)}."""
@@ -58,11 +65,14 @@ class Layer:
         incoming = named((*units.weight_in, *units.bias, *units.norm))
         return HiddenUnits.of(self.name, self.n, (*incoming, *self.statistics), named(units.weight_out))
 
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """Incoming and outgoing weights."""
+        return [self.homes[place.name].parameter for place in (*self.units.weight_in, *self.units.weight_out)]
+
     def usable(self, ids: set[int] | None) -> bool:
         """Can its units be renewed: are the weights trainable, and, where `ids` is given, among them?"""
-        places = (*self.units.weight_in, *self.units.weight_out)
-        weights = [self.homes[place.name].parameter for place in places]
-        return all(w.requires_grad and (ids is None or id(w) in ids) for w in weights)
+        return all(w.requires_grad and (ids is None or id(w) in ids) for w in self.weights)
 
 
 class Laws(Mapping[str, Law]):
@@ -102,9 +112,10 @@ class UnitLayers:
         self._model, self._given, self._who = model, given, who
         self._reads = reads_activations
         self._watching = False
+        self.installed = True
         self.all: dict[str, Layer] = {}
 
-    def admit(self, coverage: Cover) -> None:
+    def admit(self, coverage: Coverage) -> None:
         """Find the layers of the parameters that are covered."""
         units = find_units(self._model) if self._given is None else self._given
         for own in self._given or ():
@@ -123,18 +134,18 @@ class UnitLayers:
                 "left out with any of its tensors that `skip` names"
             )
         homes = {home.name: entry for entry in coverage.all for home in (entry, *entry.aliases)}
-        layers = [self._layer(own, homes) for own in units]
+        layers = [self._layer(own, homes, coverage) for own in units]
         for layer in self.all.values():
             if layer not in layers:
                 layer.watch.remove()
         self.all = {layer.name: layer for layer in layers}
 
-    def _layer(self, units: Units, homes: Mapping[str, Entry]) -> Layer:
+    def _layer(self, units: Units, homes: Mapping[str, Entry], coverage: Coverage) -> Layer:
         """The layer of these units: the one there is, with what it has watched, if its modules are the same."""
         old = self.all.get(units.layer)
         if old is not None and old.units == units and all(homes[n].module is h.module for n, h in old.homes.items()):
             return old
-        layer = Layer(self._model, units, homes)
+        layer = Layer(self._model, units, homes, coverage)
         weakref.finalize(self, layer.watch.remove)  # the model's hooks go with their maintainer
         return layer
 
@@ -153,6 +164,29 @@ class UnitLayers:
             if place.name in layer.homes
         ]
 
+    def install(self) -> None:
+        """Put the hooks on the model, if `remove` took them off."""
+        self.installed = True
+        for layer in self.all.values():
+            layer.watch.install()
+
+    def remove(self) -> None:
+        """Take every hook off the model."""
+        self.installed = self._watching = False
+        for layer in self.all.values():
+            layer.watch.remove()
+
+    def rebuild(self) -> None:
+        """Watch with hooks of its own: those of what this is a copy of stay where they are."""
+        for layer in self.all.values():
+            layer.rewatch(self._model)
+            weakref.finalize(self, layer.watch.remove)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for layer in self.all.values():
+            weakref.finalize(self, layer.watch.remove)
+
     @property
     def watching(self) -> bool:
         """Are the passes of the coming update watched?"""
@@ -170,7 +204,7 @@ class UnitLayers:
         """Layers whose units can be renewed now, and that somebody watched: not so one that has just been put in place.
 
         Args:
-            held: identities of the parameters that the optimizer holds, where there is one.
+            held: identities of the parameters that may be changed; None: of all.
             watched: False: also those that nobody watched.
         """
         layers = enumerate(self.all.values())
@@ -212,15 +246,11 @@ class UnitLayers:
         layers = list(self.all.values())
         sums = {i: layers[i].watch.sums(stale) for i in wanted}
         if unseen := ", ".join(repr(layers[i].name) for i, seen in sums.items() if seen is None):
-            raise RuntimeError((_NO_PREVIEW if stale else _NO_FORWARD).format(name=self._who, layers=unseen))
+            raise RuntimeError((_NO_PREVIEW if stale else NO_FORWARD).format(name=self._who, layers=unseen))
         totals = distributed.sum_over_ranks([seen for seen in sums.values() if seen is not None])
         return {i: utility.activation(*total) for i, total in zip(sums, totals, strict=True)}
 
 
-_NO_FORWARD = (
-    "{name} is due and has seen no forward pass of {layers} since the last update: run the model in training mode with "
-    "gradients enabled before optimizer.step() (a model compiled before {name} was made must be compiled again)"
-)
 _NO_PREVIEW = (
     "{name} has nothing to preview yet: no forward pass of {layers} has been watched; it watches those before an "
     "update that is due"

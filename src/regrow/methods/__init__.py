@@ -10,7 +10,7 @@ own.
 from .cbp import ContinualBackprop
 from .counters import Counters
 from .dates import Dates
-from .knobs import Knob, choice, each, from_config, knobs_of, number, per_member, whole
+from .knobs import Knob, choice, each, flag, from_config, knobs_of, number, per_member, policy, whole
 from .members import Members
 from .method import Method
 from .module_network import ModuleNetwork
@@ -31,8 +31,10 @@ __all__ = [
     "Network",
     "StackedMethod",
     "choice",
+    "flag",
     "from_config",
     "number",
     "per_member",
+    "policy",
     "whole",
 ]

@@ -29,6 +29,7 @@ class Schedule:
         self.count = 0  # units to replace at it
         self._owed = 0.0
         self._mature = 0
+        self._n = n
         self._young = deque([(0, n)])  # (update of birth, how many)
 
     def begin(self, step: int) -> None:
@@ -54,10 +55,11 @@ class Schedule:
             self._young.append((self.step, self.count))
 
     def state_dict(self) -> dict[str, int | float | Tensor]:
-        young = torch.tensor(list(self._young), dtype=torch.int64).view(-1, 2)
+        young = torch.zeros(self._n, 2, dtype=torch.int64)  # of a fixed shape: at most one row a unit, the rest 0
+        young[: len(self._young)] = torch.tensor(list(self._young), dtype=torch.int64).view(-1, 2)
         return {"step": self.step, "count": self.count, "owed": self._owed, "mature": self._mature, "young": young}
 
     def load_state_dict(self, state: dict) -> None:
         self.step, self.count = state["step"], state["count"]
         self._owed, self._mature = state["owed"], state["mature"]
-        self._young = deque((born, count) for born, count in state["young"].tolist())
+        self._young = deque((born, count) for born, count in state["young"].tolist() if count)

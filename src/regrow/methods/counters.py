@@ -28,7 +28,7 @@ class Counters:
 
     def __init__(self, members: int, track_overlap: bool = False) -> None:
         self.members, self.track_overlap = members, track_overlap
-        self.renewals = self.skipped_no_grad = 0
+        self.renewals = self.skipped_no_grad = self.skipped_no_signal = 0
         self._bits: dict[str, Tensor] = {}  # name -> (K, bytes)
         self._past = torch.zeros(members, FIELDS, dtype=torch.int64)  # before the last renewal
         self._here = np.zeros((members, FIELDS), np.int64)  # of the last renewal, counted on the host
@@ -145,6 +145,7 @@ class Counters:
             "share_last": renewed / max(looked, 1),
             "zero_share_last": zero / max(renewed, 1),
             "skipped_no_grad": self.skipped_no_grad,
+            "skipped_no_signal": self.skipped_no_signal,
             "skipped_nan": past[NAN] + nan,
         }
         return counts | ({"overlap_last": again / max(renewed, 1)} if self.track_overlap else {})
@@ -155,6 +156,7 @@ class Counters:
         return {
             "renewals": self.renewals,
             "skipped_no_grad": self.skipped_no_grad,
+            "skipped_no_signal": self.skipped_no_signal,
             "past": self._past[i, :ENTRIES].cpu().clone(),
             "last": last[:ENTRIES].clone(),
             "bits": {name: bits[i].cpu().clone() for name, bits in self._bits.items()},
@@ -163,6 +165,7 @@ class Counters:
     def load(self, i: int, state: Mapping[str, Any]) -> None:
         """Continue from stored counts of one member."""
         self.renewals, self.skipped_no_grad = state["renewals"], state["skipped_no_grad"]
+        self.skipped_no_signal = state.get("skipped_no_signal", 0)  # states of regrow 0.1 have none
         self._past = self._past.cpu()
         self._past[i, :ENTRIES] = state["past"]
         self._here[i, :ENTRIES] = state["last"].numpy()

@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Knob:
     """What is known of one knob.
 
-    kind: "number", "whole" or "choice".
+    kind: "number", "whole", "flag", "choice" or, a choice for all or by name patterns, "policy".
     meaning: one line, as error messages quote it.
     default: `dataclasses.MISSING` where a value must be given.
     low, high: of numbers, inclusive. choices: of texts.
@@ -45,8 +45,15 @@ class Knob:
 
     def check(self, name: str, value: object, others: Mapping[str, Any]) -> Any:
         """The value, if it is in range; `name` is what the message calls it."""
-        if self.kind == "choice":
+        if self.kind == "policy" and isinstance(value, Mapping):
+            for pattern, chosen in value.items():
+                check.patterns(name, pattern)
+                check.choice(f"{name}[{pattern!r}]", chosen, self.choices)
+            return dict(value)
+        if self.kind in ("choice", "policy"):
             return check.choice(name, value, self.choices)
+        if self.kind == "flag":
+            return check.flag(name, value)
         if self.kind == "whole":
             return check.whole(name, value, int(self.low), self.meaning)
         high, meaning = self.high, self.meaning
@@ -62,13 +69,21 @@ class Knob:
     @property
     def type(self) -> type:
         """Of its values."""
-        return {"number": float, "whole": int, "choice": str}[self.kind]
+        return {"number": float, "whole": int, "flag": bool, "choice": str, "policy": str}[self.kind]
+
+    @property
+    def of_numbers(self) -> bool:
+        """May members that act together differ in it?"""
+        return self.kind in ("number", "whole")
 
     @property
     def range(self) -> str:
         """In words."""
-        if self.kind == "choice":
-            return " or ".join(map(repr, self.choices)).replace(" or ", ", ", len(self.choices) - 2)
+        if self.kind == "flag":
+            return "True or False"
+        if not self.of_numbers:
+            choices = " or ".join(map(repr, self.choices)).replace(" or ", ", ", len(self.choices) - 2)
+            return f"{choices}, or {{name pattern: one of them}}" if self.kind == "policy" else choices
         if self.kind == "whole":
             return f"a whole number, at least {self.low}"
         return f"in [{self.low:g}, {self.high:g}]" if math.isfinite(self.high) else f"at least {self.low:g}"
@@ -135,6 +150,31 @@ def choice(choices: Sequence[str], meaning: str, default: Any = MISSING, **more:
     return _field(Knob("choice", meaning, default, choices=tuple(choices), **more))
 
 
+def flag(meaning: str, default: Any = MISSING, **more: Any) -> Any:
+    """A knob that is True or False.
+
+    Args:
+        meaning, default, more: as for `number`.
+
+    Returns:
+        A field of a dataclass.
+    """
+    return _field(Knob("flag", meaning, default, **more))
+
+
+def policy(choices: Sequence[str], meaning: str, default: Any = MISSING, **more: Any) -> Any:
+    """A knob that is one of several texts, or {name pattern: text}, where the first that matches decides.
+
+    Args:
+        choices: the texts.
+        meaning, default, more: as for `number`.
+
+    Returns:
+        A field of a dataclass.
+    """
+    return _field(Knob("policy", meaning, default, choices=tuple(choices), **more))
+
+
 def _field(knob: Knob) -> Any:
     return dataclasses.field(default=knob.default, metadata={_KEY: knob})
 
@@ -162,15 +202,15 @@ def together(methods: Sequence[T], device: torch.device) -> T:
     both = object.__new__(type(first))
     for name, knob in knobs_of(first).items():
         values = [getattr(method, name) for method in methods]
-        alike = knob.kind == "choice" or all(value == values[0] for value in values)
+        alike = not knob.of_numbers or all(value == values[0] for value in values)
         one = values[0] if alike else torch.tensor(values, dtype=torch.float64, device=device)
         object.__setattr__(both, name, one)
     return both
 
 
 def texts(method: Any) -> tuple[str, ...]:
-    """The values of the knobs that are texts: what members that act together must share."""
-    return tuple(getattr(method, name) for name, knob in knobs_of(method).items() if knob.kind == "choice")
+    """The values of the knobs that are no numbers, as text: what members that act together must share."""
+    return tuple(str(getattr(method, name)) for name, knob in knobs_of(method).items() if not knob.of_numbers)
 
 
 def from_config(method: type[T], config: Mapping[str, Any], where: str = "") -> T:

@@ -73,6 +73,9 @@ class ModuleNetwork(Network):
         g = self._entries[name].parameter.grad
         return None if g is None else (g.to_dense() if g.is_sparse else g).detach().unsqueeze(0)
 
+    def signal(self, places: Sequence[int], gradients: Mapping[str, Tensor] | None = None) -> list[bool] | None:
+        """Whoever holds the optimizer has looked at all that it trains, on all ranks."""
+
     def tensor(self, name: str) -> Tensor:
         if name in self._statistics:
             module, buffer = self._statistics[name]
@@ -84,6 +87,9 @@ class ModuleNetwork(Network):
         if isinstance(entry.module, (nn.Embedding, nn.EmbeddingBag)) and entry.attribute == "weight":
             return Lookup(entry.module.padding_idx)
         return None
+
+    def matches(self, name: str, pattern: str) -> bool:
+        return self._entries[name].matches(pattern)
 
     def forget(self, name: str, places: Sequence[int], mask: Tensor) -> None:
         if self._forget is not None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..core import random, renew
 from ..core.eager import looking_is_free
 from ..laws import Law
+from ..names import matches
 from ..wiring import Place
 
 DRAWN_AT_ONCE = 1 << 25  # entries, to bound the memory of a large stack
@@ -78,6 +79,25 @@ class Network(ABC):
         """The gradient of the update, (M, ...)."""
         raise NotImplementedError
 
+    def signal(self, places: Sequence[int], gradients: Mapping[str, Tensor] | None = None) -> list[bool] | None:
+        """Of which of these members any gradient is not 0; waits for the device.
+
+        Args:
+            places: of the members.
+            gradients: of all that is trained; None: `gradient` has them.
+
+        Returns:
+            One for each member; None where whoever calls has looked already.
+        """
+        of = gradients.values() if gradients is not None else [self.gradient(name) for name in self.parameters]
+        there: Tensor | None = None
+        for g in sorted((g for g in of if g is not None), key=Tensor.numel):  # small ones tell most of the time
+            here = taken(g, places).flatten(1).any(1)
+            there = here if there is None else there | here
+            if looking_is_free(there) and bool(there.all()):
+                break
+        return [False] * len(places) if there is None else there.tolist()
+
     def tensor(self, name: str) -> Tensor:
         """A parameter or running statistic, (M, ...)."""
         return self.parameters[name]
@@ -86,6 +106,10 @@ class Network(ABC):
         """Whether rows of this parameter are looked up."""
         del name
         return None
+
+    def matches(self, name: str, pattern: str) -> bool:
+        """Does a pattern name this parameter?"""
+        return matches(pattern, name)
 
     def forget(self, name: str, places: Sequence[int], mask: Tensor) -> None:  # noqa: B027
         """Clear the optimizer's memory of entries that were renewed."""

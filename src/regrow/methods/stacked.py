@@ -105,11 +105,22 @@ class StackedMethod:
         """
         self.gradients = gradients
         self.counters.begin()
-        for alike in self._alike(which):
+        if layers is None and any(self.methods[i].needs_gradient for i in which):
+            which = self._with_signal(network, which)
+        for alike in self._alike(which) if which else ():
             members = Members(self, step, network, alike, layers)
             self.at(alike).act(members)
             members.finish()
         self.gradients = None
+
+    def _with_signal(self, network: Network, which: Sequence[int]) -> list[int]:
+        """Those that go by gradients only where any gradient of theirs is not 0: without one there is no least."""
+        signal = network.signal([self.members[i] for i in which], self.gradients)
+        if signal is None or all(signal):
+            return list(which)
+        kept = [i for i, there in zip(which, signal, strict=True) if there or not self.methods[i].needs_gradient]
+        self.counters.skipped_no_signal += len(which) - len(kept)
+        return kept
 
     def renew(
         self, step: int, network: Network, gradients: Mapping[str, Tensor] | None, which: Sequence[int],

@@ -1,6 +1,7 @@
 """Selective weight reinitialization (Hernandez-Garcia et al. 2025, section 2)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from ..core import random, select, utility
 from ..laws import Constant
-from .knobs import choice, number, whole
+from .knobs import choice, flag, number, policy, whole
 from .members import Members
 from .method import Method
 
@@ -57,7 +58,18 @@ class SWR(Method):
     utility: str = choice(UTILITIES, "how useful an entry is", "gradient")
     prune: str = choice(PRUNINGS, "which entries are least useful", "threshold")
     reinit: str = choice(REINITS, "what renewed entries become", "resample")
-    absent_rows: str = choice(("keep", "renew"), "rows of an embedding that the update did not use", "keep")
+    absent_rows: str | Mapping[str, str] = policy(
+        ("keep", "renew"), "slices along dimension 0 whose gradient is all zero", "keep",
+        note="A text is for embeddings; patterns are for any parameter: {'head.*': 'keep'} leaves alone the classes "
+        "that the loss left out, {'experts.*': 'keep'} experts without a token.",
+    )  # fmt: skip
+    keep_zeros: bool = flag(
+        "leave alone what is exactly 0", False, note="For sparse networks: entries that a mask keeps at 0 stay out."
+    )
+    ties: str = choice(
+        ("random", "position"), "of equal utilities, with prune='proportional', which go first", "random",
+        note="By position: row by row, as a stable sort of the flattened tensor has them.",
+    )  # fmt: skip
     among: str = choice(("all", "zero", "nonzero"), "which of the chosen entries are renewed", "all", laboratory=True)
 
     @property
@@ -92,30 +104,56 @@ class SWR(Method):
         candidates = self._candidates(members, name)
         factor = self.factor
         if candidates is not None:
-            # Left-out rows take no part: not in the mean (0, the factor makes up for n), not among the lowest (inf).
-            present = candidates.float().mean()
+            # What is left out takes no part: not in the mean (0, the factor makes up for n), not among the lowest: inf.
+            present = candidates.expand_as(u).flatten(1).float().mean(1) if len(u) > 1 else candidates.float().mean()
             u.masked_fill_(~candidates, 0.0 if self.prune == "threshold" else torch.inf)
             factor = factor / present if self.prune == "threshold" else factor * present
         if self.prune == "threshold":
             mask, spoilt = select.threshold(u, factor, 1), ~_sums(u).isfinite()
         else:
             chance = members.chance(name, "count", u.device)
-            order = lambda: members.random(name, "order", random.order, u)  # noqa: E731
-            mask, spoilt = select.proportional(u, factor, 1, uniform=chance, order=order), _sums(u).isnan()
+            mask, spoilt = (
+                select.proportional(u, factor, 1, uniform=chance, order=lambda: self._order(members, name, u)),
+                _sums(u).isnan(),
+            )
         return (mask if candidates is None else mask & candidates), spoilt
 
+    def _order(self, members: Members, name: str, u: Tensor) -> Tensor:
+        """Which of equal utilities go first."""
+        if self.ties == "position":
+            return torch.arange(u[0].numel(), device=u.device).view(u.shape[1:]).expand(u.shape)
+        return members.random(name, "order", random.order, u)
+
     def _candidates(self, members: Members, name: str) -> Tensor | None:
-        """(k, rows, 1) of an embedding: True where a row may be renewed. None where all may."""
-        lookup = members.network.lookup(name)
-        if lookup is None:
+        """What may be renewed, bool of a shape that broadcasts against (k, ...); None: everything."""
+        rows = self._rows(members, name)
+        if not self.keep_zeros:
+            return rows
+        filled = members.weights(name) != 0
+        return filled if rows is None else filled & rows
+
+    def _rows(self, members: Members, name: str) -> Tensor | None:
+        """(k, rows, 1, …): True where a slice along dimension 0 may be renewed. None where all may."""
+        lookup, keeps = members.network.lookup(name), self._keeps_absent(members, name)
+        w = members.weights(name)
+        if (lookup is None and not keeps) or w.dim() < 2:
             return None
-        w, g = members.weights(name), members.gradient(name)
+        g = members.gradient(name)
         rows = torch.ones(w.shape[:2], dtype=torch.bool, device=w.device)
-        if self.absent_rows == "keep" and g is not None:
-            rows = (g != 0).any(dim=2)
-        if lookup.padding is not None:
+        if keeps and g is not None:
+            rows = (g != 0).flatten(2).any(dim=2) if g.dim() > 2 else g != 0
+        if lookup is not None and lookup.padding is not None:
             rows[:, lookup.padding] = False
-        return rows.unsqueeze(2)
+        return rows.view(*rows.shape, *[1] * (w.dim() - 2))
+
+    def _keeps_absent(self, members: Members, name: str) -> bool:
+        """Are slices without gradient left alone?"""
+        if isinstance(self.absent_rows, Mapping):
+            for pattern, policy_ in self.absent_rows.items():
+                if members.network.matches(name, pattern):
+                    return policy_ == "keep"
+            return members.network.lookup(name) is not None
+        return self.absent_rows == "keep" and members.network.lookup(name) is not None
 
 
 def _sums(u: Tensor) -> Tensor:

@@ -1,0 +1,99 @@
+"""The optimizer of a maintainer: whose steps it follows, and what is remembered of renewed entries."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..names import Entry, unsupported
+from . import moments, optimizers, restart
+from .restart import Restarts
+from .signal import frozen
+
+CLEARING = (True, False, "zero", "restart")
+
+
+class Attachment:
+    """An optimizer, known or attached to, and the optimizers inside it.
+
+    Args:
+        optimizer: where to clear memory before anything is attached; None: nowhere.
+        clear_moments: what of it: True, False, "zero" or "restart".
+    """
+
+    def __init__(self, optimizer: object, clear_moments: object) -> None:
+        if optimizer is not None and optimizers.followed(optimizer) is None:
+            raise TypeError(f"`optimizer` must be a torch.optim.Optimizer or None; got {type(optimizer).__name__}")
+        if not isinstance(clear_moments, bool) and clear_moments not in CLEARING:
+            raise ValueError(f"`clear_moments` must be True, False, 'zero' or 'restart'; got {clear_moments!r}")
+        self.clear_moments: bool | str = clear_moments  # type: ignore[assignment]
+        self.attached = False
+        self.optimizer: Optimizer | None = None  # whose steps are followed, if they are
+        self._memory: list[Optimizer] = []
+        self._warned: set[str] = set()
+        self.restarts = Restarts() if clear_moments == "restart" else None
+        if optimizer is not None:
+            self.know(optimizer)
+
+    def know(self, optimizer: object) -> None:
+        """This is the optimizer, or a wrapper of it."""
+        memory = optimizers.with_memory(optimizer)
+        for own in memory if self.restarts is not None else ():
+            restart.refuse(own)
+        self.optimizer, self._memory = optimizers.followed(optimizer), memory
+
+    @property
+    def followed(self) -> Optimizer | None:
+        """The optimizer whose steps are followed, when attached."""
+        return self.optimizer if self.attached else None
+
+    @property
+    def gradient_scale(self) -> Tensor | None:
+        """By which a gradient scaler has multiplied the gradients, where the optimizer takes it out."""
+        return getattr(self.optimizer, "grad_scale", None) if self.attached else None
+
+    @property
+    def clears(self) -> bool:
+        """Is there memory to be cleared?"""
+        return self.optimizer is not None and self.clear_moments is not False
+
+    def frozen(self, wait: bool) -> set[int]:
+        """Identities of the parameters in groups whose lr is 0."""
+        return frozen(self.optimizer, wait)
+
+    def refuse_memory(self, entries: Iterable[Entry]) -> None:
+        """Refuse memory that cannot be cleared entry by entry, before anything is changed.
+
+        Raises:
+            TypeError: where a state holds tensors of a kind of their own.
+        """
+        for entry in entries if self.clears else ():
+            for state in optimizers.states(self._memory, entry.parameter):
+                for key, value in state.items():
+                    if isinstance(value, Tensor) and (why := unsupported(value)):
+                        raise TypeError(
+                            f"optimizer state {key!r} of {entry.name!r} cannot be cleared, for it is {why}; "
+                            "or leave it with clear_moments=False"
+                        )
+
+    def correct(self, entries: Iterable[Entry], skipped: Tensor | None) -> None:
+        """After a step of the optimizer: make those of entries that began anew as long as a new optimizer's."""
+        if self.restarts is not None and self.restarts.born:
+            self.restarts.correct(entries, self._memory, skipped)
+
+    def forget(self, entry: Entry, mask: Tensor) -> None:
+        """Clear the optimizers' memory of the entries of a parameter where the mask is True."""
+        second = "mean" if self.clear_moments is True else "zero"
+        for state in optimizers.states(self._memory, entry.parameter):
+            if "old_dirs" not in state and "prev_flat_grad" not in state:
+                moments.clear(state, mask, second, weight=entry.parameter.detach(), warned=self._warned)
+                if self.restarts is not None:
+                    self.restarts.renew(entry, mask, state)
+        for state in optimizers.history(self._memory):
+            if bool(mask.any()):  # its steps depend on all entries at once: it begins anew
+                state.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, or what is read from a file, knows of no optimizer: attach it to its own."""
+        return vars(self) | {"optimizer": None, "attached": False, "_memory": [], "_warned": set()}

@@ -1,0 +1,50 @@
+"""What keys the random numbers of a maintainer that was given no seed.
+
+Torch's initial seed alone would give twin networks (two critics) the same numbers; so it is mixed with a fingerprint of
+the initial parameters, which differ. The same seeded code run twice finds the same of both.
+"""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from ..core import random
+from ..names import Entry
+from . import distributed
+
+SAMPLED = 4096  # entries of a tensor
+
+
+def default_seed(entries: list[Entry]) -> int:
+    """A seed from `torch.initial_seed()` and the values of parameters, those of rank 0 on all ranks.
+
+    Args:
+        entries: all parameters of the model.
+
+    Returns:
+        An integer in [0, 2**63).
+    """
+    mixed = random.key(torch.initial_seed(), fingerprint(entries))
+    assert isinstance(mixed, int)
+    return distributed.agreed_seed(mixed & (2**63 - 1))
+
+
+def fingerprint(entries: list[Entry]) -> int:
+    """A number that parameters with other names, shapes or values hardly share; 8 bytes of a BLAKE2b digest."""
+    digest = hashlib.blake2b(digest_size=8)
+    for entry in entries:
+        w = entry.parameter.detach()
+        digest.update(f"{entry.name} {tuple(w.shape)}".encode())
+        if not w.is_meta:
+            digest.update(_sample(w).numpy().tobytes())
+    return int.from_bytes(digest.digest(), "little")
+
+
+def _sample(w: Tensor) -> Tensor:
+    """Entries at even distances, exactly as they are, on the CPU."""
+    if w.is_quantized:
+        w = w.int_repr()
+    flat = w.reshape(-1)
+    values = flat[:: max(1, flat.numel() // SAMPLED)]
+    return torch.view_as_real(values).cpu().double() if w.is_complex() else values.cpu().double()

@@ -1,0 +1,152 @@
+"""What is maintained: the parameters that a method may change, and the model as a network of one member."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from .. import check
+from ..laws import Law
+from ..methods import Method, ModuleNetwork, Network
+from ..names import Entry
+from ..wiring import Units
+from .coverage import Coverage
+from .law_book import LawBook
+from .unit_layers import UnitLayers
+
+Forget = Callable[[Entry, Tensor], None]
+"""Clears an optimizer's memory of the entries of a parameter where a mask is True."""
+
+
+class Maintained:
+    """The parameters of a model that a method may change.
+
+    Args:
+        model: any module.
+        method: what is to be done to it.
+        units: of a method that renews units: `regrow.Units`; None: they are searched for.
+        laws: as given by the user.
+        only, skip: name patterns.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        method: Method,
+        units: Sequence[Units] | None,
+        laws: Mapping[str, Law] | str | None,
+        only: str | Sequence[str] | None,
+        skip: str | Sequence[str] | None,
+    ) -> None:
+        self._method = method
+        self.coverage = Coverage(model, check.patterns("only", only), check.patterns("skip", skip))
+        self.laws = LawBook(laws) if method.draws else None
+        who = type(method).__name__
+        self.units = UnitLayers(model, units, method.reads_activations, who) if method.by_unit else None
+        self._recent: tuple[Any, list[Entry]] | None = None  # what `entries` was, and what that depends on
+        self._before: set[str] | None = None  # names of what could be changed when last asked
+
+    def admit(self) -> Network:
+        """Take up the model's parameters as they are now: their units, and their laws; the network they make up."""
+        self._refuse_computed()
+        entries = self.coverage.entries
+        if self.units is not None:
+            self.units.admit(self.coverage)
+            drawn = set(self.units.drawn)
+            entries = [entry for entry in self.coverage.all if entry.name in drawn]
+        if self.laws is not None:
+            self.laws.admit(entries, self.coverage.all)
+        self._recent = None
+        return ModuleNetwork({e.name: e for e in self.coverage.entries}, {}) if self.units is None else self.of_units()
+
+    def all(self) -> list[Entry]:
+        """The trainable parameters that the method may change."""
+        if self.units is not None:
+            return [entry for entry in self.units.entries if entry.parameter.requires_grad]
+        return self.coverage.trainable()
+
+    def shown(self) -> list[Entry]:
+        """`all`, but for what has gone since the model was last looked at."""
+        entries = self.coverage.entries if self.units is None else self.units.entries
+        present = [e for e in entries if e.module._parameters.get(e.attribute) is not None]
+        return [entry for entry in present if entry.parameter.requires_grad]
+
+    def stored(self) -> list[Entry]:
+        """What a state is of: all that may be changed when it is trainable."""
+        return self.coverage.entries if self.units is None else self.units.entries
+
+    def entries(self, optimizer: Optimizer | None) -> list[Entry]:
+        """Those that, where an optimizer is given, it holds."""
+        held = identities(optimizer)
+        now = held, [e.parameter.requires_grad for e in self.coverage.entries]
+        if self._recent is None or self._recent[0] != now:
+            self._recent = now, [e for e in self.all() if held is None or id(e.parameter) in held]
+        return self._recent[1]
+
+    def settle_laws(self) -> None:
+        """Raise or warn of laws that could not be told, before anything is changed by them."""
+        self._refuse_computed()
+        if self.laws is not None:
+            self.laws.settle()
+
+    def _refuse_computed(self) -> None:
+        if self.laws is not None and self.coverage.computed:
+            name = self.coverage.computed[0]
+            raise ValueError(
+                f"{name!r} was a parameter and is computed from others now (pruning, weight norm, a parametrization): "
+                f"make the maintainer after that, or leave it out with skip={name!r}"
+            )
+
+    def holds_any(self, identities: set[int]) -> bool:
+        """Is anything that is maintained among these parameters? Whatever has become of the model."""
+        present = [entry.module._parameters.get(entry.attribute) for entry in self.coverage.entries]
+        return any(id(p) in identities for p in present if p is not None)
+
+    def parameters(self, optimizer: Optimizer | None) -> list[nn.Parameter]:
+        """All that the optimizer holds or, without one, all of the model."""
+        if optimizer is None:
+            return [entry.parameter for entry in self.coverage.all]
+        return [p for group in optimizer.param_groups for p in group["params"]]
+
+    def lacking(self, optimizer: Optimizer) -> tuple[list[str], bool]:
+        """What cannot be maintained with an optimizer, and whether that is everything."""
+        held = identities(optimizer) or set()
+        if self.units is not None:
+            layers = self.units.all.values()
+            lacking = [layer.name for layer in layers if not layer.usable(held)]
+            return lacking, len(lacking) == len(layers)
+        entries = self.all()
+        lacking = [e.name for e in entries if id(e.parameter) not in held]
+        return lacking, len(lacking) == len(entries)
+
+    def leavers(self, optimizer: Optimizer) -> list[str]:
+        """What could be changed when last asked, and can no longer be, though it was not frozen."""
+        held = identities(optimizer) or set()
+        if self.units is not None:
+            now = {layer.name for layer in self.units.all.values() if layer.usable(held)}
+            layers = self.units.all
+            frozen = {name for name in layers if not all(w.requires_grad for w in layers[name].weights)}
+        else:
+            now = {entry.name for entry in self.entries(optimizer)}
+            frozen = {entry.name for entry in self.coverage.all if not entry.parameter.requires_grad}
+        left, self._before = (self._before or set()) - now - frozen, now
+        return sorted(left)
+
+    def network(
+        self, entries: list[Entry], forget: Forget | None = None, gradient_scale: Tensor | None = None
+    ) -> ModuleNetwork:
+        """Some parameters, their laws all there, or nothing is changed."""
+        laws = {entry.name: self.laws.law(entry) for entry in entries} if self.laws is not None else {}
+        named = {entry.name: entry for entry in entries}
+        return ModuleNetwork(named, laws, forget=forget, gradient_scale=gradient_scale)
+
+    def of_units(self, activities: Mapping[int, Tensor] | None = None, forget: Forget | None = None) -> ModuleNetwork:
+        """The parameters of its units; activities of the layers that are to act."""
+        assert self.units is not None and self.laws is not None
+        return self.units.network(activities or {}, self.laws, forget)
+
+
+def identities(optimizer: Optimizer | None) -> set[int] | None:
+    """Of the parameters that an optimizer holds, where there is one."""
+    return None if optimizer is None else {id(p) for group in optimizer.param_groups for p in group["params"]}
