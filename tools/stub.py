@@ -41,11 +41,15 @@ def stub() -> str:
             if parameter.name == "model":
                 lines.append("        model: Module,\n        *,")
                 continue
-            of = TYPES.get(parameter.name) or inspect.formatannotation(parameter.annotation)
+            of = TYPES.get(parameter.name) or _annotation(parameter.annotation)
             default = "" if parameter.default is inspect.Parameter.empty else f" = {_literal(parameter.default)}"
             lines.append(f"        {parameter.name}: {of}{default},")
         lines.append("    ) -> None: ...")
     return "\n".join(lines) + "\n"
+
+
+def _annotation(of: object) -> str:
+    return inspect.formatannotation(of).replace("collections.abc.", "").replace("typing.", "")
 
 
 def _literal(value: object) -> str:

@@ -1,6 +1,7 @@
 """Written by tools/stub.py."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch.nn import Module
 from torch.optim import Optimizer
@@ -35,6 +36,7 @@ class ShrinkPerturb(Maintainer):
         only: str | Sequence[str] | None = None,
         skip: str | Sequence[str] | None = None,
         seed: int | None = None,
+        state: Mapping[str, Any] | None = None,
     ) -> None: ...
 
 class ContinualBackprop(Maintainer):
@@ -53,6 +55,7 @@ class ContinualBackprop(Maintainer):
         optimizer: Optimizer | None = None,
         clear_moments: bool | str = True,
         seed: int | None = None,
+        state: Mapping[str, Any] | None = None,
     ) -> None: ...
 
 class ReDo(Maintainer):
@@ -70,6 +73,7 @@ class ReDo(Maintainer):
         optimizer: Optimizer | None = None,
         clear_moments: bool | str = True,
         seed: int | None = None,
+        state: Mapping[str, Any] | None = None,
     ) -> None: ...
 
 class SWR(Maintainer):
@@ -83,6 +87,8 @@ class SWR(Maintainer):
         prune: str = "threshold",
         reinit: str = "resample",
         absent_rows: str = "keep",
+        keep_zeros: bool = False,
+        ties: str = "random",
         laws: Mapping[str, Law] | str | None = None,
         only: str | Sequence[str] | None = None,
         skip: str | Sequence[str] | None = None,
@@ -90,6 +96,7 @@ class SWR(Maintainer):
         clear_moments: bool | str = True,
         seed: int | None = None,
         track_overlap: bool = False,
+        state: Mapping[str, Any] | None = None,
     ) -> None: ...
 
 class L2Init(Maintainer):
@@ -103,4 +110,5 @@ class L2Init(Maintainer):
         only: str | Sequence[str] | None = None,
         skip: str | Sequence[str] | None = None,
         seed: int | None = None,
+        state: Mapping[str, Any] | None = None,
     ) -> None: ...
