@@ -55,7 +55,7 @@ def test_a_name_is_parsed_once() -> None:
     assert {name for name in SYSTEMS if System.of(name).renews} == {
         *VARIANTS, *CONTROLS, "swr", "cbp", "redo", "cbp-authors", "redo-authors",
     }  # fmt: skip
-    assert {name for name in SYSTEMS if not System.of(name).draws} == {"base", "l2"}
+    assert {name for name in SYSTEMS if not System.of(name).draws} == {"base", "l2", "l2-init"}
     assert set(VIT_SYSTEMS) < set(SYSTEMS)
     for name in ("bsae", "swr-", "swr-gradient", "base-authors", ""):
         with pytest.raises(ValueError, match=f"^`system` must be one of 'base', .*; got '{name}'$"):

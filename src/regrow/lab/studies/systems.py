@@ -134,6 +134,11 @@ class System:
         return self.row is not None and self.row.method.renews
 
     @property
+    def draws(self) -> bool:
+        """Whether it needs random numbers after initialisation."""
+        return self.method == "scratch" or self.renews or (self.row is not None and self.row.method.is_noise)
+
+    @property
     def fixed(self) -> dict[str, str]:
         """What its name says of its config."""
         if self.variant:
