@@ -148,7 +148,7 @@ def look_up_laws(
         rule = next((rule for pattern, rule in rules.items() if entry.matches(pattern)), "auto")
         wanted = frozen or entry.parameter.requires_grad
         if torch.nn.parameter.is_lazy(entry.parameter):
-            problem = "no shape yet, for its module is lazy: run one batch through the model"
+            problem = "no shape yet, since its module is lazy: run one batch through the model"
         elif isinstance(rule, nn.Module):
             problem = fresh[id(rule)].give(entry, result.laws)
         else:
@@ -193,7 +193,7 @@ class _Fresh:
             raise ValueError("`laws` must be a fresh module, made as the model was; got the model itself")
         law = self._resolved.laws.get(twin.name)
         if law is None:
-            return self._resolved.problems.get(twin.name, f"for the {self._kind} given as `laws` tells none")
+            return self._resolved.problems.get(twin.name, f"for the {self._kind} given as `laws` has no law for it")
         laws[entry.name] = grown_law(law, twin.parameter.shape, entry.parameter.shape)
         return ""
 

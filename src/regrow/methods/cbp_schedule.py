@@ -36,7 +36,7 @@ class Schedule:
         self.step, self._young = step, deque([(step, self._young[0][1])])
 
     def run_ahead(self) -> None:
-        """Go on to the next update that replaces units, or to the horizon, where `count` is 0."""
+        """Advance to the next update that replaces units, or to the horizon, where `count` is 0."""
         for _ in range(self.HORIZON):
             self._next()
             if self.count:

@@ -1,4 +1,4 @@
-"""What did the renewals amount to? Counted for each member, on the device, and read only when asked for.
+"""How much was renewed: counted for each member, on the device, and read only on request.
 
 Shapes: K members of a method, k of them that act.
 """
@@ -23,7 +23,7 @@ class Counters:
 
     Args:
         members: K.
-        track_overlap: keep a bit per weight of the last renewal, to tell how much of it the next one renews again.
+        track_overlap: keep a bit per weight of the last renewal, to measure how much of it the next one renews again.
     """
 
     def __init__(self, members: int, track_overlap: bool = False) -> None:

@@ -20,13 +20,13 @@ from .network import Network
 
 
 class StackedMethod:
-    """One method, and the members that it looks after.
+    """One method, and the members that it acts on.
 
     Args:
         methods: the method with the knobs of each member; all of one class.
         members: their places in the network.
         seeds: of each, for its random numbers.
-        network: what they are members of; None: `dates.admit` is told of it later, if the method has to know.
+        network: what they are members of; None: `dates.admit` gets it later, if the method needs it.
         device: of the network.
         track_overlap: count how much of a renewal the one before renewed as well.
 
@@ -141,7 +141,7 @@ class StackedMethod:
                 of[self.seeds[i]] = random.key(self.seeds[i], self.kind.name, 0, step, *purpose)  # type: ignore[assignment]
         return [of[self.seeds[i]] for i in which]
 
-    # What it tells and stores.
+    # What it reports and stores.
 
     @property
     def counts(self) -> dict[str, Tensor]:
@@ -170,7 +170,7 @@ class StackedMethod:
         return {str(i): {"memory": self.dates.state(i), "counters": self.counters.all_of(i)} for i in numbers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Resume from a state."""
         for i in range(len(self.members)):
             stored = state[str(i)]
             if stored["memory"]:

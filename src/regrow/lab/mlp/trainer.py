@@ -142,12 +142,12 @@ class Trainer:
         return task
 
     def _take(self, task: Task) -> None:
-        """Make ready for the batches of a task."""
+        """Prepare for the batches of a task."""
         if self._captured:
             self._captured.begin(task.order, task.labels)
 
     def _update(self, task: Task, u: int, measure: bool = False) -> None:
-        """One update of all members; every number that is reported is of before it."""
+        """One update of all members; every reported number is from before it."""
         self.step += 1
         due = [(renewal, inside, which) for renewal, inside in self.renewals if (which := renewal.due(self.step))]
         if self._captured and not due and not measure:
@@ -258,7 +258,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, bit for bit."""
+        """Resume from a state, bit for bit."""
         self.task, self.step = state["task"], state["step"]
         for name, w in self.net.parameters.items():
             w.copy_(state["parameters"][name])

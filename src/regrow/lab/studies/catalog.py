@@ -200,7 +200,7 @@ def choose(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The settings and systems of a run, checked and in the order of the laboratory's own lists.
 
-    The order in which they are asked for does not count, so that the same run is packed in the same way.
+    Their order does not matter, so that the same run is always packed in the same way.
 
     Args:
         study: of `STUDIES`.

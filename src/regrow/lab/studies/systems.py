@@ -40,7 +40,7 @@ redo-authors                         -.      #814590  ReDo, authors' order
 """
 # Name, dashes, colour and label, in the order of every legend and table; the methods of the registry come in between.
 # Dashed is `base` and what renews to the mean, dash-dotted the authors' order, dotted the yardstick. Base is a hair off
-# black, which SVG files would leave out and a dark page could not tell from no colour. The others were searched for, so
+# black, which SVG files would leave out and a dark page would treat as no colour. The others were searched for, so
 # that no two systems of a panel lie closer than those of the registry do, to normal and to colour-blind eyes: gradient
 # utility in reds and earth, magnitude in violets, random in greens.
 
@@ -61,7 +61,7 @@ VARIANTS = tuple(f"swr-{'-'.join(choice)}" for choice in product(UTILITIES, PRUN
 SIX = ("base", "l2", "shrink-perturb", "cbp", "redo", "swr")
 """Those that the paper compares everywhere."""
 SYSTEMS = tuple(name for stored in STORED for name in (stored, *(a for a, of in ALIASES.items() if of == stored)))
-"""All names that can be asked for."""
+"""All names that can be requested."""
 VIT_SYSTEMS = ("base", "shrink-perturb", "cbp", "redo", "swr", "scratch", "cbp-authors", "redo-authors")
 
 

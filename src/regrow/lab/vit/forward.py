@@ -63,7 +63,7 @@ class HostDropout:
 
 
 class _Keep(torch.autograd.Function):
-    """x where it is kept, times a scale. Remembers a byte an entry."""
+    """x where `keep` holds, times a scale, else 0. Stores one byte per entry for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, keep: Tensor, scale: float) -> Tensor:
@@ -72,9 +72,9 @@ class _Keep(torch.autograd.Function):
         return torch.where(keep, x, 0.0).mul_(scale)
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (keep,) = ctx.saved_tensors
-        return torch.where(keep, slopes[0], 0.0).mul_(ctx.scale), None, None
+        return torch.where(keep, grads[0], 0.0).mul_(ctx.scale), None, None
 
 
 class DeviceDropout:
@@ -106,7 +106,7 @@ def logits(net: ViT, images: Tensor, drop: Dropout | None = None, whole: bool = 
         net: the network; its mode does not matter.
         images: (B, 3, image_size, image_size)
         drop: None for evaluation.
-        whole: make all tokens of the last block, for those who watch its units.
+        whole: compute all tokens of the last block, for methods that observe its units.
 
     Returns:
         (B, classes)

@@ -50,7 +50,7 @@ class Options:
         check.number("flush_below", self.flush_below, 0, math.inf, "weights of smaller magnitude become 0")
         if not self.clip_at > self.flush_below:
             raise ValueError(
-                f"`clip_at` must be above `flush_below` ({self.flush_below:g}), the largest magnitude of a weight; got "
+                f"`clip_at` must be above `flush_below` ({self.flush_below:g}), or no magnitude lies between them; got "
                 f"{self.clip_at!r}"
             )
 
@@ -88,7 +88,7 @@ class Options:
         return self.epochs_per_task * images / (PAPERS_EPOCHS * PAPERS_IMAGES)
 
     def mixed(self, device: torch.device) -> torch.autocast:
-        """Within it, a forward pass is of this precision; one a pass, for it remembers the weights it has rounded."""
+        """Within it, a forward pass has this precision; use a new one for each pass: it caches rounded weights."""
         # A graph must not find casts of weights that were made outside of it.
         on = self.precision == "bf16"
         return torch.autocast(device.type, torch.bfloat16, enabled=on, cache_enabled=on and not self.graphs)
