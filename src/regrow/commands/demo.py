@@ -77,7 +77,7 @@ DIGITS, MNIST = Plan(tasks=200, noise_variance=1e-5), Plan(tasks=60, noise_varia
 
 @dataclass(frozen=True)
 class Demo:
-    """Show how a network loses the ability to learn on a stream of tasks, and what prevents it; takes about 90 s."""
+    """Show how a network loses the ability to learn on a stream of tasks, and what prevents it, in about 90 seconds."""
 
     out: Annotated[Path, arg(metavar="DIR")] = Path("regrow-demo")
     """folder for the results and the figure"""

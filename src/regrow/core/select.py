@@ -43,7 +43,7 @@ def _per_member(value: float | Tensor, like: Tensor, members: int, name: str) ->
 
 
 def _alone(utility: Tensor, members: int) -> bool:
-    """Is there one member only? Then the paths of a single tensor serve, which take a third of the time on a CPU."""
+    """Is there one member only? Then the code for a single tensor is used, which takes a third of the time on a CPU."""
     return members > 0 and utility.shape[:members].numel() == 1
 
 

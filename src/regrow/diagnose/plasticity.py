@@ -132,7 +132,7 @@ class _Generators:
 
 @contextmanager
 def _undisturbed(*models: nn.Module) -> Iterator[None]:
-    """Gradients enabled; those of the models put aside, so that a loss that takes a model itself leaves none there.
+    """Enable gradients; set those of the models aside, so that a loss that uses a model itself leaves none there.
 
     Autocast's cache is off: it would keep using the weights from before an update.
     """

@@ -71,7 +71,7 @@ class Preactivations:
     # Layers of units.
 
     def watch(self, units: Units, reading: Reading) -> list[RemovableHandle | Tap]:
-        """Note the pre-activations of these units.
+        """Record the pre-activations of these units.
 
         Args:
             units: of one layer.

@@ -70,7 +70,7 @@ class Resolved:
     guesses: dict[str, str]
 
     def without(self, names: Container[str]) -> "Resolved":
-        """The same without these names, whose laws are known by now."""
+        """The same without these names, whose laws are already known."""
         return Resolved(_without(self.laws, names), _without(self.problems, names), _without(self.guesses, names))
 
     def settle(self, stacklevel: int = 1) -> dict[str, Law]:
@@ -240,7 +240,7 @@ def _fitted(entry: Entry) -> tuple[Law, str] | None:
 
 
 def _values(entry: Entry) -> Tensor | None:
-    """Values to judge a law by, None where there are none: on the meta device, or not real numbers."""
+    """Values to compare with a law; None on the meta device, or if they are not real numbers."""
     parameter = entry.parameter
     if parameter.is_meta or not parameter.is_floating_point():
         return None

@@ -170,7 +170,7 @@ def _some(x: Tensor, which: Sequence[int]) -> Tensor:
 
 
 def _with(x: Tensor, which: Sequence[int], values: Tensor) -> Tensor:
-    """Rows of some members replaced."""
+    """x with the rows of some members replaced."""
     if len(which) == len(x):
         return values
     return x.index_copy(0, torch.tensor(which, device=x.device), values.to(x.dtype))

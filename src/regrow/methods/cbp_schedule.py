@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Schedule:
-    """The replacements of one layer, worked out ahead of the data.
+    """The replacements of one layer, computed before the data come.
 
     When units are replaced, and how many, depends on counts alone: those replaced come from the mature ones, so that
     the number of mature units never depends on which. So the host knows the next replacement without asking the

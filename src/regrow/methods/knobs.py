@@ -25,7 +25,7 @@ class Knob:
     kind: "number", "whole" or "choice".
     meaning: one line, as error messages quote it.
     default: `dataclasses.MISSING` where a value must be given.
-    low, high: of numbers, inclusive. choices: of texts.
+    low, high: range of a number, inclusive. choices: the allowed strings.
     unless: (name, value, high, meaning): while the knob of that name has that value, this high and meaning apply.
     config: its key in a config of the laboratory, if it differs from its name.
     laboratory: whether only the laboratory offers it, as a control.
@@ -61,12 +61,12 @@ class Knob:
 
     @property
     def type(self) -> type:
-        """Of its values."""
+        """The type of its values."""
         return {"number": float, "whole": int, "choice": str}[self.kind]
 
     @property
     def range(self) -> str:
-        """In words."""
+        """The range in words."""
         if self.kind == "choice":
             return " or ".join(map(repr, self.choices)).replace(" or ", ", ", len(self.choices) - 2)
         if self.kind == "whole":
@@ -123,10 +123,10 @@ def whole(low: int, meaning: str, default: Any = MISSING, **more: Any) -> Any:
 
 
 def choice(choices: Sequence[str], meaning: str, default: Any = MISSING, **more: Any) -> Any:
-    """A knob that is one of several texts.
+    """A knob that is one of several strings.
 
     Args:
-        choices: the texts.
+        choices: the strings.
         meaning, default, more: as for `number`.
 
     Returns:
@@ -169,12 +169,12 @@ def together(methods: Sequence[T], device: torch.device) -> T:
 
 
 def texts(method: Any) -> tuple[str, ...]:
-    """The values of the knobs that are texts: what members that act together must share."""
+    """The values of the knobs that are strings: members that act together must share them."""
     return tuple(getattr(method, name) for name, knob in knobs_of(method).items() if knob.kind == "choice")
 
 
 def from_config(method: type[T], config: Mapping[str, Any], where: str = "") -> T:
-    """A method of the values that a config of the laboratory holds; other keys are not its.
+    """A method with the values in a config of the laboratory; other keys are ignored.
 
     Args:
         method: its class.

@@ -63,7 +63,7 @@ class Method(ABC):
 
     @property
     def off(self) -> bool:
-        """True where the knobs say that nothing shall ever happen."""
+        """True if with these knobs the method never does anything."""
         return False
 
     @property
@@ -89,11 +89,11 @@ class Method(ABC):
 
     @property
     def observes(self) -> bool:
-        """Whether it looks at every update, also where it does nothing."""
+        """Whether it observes every update, even those at which it does nothing."""
         return False
 
     def observe(self, members: Members) -> None:  # noqa: B027
-        """Look at an update, before anything is renewed; what is remembered must not change where `members.skipped`."""
+        """Observe an update, before anything is renewed; memory must not change where `members.skipped`."""
 
     @classmethod
     def dates(cls, methods: Sequence[Any]) -> Dates:

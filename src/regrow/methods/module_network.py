@@ -29,7 +29,7 @@ class Views(Mapping[str, Tensor]):
 
 
 class ModuleNetwork(Network):
-    """A module as a network of one.
+    """A module as a network of one member.
 
     Args:
         entries: what may be changed, by name.

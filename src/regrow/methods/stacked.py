@@ -94,7 +94,7 @@ class StackedMethod:
         self, step: int, network: Network, gradients: Mapping[str, Tensor] | None, which: Sequence[int],
         layers: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
-        """Do what is due of some members, after the optimizer's step.
+        """Do what is due for some members, after the optimizer's step.
 
         Args:
             step: number of the update.
@@ -120,7 +120,7 @@ class StackedMethod:
         return self.counters.fired(which)
 
     def _alike(self, which: Sequence[int]) -> list[list[int]]:
-        """Those that differ in numbers only act together."""
+        """Groups of members that differ only in numbers: each group acts together."""
         if len(which) == 1:
             return [list(which)]
         by_text = sorted(which, key=lambda i: texts(self.methods[i]))
@@ -156,7 +156,7 @@ class StackedMethod:
         return self.dates.mature(step)
 
     def begin_task(self) -> None:
-        """Count anew."""
+        """Set the counts to 0."""
         self.counters.reset()
 
     def permute(self, name: str, shuffle: Tensor) -> None:

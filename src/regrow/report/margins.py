@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Margin(NamedTuple):
-    """A constant, its unit, and why it is what it is."""
+    """A constant, its unit, and the reason for its value."""
 
     value: float
     unit: str

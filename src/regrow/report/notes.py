@@ -1,4 +1,4 @@
-"""What a reader who doubts must know: how the numbers of a report come about."""
+"""Notes for sceptical readers: how the numbers of a report are computed."""
 
 METHOD = (
     (

@@ -1,4 +1,4 @@
-"""How the members of a run are packed into stacks: a pure function of what is run, never of where or by how many."""
+"""How the members of a run are packed into stacks: a pure function of the run, not of machines or workers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -17,7 +17,7 @@ Run = tuple[str, Config]  # of a system, by any seed
 
 
 class Size(NamedTuple):
-    """How much there is to train; `updates` counts one for every network that makes one."""
+    """The amount of training; `updates` counts each update of each network."""
 
     stacks: int
     members: int

@@ -66,7 +66,7 @@ VIT_SYSTEMS = ("base", "shrink-perturb", "cbp", "redo", "swr", "scratch", "cbp-a
 
 
 class Variant(NamedTuple):
-    """Which way of selective weight reinitialization."""
+    """A variant of selective weight reinitialization."""
 
     utility: str = "gradient"
     prune: str = "threshold"
@@ -74,7 +74,7 @@ class Variant(NamedTuple):
 
     @property
     def name(self) -> str:
-        """That of the system, as it is stored.
+        """The name of the system, as it is stored.
 
         Example:
             >>> Variant().name, Variant(reinit="mean").name
@@ -120,7 +120,7 @@ class System:
 
     @property
     def row(self) -> Row | None:
-        """Its method's in the registry; None where it has none."""
+        """The registry row of its method; None if it has no method."""
         return REGISTRY.get(self.method)
 
     @property
@@ -135,7 +135,7 @@ class System:
 
     @property
     def fixed(self) -> dict[str, str]:
-        """What its name says of its config."""
+        """The part of its config that its name determines."""
         if self.variant:
             return self.variant._asdict() | ({"among": self.control} if self.control else {})
         if self.row is None:
@@ -145,7 +145,7 @@ class System:
 
     @property
     def utility(self) -> str | None:
-        """By which it chooses what to renew."""
+        """The utility by which it chooses what to renew."""
         return self.fixed.get("utility")
 
     @property
@@ -178,7 +178,7 @@ def system_name(name: str) -> str:
 
 @cache
 def _parse(name: str) -> System:
-    """What a stored name says; the only place that takes one apart."""
+    """Parse a stored name; the only place that does."""
     plain = name.removesuffix("-authors")
     method = plain if plain in METHODS else plain.partition("-")[0]
     chosen = plain.split("-")[1:] if method != plain and plain not in CONTROLS else ()

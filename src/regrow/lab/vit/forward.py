@@ -1,4 +1,4 @@
-"""The forward pass of the vision transformer as it is trained: the same answer, less work.
+"""The forward pass of the vision transformer in training: the same output with less work.
 
 Of the last block only the class token is answered with, so its queries, its MLP and what follows are made for that
 token alone: a tenth of all products at depth 8. On a CPU dropout draws 16 bits an entry, where torch's takes as long as
@@ -95,12 +95,12 @@ class DeviceDropout:
 
 
 def make_dropout(p: float, device: torch.device) -> Dropout:
-    """That of a device."""
+    """The dropout for a device."""
     return HostDropout(p) if device.type == "cpu" else DeviceDropout(p)
 
 
 def logits(net: ViT, images: Tensor, drop: Dropout | None = None, whole: bool = False) -> Tensor:
-    """What `net(images)` answers, in training with dropout, in evaluation without.
+    """The output of `net(images)`, in training with dropout, in evaluation without.
 
     Args:
         net: the network; its mode does not matter.

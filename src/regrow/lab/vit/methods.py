@@ -158,7 +158,7 @@ class _Blocks(UnitLoops):
 
 
 class InsideBackward(Nothing):
-    """The authors' order: a layer's units are renewed when the gradient comes by their activations.
+    """The authors' order: a layer's units are renewed when the backward pass reaches their activations.
 
     What is below it gets its gradient through the new incoming weights, and the optimizer then applies the gradient of
     the old weights to the new ones, so that outgoing weights do not stay 0.

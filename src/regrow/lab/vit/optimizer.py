@@ -40,10 +40,10 @@ class Descent(ABC):
 
     @abstractmethod
     def _set(self, step_size: float, momentum: float) -> None:
-        """The optimizer's hyper-parameters for one update."""
+        """Set the optimizer's hyper-parameters for one update."""
 
     def begin_task(self, updates: int) -> None:
-        """A task of so many updates begins."""
+        """Begin a task of so many updates."""
         self._updates = updates
 
     def step(self, update: int) -> None:

@@ -55,7 +55,7 @@ class Options:
             )
 
     def check_device(self, device: torch.device) -> None:
-        """Refuse what the device cannot do."""
+        """Refuse options that the device does not support."""
         if device.type != "cuda":
             needs = {"precision": self.precision == "tf32", "compiled": self.compiled, "graphs": self.graphs}
             for name, needed in needs.items():
@@ -65,7 +65,7 @@ class Options:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the parameters."""
+        """The type of the parameters."""
         return torch.float64 if self.precision == "fp64" else torch.float32
 
     def network(self, norm: str, dropout: float, generator: torch.Generator) -> ViT:
@@ -83,7 +83,7 @@ class Options:
         )  # fmt: skip
 
     def ratio(self) -> float:
-        """Updates a task divided by the paper's."""
+        """Updates per task, divided by the paper's."""
         images = self.images_per_class or PAPERS_IMAGES
         return self.epochs_per_task * images / (PAPERS_EPOCHS * PAPERS_IMAGES)
 
@@ -95,7 +95,7 @@ class Options:
 
     @contextmanager
     def products(self) -> Iterator[None]:
-        """Within it, products of 32-bit numbers are of this precision."""
+        """Within it, products of 32-bit numbers have this precision."""
         before = torch.get_float32_matmul_precision()
         try:
             torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")

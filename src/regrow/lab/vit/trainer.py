@@ -87,7 +87,7 @@ class ViTTrainer:
         self._passes = Passes(self.net, self.problem, self.options, self._drop)
 
     def updates(self, task: int) -> int:
-        """Of a task."""
+        """The number of updates of a task."""
         return self.options.epochs_per_task * self.problem.updates(task)
 
     # One task.
@@ -209,7 +209,7 @@ class ViTTrainer:
         return {"results": [row], "epochs": sums.rows}
 
     def _row(self) -> dict[str, Any]:
-        """What every row begins with."""
+        """The columns that every row begins with."""
         member: Member = self.member
         return {
             "study": "", "setting": self.plan.setting.name, "system": member.system, "config_id": member.config_id,
@@ -242,7 +242,7 @@ class ViTTrainer:
     # How fast it is.
 
     def sample(self, seconds: float) -> float:
-        """Seconds that an update takes, with its share of the evaluations, tried for about so long.
+        """Seconds per update, including its share of the evaluations, measured for about `seconds`.
 
         On a CPU a tenth of the images is used, if all would take longer.
         """
@@ -253,18 +253,18 @@ class ViTTrainer:
             return self._tried(seconds)
 
     def _tried(self, seconds: float, share: int = 1) -> float:
-        """The time of an update, from one of so many of its images: passes take as long as they have images."""
+        """Seconds per update, estimated from one in `share` of its images: the time is proportional to their number."""
         task = self.problem.task(self.task)
         self.descent.begin_task(self.updates(self.task))
         self._passes.begin_task(task.seen)
         order, words = self.problem.epoch(self.task, 0), self.problem.words(self.task, 0)
-        few, part = (order[0][::share], words[0][::share]), task.validation[: 250 // share]
+        sampled, part = (order[0][::share], words[0][::share]), task.validation[: 250 // share]
 
         def step() -> None:
             self._step(0)
             self.method.after()
 
-        passed, stepped = self._time(seconds, lambda: self._pass(*few), step)
+        passed, stepped = self._time(seconds, lambda: self._pass(*sampled), step)
         (answered,) = self._time(0.0, lambda: self._passes.right(part))
         evaluated = len(task.validation) + len(task.test)
         return share * passed + stepped + answered * evaluated / len(part) / len(order)
