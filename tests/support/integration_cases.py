@@ -20,6 +20,14 @@ MAKERS = {
     ],
 }
 
+EXAMPLES = {  # programs that draw a picture, and what they need
+    "class_incremental": [],
+    "cleanrl_ppo": ["gymnasium"],
+    "hf_languages": ["transformers", "accelerate"],
+    "lightning_digits": ["lightning"],
+    "sb3_cartpole": ["stable_baselines3"],
+}
+
 
 def same(a: Any, b: Any) -> bool:
     """Are two nests of dicts, lists, tensors and numbers equal bit for bit?"""
