@@ -1,4 +1,4 @@
-"""Keeps neural networks able to learn: renew the least useful weights or units, a few at a time."""
+"""Keeps neural networks able to learn: at regular intervals it renews the least useful weights or units."""
 
 import importlib
 import sys

@@ -1,6 +1,6 @@
 """SGD whose weight decay stays out of the gradient."""
 
-# The foreach operations have no public name; torch tells authors of optimizers to use these.
+# The foreach operations have no public name; torch recommends these to authors of optimizers.
 # pyright: reportPrivateImportUsage=false
 
 import math
@@ -135,7 +135,7 @@ class SGDW(Optimizer):
             scale_(params, 1 - share)
         if momentum != 0:
             buffers = self._advance(params, direction, momentum)
-            # Not in place: whoever reads the gradients after the step, SWR for one, must find them as they were.
+            # Not in place: code that reads the gradients after the step, such as SWR, needs them unchanged.
             direction = list(torch._foreach_add(direction, buffers, alpha=momentum)) if group["nesterov"] else buffers
         if isinstance(lr, Tensor):  # as an `alpha` it would be read, which waits for the device
             torch._foreach_sub_(params, torch._foreach_mul(direction, lr))
@@ -143,7 +143,7 @@ class SGDW(Optimizer):
             torch._foreach_add_(params, direction, alpha=-lr)
 
     def _advance(self, params: list[Tensor], direction: list[Tensor], momentum: float) -> list[Tensor]:
-        """b <- momentum * b + g, or g where there is no b yet."""
+        """b <- momentum * b + g, or g if there is no b yet."""
         old, fresh = [], []
         for p, g in zip(params, direction, strict=True):
             if self.state[p].get("momentum_buffer") is None:

@@ -38,7 +38,7 @@ def reset_optimizer_state(
 
     and whatever else it remembers to its value at the start, so that the next step is that of a new optimizer with the
     present options, bit for bit. Options, learning rates and what is attached to the optimizer stay as they are.
-    Tensors are reset where they lie, so that a captured CUDA graph goes on with them; only SGD's momentum is dropped,
+    Tensors are reset where they lie, so that a captured CUDA graph keeps using them; only SGD's momentum is dropped,
     which has no value before its first step.
 
     Resetting one without the other changes the size of the next steps: of Adam, `moments` alone leaves the bias

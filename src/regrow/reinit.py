@@ -39,7 +39,7 @@ def reinitialize(
     tied parameter changes once, and the padding row of an embedding is drawn as 0. A whole matrix with an `Orthogonal`
     law is drawn orthogonal. `share=0` changes nothing.
 
-    The model is taken to be trained, so its values tell nothing of its laws: they are those of the module types. Where
+    The model is assumed to be trained, so its values do not show its laws: those of the module types are used. Where
     it was initialised in another way, take the laws when it is fresh, `laws = regrow.init_laws(model)`, and give them.
 
     Args:

@@ -148,15 +148,15 @@ def test_refused_on_construction(arguments: dict[str, Any], text: str) -> None:
         ({0: ("8.weight", 0)}, "'8.weight' is no parameter or buffer of the model; names are 0.weight, 0.bias, 1"),
         ({0: ("0.scale", 0)}, "'0.scale' is no parameter or buffer of the model"),
         ({0: ("0.weight", 4)}, "'0.weight' has shape (3, 1, 3, 3) and no dimension 4: check the entry of `Units`"),
-        ({0: ("0.weight", 1)}, "all entries of `Units` must hold the same units; dimension 0 of '0.bias' has room for "
-                               "3, dimension 1 of '0.weight' for 1: check them and `positions`"),
+        ({0: ("0.weight", 1)}, "all entries of `Units` must hold the same units; dimension 0 of '0.bias' has 3 units, "
+                               "dimension 1 of '0.weight' has 1: check them and `positions`"),
         ({3: ("6.weight", 1)}, "dimension 1 of '6.weight' must hold units from entry 0 on, 4 in each; its size is 5: "
                                "check the entry of `Units` and `positions`"),
-        ({5: 1}, "all entries of `Units` must hold the same units; dimension 1 of '4.weight' has room for 12"),
-        ({5: 2}, "all entries of `Units` must hold the same units; dimension 1 of '4.weight' has room for 6"),
+        ({5: 1}, "all entries of `Units` must hold the same units; dimension 1 of '4.weight' has 12 units"),
+        ({5: 2}, "all entries of `Units` must hold the same units; dimension 1 of '4.weight' has 6 units"),
         ({3: ("4.weight", 1, 12)}, "dimension 1 of '4.weight' must hold units from entry 12 on, 4 in each; its size"),
-        ({3: ("4.weight", 1, 4)}, "all entries of `Units` must hold the same units; dimension 0 of '0.weight' has room "
-                                  "for 3, dimension 1 of '4.weight' for 2"),
+        ({3: ("4.weight", 1, 4)}, "all entries of `Units` must hold the same units; dimension 0 of '0.weight' has 3 "
+                                  "units, dimension 1 of '4.weight' has 2"),
         ({3: Place("4.weight", 1, None, 2, 2)}, "all entries of `Units` must hold the same units"),
         ({4: "relu"}, "`activation` must name a module of the model; there is no 'relu'"),
         ({4: "input of relu"}, "`activation` must name a module of the model; there is no 'relu'"),

@@ -135,11 +135,11 @@ WINDOWS = {"cbp": 400, "redo": 400, "swr": 2048, "shrink-perturb": 100, "l2": 10
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure how fast the laboratory trains on one core, beside plain matrix products; takes six minutes."""
+    """Measure how fast the laboratory trains on one core, against plain matrix products; takes about six minutes."""
 
-    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    json: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
     """also write the figures to this file"""
-    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """folder with MNIST's four files under mnist/; default: enlarged embedded digits if MNIST is missing"""
     quick: Annotated[bool, FlagCreatePairsOff] = False
     """take a few seconds, to check that it runs; the figures mean little"""

@@ -19,17 +19,17 @@ class Data:
 
     action: Positional[Literal["fetch", "check"]] = "check"
     """download MNIST and CIFAR-100 (180 MB) where missing, or check what is present"""
-    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """folder of the data sets; default: REGROW_DATA, else one in the user's cache folder"""
-    only: fetch.Name | None = None
-    """only this data set"""
+    only: Annotated[fetch.Name | None, arg(metavar="{mnist,cifar100}", help_behavior_hint="")] = None
+    """only this data set; default: both"""
 
     def run(self) -> None:
         """Print a line for each data set; raises ValueError at the end if one is damaged."""
         console = Console(highlight=False, markup=False, soft_wrap=True)
         folder = data_folder(self.data) or default_folder()
         if folder is None:
-            raise ValueError("there is no home folder to keep data in: name a folder with --data or REGROW_DATA")
+            raise ValueError("there is no home folder to store data in: name a folder with --data or REGROW_DATA")
         console.print(f"Data folder: {folder}")
         damaged = []
         which = (self.only,) if self.only else tuple(fetch.BASES)

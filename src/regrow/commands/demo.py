@@ -77,11 +77,11 @@ DIGITS, MNIST = Plan(tasks=200, noise_variance=1e-5), Plan(tasks=60, noise_varia
 
 @dataclass(frozen=True)
 class Demo:
-    """Show how a network loses the ability to learn on a stream of tasks, and what prevents it; takes 90 seconds."""
+    """Show how a network loses the ability to learn on a stream of tasks, and what prevents it, in about 90 seconds."""
 
     out: Annotated[Path, arg(metavar="DIR")] = Path("regrow-demo")
     """folder for the results and the figure"""
-    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """folder with MNIST's four files under mnist/, to use in place of scikit-learn's digits"""
 
     def run(self) -> None:

@@ -15,9 +15,9 @@ class Merge:
     """Bring the results of several jobs of one study together in a new folder, every file verified."""
 
     folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR...", help_behavior_hint="(required)")]
-    """folders that `regrow run` wrote, with equal options but for --tasks, --seeds and --shard"""
+    """folders that `regrow run` wrote, with the same options except --tasks, --seeds and --shard"""
     out: Annotated[Path, arg(metavar="DIR")]
-    """folder to make"""
+    """folder to create"""
 
     def run(self) -> None:
         """Copy, and print what was copied."""

@@ -33,8 +33,8 @@ class Studies:
     """tasks of each network; fewer where the data have fewer"""
     seeds: int = 1
     """number of seeds, one network of each system per seed"""
-    data: Annotated[Path | None, arg(metavar="DIR")] = None
-    """folder with CIFAR-100, or MNIST under mnist/"""
+    data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    """folder with CIFAR-100, or MNIST under mnist/; default: REGROW_DATA, the user's cache, embedded digits"""
 
     def run(self) -> None:
         """Train for about five seconds, and print the table."""

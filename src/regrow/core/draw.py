@@ -33,7 +33,7 @@ class Tabulated(Protocol):
 
 
 class _Tables:
-    """One attribute for each table and device: a compiler reads an attribute when it comes to it, a dict only once."""
+    """One attribute for each table and device: compiled code reads an attribute at each use, but a dict only once."""
 
 
 _tables = _Tables()
@@ -45,7 +45,7 @@ def table(of: Tabulated, device: torch.device) -> Tensor:
 
 
 def _ready(of: Tabulated, device: torch.device) -> str:
-    """The attribute that holds the table, there from now on."""
+    """The attribute that holds the table, created if missing."""
     name = f"{of._name()} {device}".replace(".", "_")  # a compiler takes a dot for a further attribute
     if not hasattr(_tables, name):
         with torch.device("cpu"), torch.inference_mode(False):

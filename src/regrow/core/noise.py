@@ -84,7 +84,7 @@ def perturb(w: Tensor, standard_normal: Tensor, variance: float | Tensor) -> Ten
 
 
 class Normals:
-    """Standard normal numbers on a CPU, one after the other from a key, in half of the time that torch's take.
+    """Standard normal numbers on a CPU, a sequence from a key, in half of the time that torch takes.
 
         z = v[u],  u: the next 16 bits of SFC64, which starts at three words made of the key
 

@@ -1,4 +1,4 @@
-"""Counter-based random numbers: every draw is a function of what it is for.
+"""Counter-based random numbers: every draw is a function of its purpose, not of the draws before it.
 
     bits(key, i) = mix(key + (i + 1) * GAMMA)   mod 2**64
 
@@ -84,21 +84,21 @@ def _number_of(text: str) -> int:
 
 
 def key(*parts: int | str | Tensor, start: int | Tensor = 0) -> int | Tensor:
-    """Fold what a draw is for into one 64-bit key, in order.
+    """Fold the parts that name a draw's purpose into one 64-bit key, in order.
 
     k <- mix((k ^ part) + GAMMA) for each part; text enters through the first 8 bytes of its BLAKE2b digest.
 
     Args:
         parts: integers (taken mod 2**64), text, or int64 tensors (one key per element, e.g. per member).
-        start: the key of the parts before these, where several keys begin alike.
+        start: the key of the parts before these, to share a common beginning among several keys.
 
     Returns:
-        An int in [-2**63, 2**63), or an int64 tensor where any part is one.
+        An int in [-2**63, 2**63), or an int64 tensor if any part is a tensor.
 
     Raises:
-        TypeError: for a part that is none of these.
+        TypeError: for a part of any other type.
 
-    Text is for the host: a function that is compiled takes keys as they come out of here.
+    Text cannot be hashed in compiled code: compute keys from text outside, and pass them in.
 
     Example:
         >>> key(0, "swr", 0, 2048, "fc.weight") == key(0, "swr", 0, 2048, "fc.bias")

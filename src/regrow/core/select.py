@@ -43,7 +43,7 @@ def _per_member(value: float | Tensor, like: Tensor, members: int, name: str) ->
 
 
 def _alone(utility: Tensor, members: int) -> bool:
-    """Is there one member only? Then the paths of a single tensor serve, which take a third of the time on a CPU."""
+    """Is there one member only? Then the code for a single tensor is used, which takes a third of the time on a CPU."""
     return members > 0 and utility.shape[:members].numel() == 1
 
 
@@ -235,7 +235,7 @@ def _lowest(rows: Tensor, k: Tensor, order: Callable[[], Tensor]) -> Tensor:
     edge = compare(np.equal, ranks, last).logical_and_(tied)
     del ranks, tied  # as large as the tensor
     missing = missing - _count(first)
-    if not (eager and bool((_count(edge) == missing).all())):  # some share the same rank: by place
+    if not (eager and bool((_count(edge) == missing).all())):  # some share a rank: by index
         edge = edge & (edge.cumsum(-1) <= missing)
     return first.logical_or_(compare(np.less, rows, cut)).logical_or_(edge)
 
@@ -248,14 +248,14 @@ def _count(mask: Tensor) -> Tensor:
 
 
 def _kth(rows: Tensor, k: Tensor) -> Tensor:
-    """The k-th smallest of each row, and the smallest for k = 0."""
+    """The k-th smallest value of each row; for k = 0 the smallest."""
     at = (k - 1).clamp(min=0)
     if not (looking_is_free(rows) and looking_is_free(k)):
         return rows.sort(-1).values.gather(-1, at)
-    # NumPy sorts and partitions values alone, with vector instructions: a tenth of the time of torch's sort on a CPU.
+    # NumPy sorts and partitions without indices, by vector instructions: a tenth of the time of torch's sort on a CPU.
     values = rows.detach().numpy()
     if rows.dim() == 1:
-        # Many equal values, as the zeros on MNIST, slow a partition down; whether the cut is one of them is soon known.
+        # Many equal values, such as the zeros on MNIST, slow down a partition; checking for a cut of 0 first is cheap.
         if int(at) < values.size - np.count_nonzero(values) and not (values < 0).any():
             return rows.new_zeros(1)
         return torch.from_numpy(np.partition(values, int(at))[at.numpy()])

@@ -36,7 +36,7 @@ def gradient(w: Tensor, g: Tensor) -> Tensor:
 
 
 def magnitude(w: Tensor) -> Tensor:
-    """Size of the entry.
+    """Magnitude of each entry.
 
     U = |w|
 

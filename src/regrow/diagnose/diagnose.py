@@ -52,14 +52,14 @@ def diagnose(
     Layers are those of `find_units`; where it finds none, the outputs of the activation modules. Each output of a
     CReLU, [relu(z), relu(-z)], counts as a unit. Both shares are over the units of all layers; the three ranks are
     those of the last hidden layer that the forward pass reaches, in the paper the third. Every measure is also
-    there for each layer by itself, as "key/layer", magnitudes for each module with parameters (a parameter of the model
+    given for each layer alone, as "key/layer", magnitudes for each module with parameters (a parameter of the model
     itself under its own name). Layers that the inputs do not reach are left out.
 
     z is the input of the activation module; where the activation is a function, it is the output of the norm or the
     layer before it. A unit of several rows (a gated MLP) has several z, which are summed over. Units that L does not
-    depend on have gradient 0. A layer without gradient, for all before it is frozen, has no `gradient_dormant_units`.
+    depend on have gradient 0. A layer without gradient, all before it being frozen, has no `gradient_dormant_units`.
 
-    `moment_dormant_units` needs no activations and tells of past training, not of `inputs`: with Adam a unit that has
+    `moment_dormant_units` needs no activations and reflects past training, not `inputs`: with Adam a unit that has
     just died is counted after about 2 log(1 / dormant) / (1 - beta2) updates, 7,400 with the usual values. It covers
     the layers of `find_units` whose incoming weights the optimizer holds and has stepped; nan where there is none.
 

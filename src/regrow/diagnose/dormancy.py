@@ -68,7 +68,7 @@ def moment_sums(model: nn.Module, layers: Sequence[Units], optimizer: Optimizer)
 
 
 def _root(state: Mapping[str, Tensor], w: Tensor) -> Tensor | None:
-    """The size of the gradients an optimizer has seen of each entry of w, entry by entry; None where it keeps none."""
+    """The size of the gradients of each entry of w, from the optimizer's memory; None where it keeps none."""
     for name in ("exp_avg_sq", "square_avg", "sum", "variance"):
         if isinstance(v := state.get(name), Tensor) and v.shape == w.shape:
             return v.sqrt()

@@ -38,7 +38,7 @@ def plasticity(
     The model and the fresh one stay as they are: values, modes, buffers, gradients, hooks, as do the generators of
     torch (CPU and CUDA), NumPy and Python. Maintainers do not fire, for no optimizer of theirs makes a step; forward
     hooks are copied with the model and run. Copies are trained in training mode: one whose model is in evaluation mode
-    is switched, others keep the modes of their parts. With several processes each measures by itself.
+    is switched, others keep the modes of their parts. With several processes each measures on its own.
 
     Args:
         model: any module that `copy.deepcopy` copies, wrapped or not (the copy is of the wrapped one).
@@ -114,7 +114,7 @@ def _check(model: Any, fresh: Any, batches: Any, loss: Any, optimizer: Any) -> N
 
 
 class _Generators:
-    """The state of all global random generators, as it was when this was made."""
+    """The state of all global random generators at the time this was created."""
 
     def __init__(self) -> None:
         self._cpu = torch.get_rng_state()
@@ -132,9 +132,9 @@ class _Generators:
 
 @contextmanager
 def _undisturbed(*models: nn.Module) -> Iterator[None]:
-    """Gradients enabled; those of the models put aside, so that a loss that takes a model itself leaves none there.
+    """Enable gradients; set those of the models aside, so that a loss that uses a model itself leaves none there.
 
-    Autocast's cache is off: it would go on with the weights of before an update.
+    Autocast's cache is off: it would keep using the weights from before an update.
     """
     grads = {id(p): (p, p.grad) for model in models for p in model.parameters()}
     cached = torch.is_autocast_cache_enabled()

@@ -1,7 +1,7 @@
 """Where the pre-activations of a model's hidden layers lie in the graph of its forward pass.
 
-The graph keeps them; here is kept only where: nothing is hooked to a tensor, and an activation that works in place
-does not matter, for the place is that of the value before it.
+The graph holds the values; this module keeps only their places (gradient edges). No tensor gets a hook, and in-place
+activations do no harm, since the place is that of the value before them.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ Rows = Callable[[Tensor], Tensor]
 
 
 class Seen(NamedTuple):
-    """A pre-activation z that ran by."""
+    """A pre-activation z, as seen in a forward pass."""
 
     edge: GradientEdge
     shape: torch.Size
@@ -30,10 +30,10 @@ class Seen(NamedTuple):
 
 
 class Preactivations:
-    """Hooks on a model that note where the z of each hidden layer is.
+    """Hooks on a model that record where the z of each hidden layer is.
 
-    z is what the activation module receives. Where the activation is no module that keeps the shape, it is what comes
-    out of the last norm or layer before it.
+    z is what the activation module receives. If that is no module, or changes the shape, z is the
+    output of the last norm or layer before it.
 
     Args:
         model: any module.
@@ -41,12 +41,12 @@ class Preactivations:
 
     def __init__(self, model: nn.Module) -> None:
         self._catalog = Catalog(model)
-        self._pending: dict[Any, Seen] = {}  # what ran by and has not been claimed yet
+        self._pending: dict[Any, Seen] = {}  # seen, and not yet assigned to a layer
         self._noted: list[tuple[str, int, list[Seen]]] = []  # layer, number of units, its parts
 
     @property
     def edges(self) -> list[GradientEdge]:
-        """All that were noted, in order."""
+        """All that were recorded, in order."""
         return [seen.edge for _, _, parts in self._noted for seen in parts]
 
     def sums(self, gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ class Preactivations:
         """
         places = [(name, n, seen) for name, n, parts in self._noted for seen in parts]
         totals: dict[str, Tensor] = {}
-        # Not strict: what activation checkpointing runs again in the backward pass is noted again, behind all others.
+        # Not strict: activation checkpointing reruns layers in the backward pass, which records them again at the end.
         for (name, n, seen), g in zip(places, gradients, strict=False):
             total = torch.zeros(n, dtype=torch.float64)
             if g is not None:
@@ -71,7 +71,7 @@ class Preactivations:
     # Layers of units.
 
     def watch(self, units: Units, reading: Reading) -> list[RemovableHandle | Tap]:
-        """Note the pre-activations of these units.
+        """Record the pre-activations of these units.
 
         Args:
             units: of one layer.
@@ -105,7 +105,7 @@ class Preactivations:
         return handles
 
     def _ran(self, key: Any, rows: Rows, module: nn.Module, args: Any, out: Any) -> None:
-        """A layer or a norm gave something."""
+        """A layer or a norm has run."""
         if key[1] == "layer":
             self._pending.pop((key[0], "norm"), None)
         self._keep(key, rows, out)
@@ -120,7 +120,7 @@ class Preactivations:
             self._pending[key] = Seen(get_gradient_edge(z), z.shape, rows)
 
     def _claim(self, key: str, layers: int, n: int, module: nn.Module, given: Any, out: Any = None) -> None:
-        """The activation is there: what came last before it was z."""
+        """The activation has run: the last value recorded before it was z."""
         act, norm = self._pending.pop((key, "act"), None), self._pending.pop((key, "norm"), None)
         made = [self._pending.pop((key, "layer", i), None) for i in range(layers)]
         if act is not None and isinstance(out, Tensor) and out.shape == act.shape:
@@ -138,7 +138,7 @@ class Preactivations:
         self._enters(id(module), _all, module, args, kwargs)
 
     def acted(self, module: nn.Module, name: str, axis: int) -> None:
-        """The module gave the activations of a layer.
+        """The module has computed the activations of a layer.
 
         Args:
             module: the activation module.

@@ -73,7 +73,7 @@ class Probe:
 
     Args:
         model: any module.
-        gradients: note where the pre-activations are too.
+        gradients: also record where the pre-activations are, for their gradients.
     """
 
     def __init__(self, model: nn.Module, gradients: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""How many directions does a matrix take up? From its singular values."""
+"""How many directions does a matrix occupy? Computed from its singular values."""
 
 import torch
 from torch import Tensor

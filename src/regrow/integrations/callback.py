@@ -25,7 +25,7 @@ class MaintainerGroup:
 
     Args:
         make: returns a maintainer of the model it is given, or a list of them.
-        name: tells several callbacks of one run apart; None where there is only one.
+        name: distinguishes several callbacks of one run; None if there is only one.
 
     Raises:
         TypeError, ValueError: where they are something else.
@@ -92,10 +92,10 @@ class MaintainerGroup:
                 error = self._attached(label, optimizer, maintainer)
                 if error is not None:
                     errors.setdefault(i, []).append(error)
-        for found in errors.values():
-            if len(found) == len(optimizers):
+        for refusals in errors.values():
+            if len(refusals) == len(optimizers):
                 self.forget()
-                raise found[0]
+                raise refusals[0]
 
     def _made(self, model: nn.Module) -> list[Maintainer]:
         """What `make` returns, checked; of a resumed model it sees fresh values."""

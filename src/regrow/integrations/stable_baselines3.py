@@ -36,7 +36,7 @@ class RegrowCallback(BaseCallback):
     Names in the logs begin with `regrow/`; the tables on screen show the most important ones.
 
     Args:
-        make: `make(policy)`, given `model.policy`, returns a maintainer or a list of them. Its parts are at hand:
+        make: `make(policy)`, given `model.policy`, returns a maintainer or a list of them. Its parts are available:
             `policy.actor`, `policy.critic`, `policy.q_net`. The unit methods take `units=policy_units(policy)`.
         name: where several of these callbacks maintain one model, a word for each: part of the names in the logs.
         verbose: as for every callback.
@@ -73,7 +73,7 @@ class RegrowCallback(BaseCallback):
     def _on_training_start(self) -> None:
         states: dict[str | None, Any] = vars(self.model).setdefault("regrow", {})
         before = states.get(self._group.name)
-        self._group.detach()  # a call of learn() that failed told nobody
+        self._group.detach()  # a call of learn() that failed did not detach
         if isinstance(before, Live):
             before.group.detach()
         if before is not None and not (isinstance(before, Live) and before.group is self._group):

@@ -26,8 +26,8 @@ class RegrowCallback(TrainerCallback):
     mixed precision need nothing else: an update is a step of the optimizer.
 
     Each checkpoint folder gets a file `regrow.pt` with the states (`regrow-NAME.pt` of a callback with a name), and
-    `train(resume_from_checkpoint=...)` continues them bit for bit. The folder is found by itself where it is one of
-    `output_dir`; for another one call `load` first.
+    `train(resume_from_checkpoint=...)` continues them bit for bit. A folder in `output_dir` is found
+    automatically; for another one call `load` first.
 
     A log of the Trainer also holds the maintainers' `report()`s, in `trainer.state.log_history` too. Trackers read it
     if they stand behind this callback: `callbacks=[RegrowCallback(make), TensorBoardCallback()]`, with
@@ -35,14 +35,14 @@ class RegrowCallback(TrainerCallback):
 
     Args:
         make: `make(model)`, given the model without any wrapper, returns a maintainer or a list of them. For a
-            pre-trained model give the maintainer `laws`: its values do not tell how it was initialised.
+            pre-trained model give the maintainer `laws`: its values do not show how it was initialised.
         name: where a Trainer has several of these callbacks, a word for each: part of the file's name and of the names
             in the logs.
 
     Raises:
         TypeError, ValueError: for a `make` that is no function, a `name` that is no word; when training begins, where
             `make` returns no maintainers, none of which the optimizer holds parameters, or others than the checkpoint.
-        FileNotFoundError: where training is resumed and the checkpoint's state is not to be found.
+        FileNotFoundError: where training is resumed and the checkpoint has no state of this callback.
 
     Example:
         >>> import regrow, transformers
@@ -83,7 +83,7 @@ class RegrowCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._group.detach()  # a call of train() that failed told nobody
+        self._group.detach()  # a call of train() that failed did not detach
         if state.global_step > 0 and not self._loaded:
             self.load(self._resumed_from(args, state))
         self._loaded = False

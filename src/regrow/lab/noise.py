@@ -15,7 +15,7 @@ from ..core.eager import CHUNK
 from ..core.noise import Normals, parts, stretches
 from . import kernels
 
-_ENTRIES = 1 << 25  # drawn at once on a device
+_ENTRIES = 1 << 25  # normals drawn at once on a device
 
 
 class CompiledNormals(Normals):
@@ -46,13 +46,13 @@ class CompiledNormals(Normals):
 class ShrinkAndPerturb:
     """w <- (1 - decay) w + noise, as `regrow.ShrinkPerturb` does it for a single network.
 
-    Shrinking, the gradient's step and noise all add up, so that noise may be added where the weights shrink. On a CPU
-    every update has its stream of `Normals`, in the order of the parameters; elsewhere every entry has its counted
-    random number.
+    The gradient step and the noise are both added, so the noise may come first, right after the shrinking. On a CPU
+    every update draws a stream of `Normals`, in the order of the parameters; elsewhere every entry has a counter-based
+    random number of its own.
 
     Args:
         parameters: name -> (C, ...).
-        decays: share of its weights that each member loses at an update.
+        decays: share of every weight that each member loses at an update.
         variances: of each member's noise, 0 for none.
         seeds: of each member.
     """
@@ -67,13 +67,13 @@ class ShrinkAndPerturb:
         self._parameters = list(parameters.values())
         self._decays, self._deviations = list(decays), [math.sqrt(v) for v in variances]
         self._noisy = [i for i, v in enumerate(variances) if v]
-        runs = itertools.groupby(range(len(self._decays)), self._decays.__getitem__)  # neighbours shrink together
+        runs = itertools.groupby(range(len(self._decays)), self._decays.__getitem__)  # equal neighbours: one call
         shrinking = ((decay, list(run)) for decay, run in runs if decay)
         self._shrinking = [(1 - decay, [w[run[0] : run[-1] + 1] for w in self._parameters]) for decay, run in shrinking]
         like = self._parameters[0]
         self._seeds = list(seeds)
-        alike = {seeds[i] for i in self._noisy}
-        self._paired = {seed: [i for i in self._noisy if seeds[i] == seed] for seed in alike}
+        noisy_seeds = {seeds[i] for i in self._noisy}
+        self._paired = {seed: [i for i in self._noisy if seeds[i] == seed] for seed in noisy_seeds}
         self._sizes = [w[0].numel() for w in self._parameters]
         self._host = like.device.type == "cpu"
         self._normals = CompiledNormals() if all(kernels.supports(w) for w in self._parameters) else Normals()
@@ -85,10 +85,10 @@ class ShrinkAndPerturb:
             self._keys_of = torch.tensor([self._seeds[i] for i in self._noisy], dtype=torch.int64, device=like.device)
 
     def __call__(self, step: int | Tensor) -> None:
-        """At this update; a tensor, so that a captured graph can count, where the stack is not on a CPU."""
+        """Act at update `step`: an int, or on a device a tensor, which a captured CUDA graph can count up."""
         if self._host:
             for keep, weights in self._shrinking:
-                torch._foreach_mul_(weights, keep)  # type: ignore[attr-defined]  # one call: calls cost most
+                torch._foreach_mul_(weights, keep)  # type: ignore[attr-defined]  # one call, since overhead dominates
             for seed, members in self._paired.items():
                 self._perturb(seed, members, int(step))
             return
@@ -99,7 +99,7 @@ class ShrinkAndPerturb:
             self._perturb_all(step)
 
     def _pieces(self) -> Iterator[tuple[Tensor, list[Tensor], dict[int, list[Tensor]]]]:
-        """Where some neighbouring parameters' normals are drawn, views of them, and each member's own parameters."""
+        """Buffers for the normals of consecutive parameters, views of them by parameter, each member's parameters."""
         rest = iter(self._parameters)
         for part in parts([w[0] for w in self._parameters]):
             weights = list(itertools.islice(rest, len(part)))
@@ -108,7 +108,7 @@ class ShrinkAndPerturb:
             yield drawn, views, {i: [w[i] for w in weights] for i in self._noisy}
 
     def _perturb(self, seed: int, members: Sequence[int], step: int) -> None:
-        """Members of one seed share their normals, and draw them once."""
+        """Perturb the members of one seed by the same normals, drawn once."""
         key = random.key(seed, "shrink-perturb", 0, step)
         assert isinstance(key, int)
         self._normals.seed(key)

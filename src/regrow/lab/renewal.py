@@ -1,6 +1,6 @@
 """An older way to write a learning system for `regrow.lab.general`. `regrow.methods` is the one to use now.
 
-Shapes: k members of the stack that a system looks after.
+Shapes: k members of the stack, those of one system.
 """
 
 from abc import ABC, abstractmethod

@@ -44,7 +44,7 @@ class Law(ABC):
     @property
     @abstractmethod
     def continuous(self) -> bool:
-        """True where no single value has a probability of its own."""
+        """True if every single value has probability 0."""
 
     @abstractmethod
     def draw(self, words: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ class Resolved:
     guesses: dict[str, str]
 
     def without(self, names: Container[str]) -> "Resolved":
-        """The same without these names, whose laws are known by now."""
+        """The same without these names, whose laws are already known."""
         return Resolved(_without(self.laws, names), _without(self.problems, names), _without(self.guesses, names))
 
     def settle(self, stacklevel: int = 1) -> dict[str, Law]:
@@ -148,7 +148,7 @@ def look_up_laws(
         rule = next((rule for pattern, rule in rules.items() if entry.matches(pattern)), "auto")
         wanted = frozen or entry.parameter.requires_grad
         if torch.nn.parameter.is_lazy(entry.parameter):
-            problem = "no shape yet, for its module is lazy: run one batch through the model"
+            problem = "no shape yet, since its module is lazy: run one batch through the model"
         elif isinstance(rule, nn.Module):
             problem = fresh[id(rule)].give(entry, result.laws)
         else:
@@ -193,7 +193,7 @@ class _Fresh:
             raise ValueError("`laws` must be a fresh module, made as the model was; got the model itself")
         law = self._resolved.laws.get(twin.name)
         if law is None:
-            return self._resolved.problems.get(twin.name, f"for the {self._kind} given as `laws` tells none")
+            return self._resolved.problems.get(twin.name, f"for the {self._kind} given as `laws` has no law for it")
         laws[entry.name] = grown_law(law, twin.parameter.shape, entry.parameter.shape)
         return ""
 
@@ -240,7 +240,7 @@ def _fitted(entry: Entry) -> tuple[Law, str] | None:
 
 
 def _values(entry: Entry) -> Tensor | None:
-    """Values to judge a law by, None where there are none: on the meta device, or not real numbers."""
+    """Values to compare with a law; None on the meta device, or if they are not real numbers."""
     parameter = entry.parameter
     if parameter.is_meta or not parameter.is_floating_point():
         return None

@@ -14,9 +14,9 @@ from .distributions import Constant, Law, Normal, Uniform
 from .tabulated import Orthogonal, TruncatedNormal, bind
 from .torch_defaults import fans, symmetric
 
-_SAMPLE = 1 << 17  # values looked at: enough to tell scales apart by half a percent
+_SAMPLE = 1 << 17  # values examined: enough to distinguish scales that differ by half a percent
 _REFUSED = 1e-6
-_EVIDENCE = 3.0  # nats by which a family with bounds must be likelier than the normal, or small samples fall to it
+_EVIDENCE = 3.0  # nats by which a bounded family must be likelier than the normal, or it would win on small samples
 
 _GAINS = {"1": 1.0, "sqrt(2)": math.sqrt(2), "5/3": 5 / 3, "3/4": 0.75, "sqrt(1/3)": math.sqrt(1 / 3)}
 PLAIN = (1.0, 0.5, 0.2, 0.1, 0.08, 0.05, 0.02, 0.01, 0.005, 0.003, 0.002, 0.001)

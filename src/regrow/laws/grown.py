@@ -23,8 +23,8 @@ def grown_laws(entries: list[Entry], laws: Mapping[str, Law], shapes: Mapping[st
 
     Args:
         entries: the parameters as they are now.
-        laws: {name: law} as they were; names without one are left out of the answer.
-        shapes: {name: shape} as they were.
+        laws: {name: law} before the growth; names without one are left out of the result.
+        shapes: {name: shape} before the growth.
 
     Returns:
         {name: law} of the entries that have a law and a shape there.
@@ -51,7 +51,7 @@ def grown_law(law: Law, old: torch.Size, new: torch.Size, usual: Law | None = No
     """The law of a weight whose shape has changed.
 
     Args:
-        law: as it was.
+        law: before the growth.
         old, new: shapes; for a bias, those of its module's weight.
         usual: the law of its module type at the new shape; it decides if several formulas fit.
 

@@ -64,7 +64,7 @@ def _hugging_face(model: Any, home: Entry) -> Law | None:
 
 
 def _initializer_range(config: Any) -> float:
-    """The standard deviation that a configuration asks for."""
+    """The standard deviation in a configuration."""
     for key in ("initializer_range", "init_std", "initializer_factor"):
         if hasattr(config, key):
             return float(getattr(config, key) or 0.02)
@@ -73,7 +73,7 @@ def _initializer_range(config: Any) -> float:
 
 
 def _gpt2_scale(model: Any, home: Entry) -> float:
-    """GPT-2 draws what it adds to the residual stream smaller, by 1 / sqrt(2 * layers)."""
+    """GPT-2 scales the projections that feed the residual stream by 1 / sqrt(2 * layers)."""
     around = {type(module).__name__ for _, module in home.ancestors[1:2]}
     residual = home.name.endswith("c_proj.weight") and around & {"GPT2Attention", "GPT2MLP"}
     return 1 / math.sqrt(2 * model.config.n_layer) if residual else 1.0

@@ -1,4 +1,4 @@
-"""Methods that keep a network plastic, one a file, each written once for any number of networks.
+"""Methods that keep a network plastic, one per file, each written once for any number of networks.
 
 A method is a frozen dataclass of knobs with `act(members)`, which decides by masks what becomes new. The library calls
 it with a model as a network of one member, the laboratory with stacks of hundreds. `Method` says how to write one's

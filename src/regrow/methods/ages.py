@@ -34,7 +34,7 @@ class Ages(Dates):
         self._next: int | None = None
 
     def admit(self, network: Network, places: Sequence[int], step: int) -> None:
-        """Begin with every layer that is new, or no longer of the size it was."""
+        """Begin anew with every layer that is new, or whose size has changed."""
         shared: dict[Any, Schedule] = {}
         for name, n, incoming, _ in network.units:
             device = network.tensor(incoming[0].name).device
@@ -64,7 +64,7 @@ class Ages(Dates):
         self._next = min((s.step for s in self._working), default=None)
 
     def due(self, step: int) -> list[int]:
-        if self._next is not None and step > self._next:  # what was due is done, or a horizon was reached
+        if self._next is not None and step > self._next:  # the due renewal is done, or the horizon has passed
             self.next(step - 1)
         if self._next is None or step < self._next:
             return []
@@ -101,15 +101,15 @@ class Ages(Dates):
         return _some(self.of_layer[name], which)
 
     def average(self, name: str, which: Sequence[int]) -> Tensor:
-        """The average utility of the units of a layer, (k, n)."""
+        """The running average of the utility of a layer's units, for these members, (k, n)."""
         return _some(self._average[name], which)
 
     def remember(self, name: str, which: Sequence[int], average: Tensor) -> None:
-        """Take over the average utility of the units of a layer, (k, n)."""
+        """Store the average utility of the units of a layer, (k, n)."""
         self._average[name] = _with(self._average[name], which, average)
 
     def renew(self, name: str, which: Sequence[int], chosen: Tensor, step: int) -> None:
-        """Units of a layer are new: chosen (k, n)."""
+        """Mark units of a layer as renewed at this update: chosen (k, n)."""
         born = self.born(name, which).to(chosen.device).masked_fill(chosen, step)
         self.of_layer[name] = _with(self.of_layer[name].to(chosen.device), which, born)
         average = self.average(name, which).to(chosen.device).masked_fill(chosen, 0.0)
@@ -170,7 +170,7 @@ def _some(x: Tensor, which: Sequence[int]) -> Tensor:
 
 
 def _with(x: Tensor, which: Sequence[int], values: Tensor) -> Tensor:
-    """Rows of some members replaced."""
+    """x with the rows of some members replaced."""
     if len(which) == len(x):
         return values
     return x.index_copy(0, torch.tensor(which, device=x.device), values.to(x.dtype))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Schedule:
-    """The replacements of one layer, worked out ahead of the data.
+    """The replacements of one layer, computed before the data come.
 
     When units are replaced, and how many, depends on counts alone: those replaced come from the mature ones, so that
     the number of mature units never depends on which. So the host knows the next replacement without asking the
@@ -37,7 +37,7 @@ class Schedule:
         self.step, self._young = step, deque([(step, self._young[0][1])])
 
     def run_ahead(self) -> None:
-        """Go on to the next update that replaces units, or to the horizon, where `count` is 0."""
+        """Advance to the next update that replaces units, or to the horizon, where `count` is 0."""
         for _ in range(self.HORIZON):
             self._next()
             if self.count:

@@ -1,4 +1,4 @@
-"""What did the renewals amount to? Counted for each member, on the device, and read only when asked for.
+"""How much was renewed: counted for each member, on the device, and read only on request.
 
 Shapes: K members of a method, k of them that act.
 """
@@ -23,7 +23,7 @@ class Counters:
 
     Args:
         members: K.
-        track_overlap: keep a bit per weight of the last renewal, to tell how much of it the next one renews again.
+        track_overlap: keep a bit per weight of the last renewal, to measure how much of it the next one renews again.
     """
 
     def __init__(self, members: int, track_overlap: bool = False) -> None:
@@ -42,7 +42,7 @@ class Counters:
         self.renewals += 1
 
     def reset(self) -> None:
-        """Count anew, but for what was renewed last."""
+        """Set the counts to 0, except those of the last renewal."""
         self._past.zero_()
         self._here[:] = 0
         self._there = []
@@ -79,18 +79,18 @@ class Counters:
     def add_here(
         self, i: int, renewed: int, looked: int, zero: int, size: int = 1, again: int = 0, nan: bool = False
     ) -> None:
-        """Of one member, counted by the caller."""
+        """Add the counts of one member, made by the caller."""
         self._here[i] += (renewed, looked, zero, again, nan, renewed * size)
 
     def fired(self, which: Sequence[int]) -> Tensor:
-        """Which of these members the last renewal renewed anything of, bool (len(which))."""
+        """Which of these members had anything renewed by the last renewal, bool (len(which))."""
         if not self._there:
             return torch.from_numpy(self._here[list(which), RENEWED] > 0)
         last = self._last()
         return last[:, RENEWED].index_select(0, torch.tensor(which, device=last.device)) > 0
 
     def _compare(self, which: Sequence[int], name: str, mask: Tensor) -> Tensor:
-        """How many entries are renewed both now and last time, (k); remembers the mask, eight entries a byte."""
+        """How many entries are renewed both now and last time, (k); remembers the mask, eight entries per byte."""
         weights = torch.tensor(_BITS, dtype=torch.uint8, device=mask.device)
         flat = mask.reshape(len(mask), -1)
         padded = torch.nn.functional.pad(flat, (0, -flat.shape[1] % 8)).view(len(mask), -1, 8)
@@ -129,7 +129,7 @@ class Counters:
         return total
 
     def totals(self) -> Tensor:
-        """All of it, (K, fields), on the CPU (waits for the device)."""
+        """All counts, (K, fields), on the CPU (waits for the device)."""
         last = self._last()
         return (self._past + last).cpu()
 
@@ -177,7 +177,7 @@ class Counters:
         return {"total": self.totals()[i].clone(), "bits": {name: b[i].cpu().clone() for name, b in self._bits.items()}}
 
     def load_all_of(self, i: int, state: Mapping[str, Any]) -> None:
-        """Continue from it."""
+        """Continue from what `all_of` returned."""
         self._past = self._past.cpu()
         self._past[i], self._here[i], self._there = state["total"], 0, []
         self.load_bits(i, state["bits"])

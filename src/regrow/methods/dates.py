@@ -1,4 +1,4 @@
-"""When does a method act? Known on the host, without a look at the device."""
+"""When does a method act? Known on the host, without reading from the device."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Dates:
         return planned
 
     def watched(self, step: int) -> list[int] | None:
-        """Hidden layers whose activations an update needs, if it comes at the latest then; None: all that there are."""
+        """Hidden layers whose activations an update needs that comes no later than `step`; None: all."""
         following = self.next(step - 1)
         return None if following is not None and following <= step else []
 
     def layers(self, step: int) -> list[int] | None:
-        """Hidden layers in which something is due at an update; None: all that there are."""
+        """Hidden layers in which something is due at an update; None: all."""
         del step
 
     def admit(self, network: Network, places: Sequence[int], step: int) -> None:

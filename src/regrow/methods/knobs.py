@@ -1,4 +1,4 @@
-"""The knobs of a method, each said once: its range, its default and what it means.
+"""The knobs (hyper-parameters) of a method, each defined once: its range, its default and its meaning.
 
 A method is a frozen dataclass whose fields are made here. Constructors, messages, configs of the laboratory, tables of
 values and the documentation read the same fields.
@@ -20,16 +20,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Knob:
-    """What is known of one knob.
+    """The definition of one knob.
 
     kind: "number", "whole", "flag", "choice" or, a choice for all or by name patterns, "policy".
     meaning: one line, as error messages quote it.
     default: `dataclasses.MISSING` where a value must be given.
-    low, high: of numbers, inclusive. choices: of texts.
-    unless: where another knob has a value, (its name, its value, high, meaning) instead.
-    config: its key in a config of the laboratory, where that is not its name.
-    laboratory: it is a control of the laboratory, which the library does not offer.
-    note: what else documentation says of it.
+    low, high: range of a number, inclusive. choices: the allowed strings.
+    unless: (name, value, high, meaning): while the knob of that name has that value, this high and meaning apply.
+    config: its key in a config of the laboratory, if it differs from its name.
+    laboratory: whether only the laboratory offers it, as a control.
+    note: more, for the documentation.
     """
 
     kind: str
@@ -68,7 +68,7 @@ class Knob:
 
     @property
     def type(self) -> type:
-        """Of its values."""
+        """The type of its values."""
         return {"number": float, "whole": int, "flag": bool, "choice": str, "policy": str}[self.kind]
 
     @property
@@ -78,7 +78,7 @@ class Knob:
 
     @property
     def range(self) -> str:
-        """In words."""
+        """The range in words."""
         if self.kind == "flag":
             return "True or False"
         if not self.of_numbers:
@@ -102,9 +102,9 @@ def number(low: float, high: float, meaning: str, default: Any = MISSING, **more
     """A knob that is a number in [low, high].
 
     Args:
-        low, high: the range; `math.inf` where there is no end.
-        meaning: one line, which messages quote and the documentation shows.
-        default: the value where none is given; left out: one must be.
+        low, high: the range, inclusive; a high of `math.inf` is no limit.
+        meaning: one line, quoted by error messages and the documentation.
+        default: the value if none is given; without a default, a value is required.
         more: other fields of `Knob`, such as `note`.
 
     Returns:
@@ -138,10 +138,10 @@ def whole(low: int, meaning: str, default: Any = MISSING, **more: Any) -> Any:
 
 
 def choice(choices: Sequence[str], meaning: str, default: Any = MISSING, **more: Any) -> Any:
-    """A knob that is one of several texts.
+    """A knob that is one of several strings.
 
     Args:
-        choices: the texts.
+        choices: the strings.
         meaning, default, more: as for `number`.
 
     Returns:
@@ -214,7 +214,7 @@ def texts(method: Any) -> tuple[str, ...]:
 
 
 def from_config(method: type[T], config: Mapping[str, Any], where: str = "") -> T:
-    """A method of the values that a config of the laboratory holds; other keys are not its.
+    """A method with the values in a config of the laboratory; other keys are ignored.
 
     Args:
         method: its class.

@@ -33,7 +33,7 @@ class L2Init(Method):
 
     Raises:
         ValueError, TypeError: for an argument out of its range, a pattern that matches nothing, no trainable
-            parameter, or with reference="resample" one whose law cannot be told.
+            parameter, or with reference="resample" one whose law cannot be determined.
         RuntimeError: at a `step()` of your own, which would come after the optimizer's: attach it.
 
     Example:

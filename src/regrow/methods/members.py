@@ -1,4 +1,4 @@
-"""The members that a method acts on at one update: what it may look at, and how it changes them.
+"""The members that a method acts on at one update: what it may read, and how it changes them.
 
 Shapes: k members, n units of a layer, F outgoing weights of a unit.
 """
@@ -153,7 +153,7 @@ class Members:
         self.network.add_to_gradient(name, self.places, penalty)
 
     def skip(self) -> None:
-        """Something is left alone for want of a gradient."""
+        """Count that something is left alone because it has no gradient."""
         if not self.preview:
             self.counters.skipped_no_grad += 1
 

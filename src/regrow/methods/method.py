@@ -30,7 +30,7 @@ class Method(ABC):
     name: keys its random numbers, and names it in results.
     by_unit: whether it renews hidden units, and so needs them and their activations.
     draws: whether it draws from the laws of parameters, and so needs these.
-    renews: whether it puts new entries in the place of old ones, of which the optimizer's memory is to be cleared.
+    renews: whether it replaces entries, so that the optimizer's memory of them must be cleared.
     is_noise: whether it acts after all that renews.
     at_every_attempt: whether it acts at each step of the optimizer, also one that a gradient scaler skips: what it then
         does must come to nothing where `members.skipped` is nonzero.
@@ -63,7 +63,7 @@ class Method(ABC):
 
     @property
     def off(self) -> bool:
-        """True where the knobs say that nothing shall ever happen."""
+        """True if with these knobs the method never does anything."""
         return False
 
     @property
@@ -89,11 +89,11 @@ class Method(ABC):
 
     @property
     def observes(self) -> bool:
-        """Whether it looks at every update, also where it does nothing."""
+        """Whether it observes every update, even those at which it does nothing."""
         return False
 
     def observe(self, members: Members) -> None:  # noqa: B027
-        """Look at an update, before anything is renewed; what is remembered must not change where `members.skipped`."""
+        """Observe an update, before anything is renewed; memory must not change where `members.skipped`."""
 
     @classmethod
     def dates(cls, methods: Sequence[Any]) -> Dates:

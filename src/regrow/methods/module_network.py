@@ -13,7 +13,7 @@ from .network import HiddenUnits, Lookup, Network
 
 
 class Views(Mapping[str, Tensor]):
-    """Parameters by name, (1, ...), as they are when asked for: `.to()` and loading may put others in their place."""
+    """Parameters by name, (1, ...), looked up at each access, since `.to()` and loading may replace them."""
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
         self.entries = entries
@@ -29,7 +29,7 @@ class Views(Mapping[str, Tensor]):
 
 
 class ModuleNetwork(Network):
-    """A module as a network of one.
+    """A module as a network of one member.
 
     Args:
         entries: what may be changed, by name.
@@ -96,7 +96,7 @@ class ModuleNetwork(Network):
             self._forget(self._entries[name], mask[0])
 
     def add_to_gradient(self, name: str, places: Sequence[int], penalty: Tensor) -> None:
-        """Puts a sum in the place of the gradient, which `gradients_before` keeps as it is."""
+        """Replace the gradient by its sum with the penalty; `gradients_before` keeps the original."""
         parameter = self._entries[name].parameter
         g = parameter.grad
         if g is None:

@@ -49,7 +49,7 @@ class Choice(NamedTuple):
 
 
 class Lookup(NamedTuple):
-    """A parameter whose rows are looked up, as an embedding's: the row that pads, if any."""
+    """A parameter whose rows are looked up, such as an embedding; its padding row, if any."""
 
     padding: int | None
 
@@ -73,7 +73,7 @@ class Network(ABC):
 
     @abstractmethod
     def activity(self, layer: int, places: Sequence[int]) -> Tensor | None:
-        """Mean |h| of the units of a hidden layer over the update's batch, (k, n); None where nobody looked."""
+        """Mean |h| of the units of a hidden layer over the update's batch, (k, n); None where none was recorded."""
 
     def gradient(self, name: str) -> Tensor | None:
         """The gradient of the update, (M, ...)."""
@@ -157,7 +157,7 @@ class Network(ABC):
     # Units.
 
     def twin(self, method: Any) -> Callable[[Any, Any], None] | None:
-        """A faster way to act, of the same bits, where the network has one: called with method and members."""
+        """A faster implementation with the same bits, if the network has one: called with method and members."""
         del method
 
     def unit_size(self, layer: int) -> int:
@@ -180,7 +180,7 @@ class Network(ABC):
         return rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)
 
     def renew_units(self, choices: Sequence[Choice], keys: Mapping[str, Sequence[int]]) -> None:
-        """Units anew: what flows in from its laws, in all layers; then what they pass on to 0.
+        """Renew units: first incoming weights from their laws, in all layers; then outgoing weights to 0.
 
         In that order what a new unit passes on to another new unit is 0 as well.
         """
@@ -220,7 +220,7 @@ def views(w: Tensor, places: Sequence[int]) -> bool:
 
 
 def taken(w: Tensor, places: Sequence[int]) -> Tensor:
-    """Those of some members, (k, ...), in ascending order: a view where they are all, or one."""
+    """The values of some members, (k, ...), in ascending order: a view if these are all members, or one."""
     if len(places) == len(w):
         return w
     if len(places) == 1:

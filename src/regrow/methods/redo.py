@@ -22,7 +22,7 @@ class ReDo(Method):
 
     Raises:
         ValueError, TypeError: for an argument out of its range, a model in which no units are found, or a parameter
-            whose law cannot be told.
+            whose law cannot be determined.
         RuntimeError: at an update that is due without a forward pass in training mode before it.
 
     Example:

@@ -1,4 +1,4 @@
-"""Every method, once: what it is called, drawn in, and where it is published.
+"""Every method, once: its names, its colour in figures, and its publication.
 
 The library, `--systems`, grids, figures, the contract test and the documentation read this table.
 """

@@ -82,7 +82,7 @@ class ShrinkPerturb(Method):
 
 
 class Noise(Dates):
-    """Noise at every update; nothing of it is remembered, but what makes it is kept."""
+    """Noise at every update; it has no memory, but keeps its generators and buffers."""
 
     def __init__(self, every: Sequence[int]) -> None:
         super().__init__(every)

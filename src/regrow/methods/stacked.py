@@ -20,13 +20,13 @@ from .network import Network
 
 
 class StackedMethod:
-    """One method, and the members that it looks after.
+    """One method, and the members that it acts on.
 
     Args:
         methods: the method with the knobs of each member; all of one class.
         members: their places in the network.
         seeds: of each, for its random numbers.
-        network: what they are members of; None: `dates.admit` is told of it later, if the method has to know.
+        network: what they are members of; None: `dates.admit` gets it later, if the method needs it.
         device: of the network.
         track_overlap: count how much of a renewal the one before renewed as well.
 
@@ -94,7 +94,7 @@ class StackedMethod:
         self, step: int, network: Network, gradients: Mapping[str, Tensor] | None, which: Sequence[int],
         layers: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
-        """Do what is due of some members, after the optimizer's step.
+        """Do what is due for some members, after the optimizer's step.
 
         Args:
             step: number of the update.
@@ -131,7 +131,7 @@ class StackedMethod:
         return self.counters.fired(which)
 
     def _alike(self, which: Sequence[int]) -> list[list[int]]:
-        """Those that differ in numbers only act together."""
+        """Groups of members that differ only in numbers: each group acts together."""
         if len(which) == 1:
             return [list(which)]
         by_text = sorted(which, key=lambda i: texts(self.methods[i]))
@@ -152,7 +152,7 @@ class StackedMethod:
                 of[self.seeds[i]] = random.key(self.seeds[i], self.kind.name, 0, step, *purpose)  # type: ignore[assignment]
         return [of[self.seeds[i]] for i in which]
 
-    # What it tells and stores.
+    # What it reports and stores.
 
     @property
     def counts(self) -> dict[str, Tensor]:
@@ -167,7 +167,7 @@ class StackedMethod:
         return self.dates.mature(step)
 
     def begin_task(self) -> None:
-        """Count anew."""
+        """Set the counts to 0."""
         self.counters.reset()
 
     def permute(self, name: str, shuffle: Tensor) -> None:
@@ -181,7 +181,7 @@ class StackedMethod:
         return {str(i): {"memory": self.dates.state(i), "counters": self.counters.all_of(i)} for i in numbers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Resume from a state."""
         for i in range(len(self.members)):
             stored = state[str(i)]
             if stored["memory"]:

@@ -27,11 +27,11 @@ class SWR(Method):
         w <- a draw from the law w was initialised from (resample), or its mean (mean), where mask
 
     With gradient utility and threshold pruning an entry of zero gradient is always renewed: weights of inputs that
-    are always zero, weights into and out of dead units. `report()["zero_share_last"]` tells how much that is.
+    are always zero, weights into and out of dead units. `report()["zero_share_last"]` shows how much that is.
 
     Raises:
         ValueError, TypeError: for an argument out of its range, a pattern that matches nothing, no trainable
-            parameter, a complex or quantised one, or one whose law cannot be told.
+            parameter, a complex or quantised one, or one whose law cannot be determined.
 
     Example:
         >>> import torch, regrow

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Margin(NamedTuple):
-    """A constant, its unit, and why it is what it is."""
+    """A constant, its unit, and the reason for its value."""
 
     value: float
     unit: str
@@ -77,5 +77,5 @@ VIT_MARGINS = {
     "never": Margin(NEVER, "of the runs", "none of so many runs that a quarter of all is ruled out"),
     "some": Margin(SOME, "of the runs", "fewer than the paper's one in twenty"),
     "the paper's tasks on CIFAR-100": Margin(20, "tasks", "five new classes each"),
-    "least tasks on CIFAR-100": Margin(LEAST, "tasks", "of fewer no trend can be told"),
+    "least tasks on CIFAR-100": Margin(LEAST, "tasks", "from fewer no trend can be seen"),
 }

@@ -1,4 +1,4 @@
-"""What a reader who doubts must know: how the numbers of a report come about."""
+"""Notes for sceptical readers: how the numbers of a report are computed."""
 
 METHOD = (
     (
@@ -29,7 +29,7 @@ METHOD = (
     (
         "Unequal runs",
         "Where runs are of unequal length there are two choices, few seeds over many tasks or many seeds over fewer: "
-        "a verdict is on one, and tells what the other says.",
+        "a verdict uses one, and states what the other says.",
     ),
     (
         "Correlates",
@@ -68,7 +68,7 @@ VIT_METHOD = (
         "Bands in figures are ± 1 standard error over seeds, with n − 1 in the denominator, as in the paper; a single "
         "seed has none. Intervals in tables and verdicts are of 95 %, Student's t over one number a seed, of shares of "
         "runs Clopper and Pearson's. There is none for fewer than three seeds: what a network reached on its last task "
-        "is a single number, from which its spread cannot be told.",
+        "is a single number, which says nothing about its spread.",
     ),
     (
         "Verdicts",

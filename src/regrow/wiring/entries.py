@@ -102,7 +102,7 @@ class Place(NamedTuple):
         return along.view(shape).expand(tensor.shape)
 
     def count(self, tensor: Tensor) -> int:
-        """How many units the tensor has room for, from `start` on.
+        """How many units fit in the tensor, from `start` on.
 
         Raises:
             ValueError: where the dimension does not exist or does not hold a whole number of units.

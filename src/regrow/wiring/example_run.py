@@ -70,10 +70,11 @@ def _shape(x: Any) -> tuple[int, ...]:
 def _run(
     model: nn.Module, example_input: Any, hook: Callable[[], Sequence[RemovableHandle | Tap]], training: bool
 ) -> None:
-    """Run the forward under hooks, without gradients; buffers and torch's generator stay as they were.
+    """Run the forward pass with hooks, without gradients; buffers and torch's generator stay as they were.
 
-    The first run is in evaluation mode. With `training` a second run puts all modules but torch's own in training mode,
-    so that dropout stays off and norms keep their statistics. It may fail: in training a forward may require targets.
+    The first run is in evaluation mode. With `training` a second run puts all modules except torch's own in training
+    mode, so that dropout stays off and norms keep their statistics. It may fail: in training mode some models require
+    targets.
     """
     modes = {module: module.training for module in model.modules()}
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()] if training else []

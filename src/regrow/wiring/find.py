@@ -71,7 +71,7 @@ def find_units(model: nn.Module, example_input: Any = None, kinds: str | Sequenc
 
     The forward is followed by torch.fx, in training mode and in evaluation mode whatever mode the model is in: units
     must be units in both, or in the one that calls their layers. Where it cannot be followed its parts are, each on
-    its own and taken to be called as a whole. A module that has several names is one module. Images are taken to come
+    its own and treated as one call. A module that has several names is one module. Images are taken to come
     in batches, and a norm of channels that follows a linear layer to see (batch, features), where no example shows
     otherwise. `nn.TransformerEncoderLayer` and `nn.TransformerDecoderLayer` are known by their structure, and so is
     attention: torch's, this package's, and that of GPT-2, Llama, Mistral, Qwen2 and ViT of Hugging Face.

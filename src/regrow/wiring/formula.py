@@ -1,7 +1,7 @@
 """An activation that is no module's output, as a formula of modules' outputs: F.relu('conv1').
 
-In a text, a quoted name stands for the output of the module of that name (but in a keyword argument, where it is plain
-text), `self['act'](…)` calls a module that has no weights, and functions are those of `torch.nn.functional` (F),
+In a text, a quoted name stands for the output of the module of that name (except in a keyword argument, where it is
+plain text), `self['act'](…)` calls a module that has no weights, and functions are those of `torch.nn.functional` (F),
 `torch`, `torch.Tensor` (Tensor) and `operator`.
 """
 
@@ -61,7 +61,7 @@ def _value(x: Any, outputs: Sequence[Tensor], called: dict[str, nn.Module]) -> A
         return outputs[x.index]
     if isinstance(x, Call):
         args = [_value(arg, outputs, called) for arg in x.args]
-        if x.home == "self":  # by its `forward`, so that no hook runs twice; a copy, for it may work in place
+        if x.home == "self":  # by its `forward`, so that no hook runs twice; a copy, since it may work in place
             return called[x.name].forward(args[0].clone(), *args[1:])
         return getattr(_HOMES[x.home], x.name)(*args, **dict(x.kwargs))
     if isinstance(x, (tuple, list)):

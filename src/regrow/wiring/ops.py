@@ -1,4 +1,4 @@
-"""Which operations leave each hidden unit a unit of its own?"""
+"""The operations that keep hidden units separate."""
 
 from torch import fx, nn
 

@@ -32,8 +32,8 @@ class Reading:
         kind: "output", "input", "values" or "formula".
         n: number of units.
         axis: of the units in h; negative counts from the end.
-        places: of the units along that axis, where the layer that reads them tells (its parameter's name and dimension
-            do not matter here); empty: the units take up the axis in order, each the same number of neighbours.
+        places: of the units along that axis, if the layer that reads them defines them (its parameter's name and
+            dimension do not matter here); empty: the units fill the axis in order, with equally many entries.
         formula: of h, where it is no module's input or output; else None.
         outputs, called: the modules whose outputs the formula uses, and those that it calls.
     """

@@ -79,7 +79,7 @@ class Regions:
         training: follow what runs in training mode, or in evaluation mode; whatever mode the model is in.
 
     `followed` holds them; `failed` says of each other module, by name, why it could not be followed. A part within a
-    module that could not be followed is taken to be called as a whole.
+    module that could not be followed is treated as one call.
     """
 
     def __init__(self, catalog: Catalog, training: bool = True) -> None:
@@ -165,7 +165,7 @@ class Regions:
         return name in followed
 
     def _count(self, region: Region) -> None:
-        """Record in the catalog how often each module is called, and which parameters are used by themselves."""
+        """Record in the catalog how often each module is called, and which parameters are used outside their module."""
         for node in region.graph.nodes:
             called = region.called(node)
             if called is not None:
@@ -185,7 +185,7 @@ _TABLES = ("_parameters", "_buffers", "_modules")
 
 
 def _defaults(module: nn.Module) -> dict[str, Any] | None:
-    """The arguments of a forward that are taken at their defaults, for it may branch on them."""
+    """The arguments of a forward that are taken at their defaults, since it may branch on them."""
     parameters = inspect.signature(module.forward).parameters.values()
     plain = (bool, int, float, str, type(None))
     return {p.name: p.default for p in parameters if isinstance(p.default, plain)} or None

@@ -130,7 +130,7 @@ def _normed(c: Carrier, node: fx.Node, module: nn.Module, catalog: Catalog) -> C
             raise Stop(f"passes through {name!r} ({type(module).__name__}), unknown here")
         dim = len(module.normalized_shape) + c.axis
         if dim < 0:
-            return c  # statistics of each unit by itself, parameters that all units share
+            return c  # statistics of each unit alone, parameters that all units share
     else:
         dim, c = 0, _channels_second(c, name, module)
     for key, tensor in tensors.items():

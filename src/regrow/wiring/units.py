@@ -118,7 +118,7 @@ class Units:
             n >= 1.
 
         Raises:
-            ValueError: for an unknown name, a dimension that is not there, sizes that disagree, an unknown activation.
+            ValueError: for an unknown name, a missing dimension, sizes that disagree, an unknown activation.
         """
         counts: dict[Place, int] = {}
         for place in self.places:
@@ -130,7 +130,7 @@ class Units:
                 small = min(counts, key=lambda p: counts[p])
                 raise ValueError(
                     f"all entries of `Units` must hold the same units; dimension {place.dim} of {place.name!r} has "
-                    f"room for {units}, dimension {small.dim} of {small.name!r} for {n}: check them and `positions`"
+                    f"{units} units, dimension {small.dim} of {small.name!r} has {n}: check them and `positions`"
                 )
         reading_of(self, model, n)
         return n
@@ -142,7 +142,7 @@ class Units:
     def readings_by_position(self, model: nn.Module) -> list[Reading]:
         """What each layer that reads the units receives: h as it arrives there, pooled and flattened.
 
-        Its `sum_abs_by_position` tells apart the positions that `outgoing_by_position` spreads over the weights.
+        Its `sum_abs_by_position` separates the positions that `outgoing_by_position` spreads over the weights.
         """
         return readings_by_position(self, model, self.count(model))
 

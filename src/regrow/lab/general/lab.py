@@ -101,10 +101,10 @@ class Lab:
         for system in dict.fromkeys(member.system for member in members if member.system not in _BY_OPTIMIZER):
             places = [i for i, member in enumerate(members) if member.system == system]
             of = [configs[i] for i in places], [seeds[i] for i in places]
-            _ = net.laws  # one that cannot be told is refused now
+            _ = net.laws  # a law that cannot be determined is refused now
             kind: Any = own.get(system) or _METHODS[system]
             if isinstance(kind, type) and issubclass(kind, Method):
-                _ = net.units if kind.by_unit else None  # none to renew are refused now
+                _ = net.units if kind.by_unit else None  # a network without units is refused now
                 methods = [from_config(kind, config) for config in of[0]]
                 self.renewals[system] = StackedMethod(methods, places, of[1], net, device=net.device)
             else:

@@ -204,7 +204,7 @@ class StackedModule(UnitLoops):
 
     @property
     def laws(self) -> dict[str, Law]:
-        """The law of every parameter, and of running statistics; found when first asked for."""
+        """The law of every parameter, and of running statistics; determined on first access."""
         return self._laws
 
     @cached_property
@@ -222,7 +222,7 @@ class StackedModule(UnitLoops):
         """What belongs to the units of each hidden layer.
 
         Raises:
-            ValueError: where none are found.
+            ValueError: if no units are detected.
         """
         return [units for units, _ in self._hidden]
 

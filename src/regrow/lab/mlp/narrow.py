@@ -19,7 +19,7 @@ _VECTOR = 16  # numbers
 
 
 class _Buffers:
-    """Of one layer and size of batch; arrays share the memory of tensors, whose views have the shape (C, B, H).
+    """Buffers of one layer and size of batch; arrays share the memory of tensors, whose views have the shape (C, B, H).
 
     x (B', P): images. z: before the norm, after a ReLU that comes first. out: the outputs, z where there is no norm.
     d: the gradient at the outputs, then at z. unit, inverse: of the norm.
@@ -76,7 +76,7 @@ class NarrowLayer(Activation):
 
     @property
     def buffers(self) -> _Buffers:
-        """Those of the last batch."""
+        """The buffers of the last batch."""
         assert self._kept is not None, "a forward pass comes first"
         return self._kept
 
@@ -122,7 +122,7 @@ class NarrowLayer(Activation):
         return b.grad
 
     def add_products(self, out: Tensor, x: Tensor, add: bool) -> None:
-        """out (C, H, I) <- gradient of the weights, added where `add`; of the first layer, at the pixels of x alone."""
+        """out (C, H, I) <- gradient of the weights, or += with `add`; in the first layer only at the pixels of x."""
         b = self.buffers
         if self.below is None:
             rows = out.flatten(0, 1)[:, : x.shape[1]]

@@ -88,8 +88,8 @@ class StackedMLP(UnitLoops):
         self._narrow = not wide and kernels.supports(next(iter(self.parameters.values())))
         self._wide = self.normed or wide
         self._gradients: dict[str, Tensor] = {}
-        self._filled = 0  # pixels from here on have a gradient of 0 there
-        self._formed = False  # do they belong to the last backward pass?
+        self._filled = 0  # pixels from here on have a gradient of 0 in `_gradients`
+        self._formed = False  # whether they belong to the last backward pass
         self.layers: list[Layer] = []
         for name, norm in (("fc1", "norm1"), ("fc2", "norm2"), ("fc3", "norm3"), ("out", "")):
             self.layers.append(self._layer(name, norm))
@@ -205,17 +205,17 @@ class StackedMLP(UnitLoops):
     # From these gradients to parameters.
 
     def descend(self) -> None:
-        """Add the gradients to the parameters: where the loss is scaled by -(step size), a step of plain SGD."""
-        if self._formed:  # adding them rounds as adding their products does: to BLAS a batch is one block
+        """Add the gradients to the parameters: with the loss scaled by -(step size), a step of plain SGD."""
+        if self._formed:  # same rounding as `_add_products`: BLAS treats a batch as one block
             grads = [self._gradients[name] for name in self.parameters]
             torch._foreach_add_(list(self.parameters.values()), grads)  # type: ignore[attr-defined]
             return
         for layer in self.layers:
             self._add_products(layer, layer.weight, 1)
-        torch._foreach_add_(self._small, self._small_grads)  # type: ignore[attr-defined]  # one call: its overhead is the cost
+        torch._foreach_add_(self._small, self._small_grads)  # type: ignore[attr-defined]  # one call, since overhead dominates
 
     def _add_products(self, layer: Layer, out: Tensor, beta: int) -> None:
-        """out <- beta * out + grad^T inputs; in the first layer over the active pixels, those that it was shown."""
+        """out <- beta * out + grad^T inputs; in the first layer only for the active pixels, those of its inputs."""
         if isinstance(layer.activation, NarrowLayer):
             layer.activation.add_products(out, layer.inputs, beta == 1)
         elif layer is self.layers[0]:
@@ -233,7 +233,7 @@ class StackedMLP(UnitLoops):
                 named |= zip(layer.own, layer.activation.grads, strict=True)
             self._gradients = {name: named[name] for name in self.parameters}
         active = self.layers[0].inputs.shape[1]
-        self._gradients["fc1.weight"][:, :, active : self._filled] = 0  # all beyond would take a pass
+        self._gradients["fc1.weight"][:, :, active : self._filled] = 0  # zeroing the rest would cost a pass over it
         self._filled = active
         for layer in self.layers:
             self._add_products(layer, self._gradients[f"{layer.name}.weight"], 0)

@@ -32,13 +32,13 @@ class Online:
         self._measured = self._shown = 0
 
     def begin(self) -> None:
-        """A new task."""
+        """Begin a new task."""
         for total in (self._metrics, self._fired, self._gradient):
             total.zero_()
         self._measured = self._shown = 0
 
     def add(self, u: int, metrics: Tensor) -> None:
-        """Of update u: mean loss, and how many images were classified right, (2, C)."""
+        """Add the metrics of update u: mean loss, and number of correctly classified images, (2, C)."""
         self._metrics[u] = metrics
         self._shown += 1
 

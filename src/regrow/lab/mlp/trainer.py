@@ -142,12 +142,12 @@ class Trainer:
         return task
 
     def _take(self, task: Task) -> None:
-        """Make ready for the batches of a task."""
+        """Prepare for the batches of a task."""
         if self._captured:
             self._captured.begin(task.order, task.labels)
 
     def _update(self, task: Task, u: int, measure: bool = False) -> None:
-        """One update of all members; every number that is reported is of before it."""
+        """One update of all members; every reported number is from before it."""
         self.step += 1
         due = [(renewal, inside, which) for renewal, inside in self.renewals if (which := renewal.due(self.step))]
         if self._captured and not due and not measure:
@@ -258,7 +258,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, bit for bit."""
+        """Resume from a state, bit for bit."""
         self.task, self.step = state["task"], state["step"]
         for name, w in self.net.parameters.items():
             w.copy_(state["parameters"][name])
@@ -272,7 +272,7 @@ class Trainer:
 
     @torch.no_grad()
     def run_updates(self, count: int) -> None:
-        """Train so many updates of the present task, measuring nothing, and over again from its start."""
+        """Train so many updates of the current task without measuring, starting over at its end."""
         task = self._current_task()
         for _ in range(count):
             self._update(task, self.step % len(task.active_pixels))
@@ -284,7 +284,7 @@ class Trainer:
         return self._task[1]
 
     def sample(self, seconds: float) -> float:
-        """Seconds that one update of the whole stack takes, tried for about so long, beside what must be compiled."""
+        """Seconds per update of the whole stack, measured for about `seconds`, compilation not included."""
         self.run_updates(10)
         done = 0
         with kernels.compiling() as compiled:
@@ -296,5 +296,5 @@ class Trainer:
 
 
 def course_for(images: Images) -> Course:
-    """The paper's course where there are enough images for it, else the one scaled to the embedded digits."""
+    """The paper's course if there are enough images for it, else the one scaled to the embedded digits."""
     return MNIST if len(images.labels) >= MNIST.images else DIGITS

@@ -14,12 +14,12 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def blank(kind: type[Module], *args: Any, **options: Any) -> Module:
-    """A module whose parameters are not filled yet, so that no random number is drawn to be thrown away."""
+    """A module whose parameters are not filled yet, so that no random numbers are drawn in vain."""
     return skip_init(kind, *args, device=torch.get_default_device(), **options)  # type: ignore[return-value]
 
 
 def resting_laws(net: nn.Module) -> dict[str, Law]:
-    """Every parameter at 0 but the scales of norms, which make theirs 1."""
+    """Laws that set every parameter to 0, except the scales of norms, which are 1."""
     laws: dict[str, Law] = {name: Constant(0.0) for name, _ in net.named_parameters()}
     for name, module in net.named_modules():
         if isinstance(module, nn.LayerNorm) and not isinstance(module, ReparamLayerNorm):

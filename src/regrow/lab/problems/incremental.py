@@ -143,7 +143,7 @@ class ClassIncremental:
         return (x if words is None else augment(x, moves(words))), y
 
     def evaluation(self, indices: Tensor, size: int = 250) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of these images as they are, in order; 250 divides the paper's counts for validation and test."""
+        """Batches of these images without augmentation, in order; 250 divides the paper's counts."""
         return (self.batch(part) for part in indices.split(size))
 
     def _count(self, k: int) -> int:
@@ -153,7 +153,7 @@ class ClassIncremental:
         return (k + 1) * self.classes_a_task
 
     def _shuffled(self, count: int, *what: int | str) -> Tensor:
-        """A permutation: the ranks of random words, of which no two of one key are alike."""
+        """A permutation: the ranks of random words, all different for one key."""
         return self._words(count, *what).argsort()
 
     def _words(self, count: int, *what: int | str) -> Tensor:

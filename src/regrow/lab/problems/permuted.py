@@ -34,7 +34,7 @@ class Course:
 
     @property
     def ratio(self) -> float:
-        """Updates a task over those of MNIST, for which the paper's hyper-parameters are."""
+        """Updates per task, divided by those of MNIST, which the paper's hyper-parameters are for."""
         return self.updates_a_task / MNIST.updates_a_task
 
 
@@ -120,7 +120,7 @@ class PermutedImages:
         return shown.float().div_(self._white)
 
     def probe(self, seed: int, number: int, count: int = 1500) -> Tensor:
-        """Inputs (count, P) of random images, to measure on; drawn apart from the stream."""
+        """Inputs (count, P) of random images, to measure on; drawn independently of the stream."""
         order = torch.randperm(len(self._labels), generator=self._generator(seed, "probe", number))[:count]
         return self.inputs(order.to(self.device), self.pixels)
 

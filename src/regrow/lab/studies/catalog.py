@@ -74,7 +74,7 @@ class Member:
 
     @property
     def config_id(self) -> str:
-        """8 hex digits that name system and config, whatever the order of its keys."""
+        """8 hex digits that identify system and config, in any order of its keys."""
         text = json.dumps({"system": self.system, "config": self.config}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -200,7 +200,7 @@ def choose(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The settings and systems of a run, checked and in the order of the laboratory's own lists.
 
-    The order in which they are asked for does not count, so that the same run is packed in the same way.
+    Their order does not matter, so that the same run is always packed in the same way.
 
     Args:
         study: of `STUDIES`.
@@ -233,7 +233,7 @@ def choose(
 
 
 def _check_list(name: str, values: Sequence[str], choices: Iterable[str], where: str = "") -> None:
-    """Refuse a list that is none, is empty, or holds an unknown name or one twice."""
+    """Refuse what is not a list, an empty list, and unknown or repeated names."""
     listed = ", ".join(map(repr, choices))
     if isinstance(values, str) or not values:
         raise ValueError(f"`{name}` must list at least one{where}; got {values!r}: choose from {listed}")

@@ -1,4 +1,4 @@
-"""How the members of a run are packed into stacks: a pure function of what is run, never of where or by how many."""
+"""How the members of a run are packed into stacks: a pure function of the run, not of machines or workers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -17,7 +17,7 @@ Run = tuple[str, Config]  # of a system, by any seed
 
 
 class Size(NamedTuple):
-    """How much there is to train; `updates` counts one for every network that makes one."""
+    """The amount of training; `updates` counts each update of each network."""
 
     stacks: int
     members: int
@@ -111,7 +111,7 @@ def _configs(
 
 
 def _check_place(name: str, value: str, default: str, settings: Sequence[str]) -> None:
-    """Refuse a place relative to layer norm that is none, or where there is no layer norm."""
+    """Refuse an unknown position relative to layer norm, and any where no setting has layer norm."""
     check.choice(name, value, ("after", "before"))
     if value != default and not any(setting in SETTINGS and SETTINGS[setting].layer_norm for setting in settings):
         listed = ", ".join(settings)
@@ -136,13 +136,13 @@ def _by_structure(runs: Sequence[Run], ln_position: str, limit: int) -> list[tup
 
 
 def _split(group: Sequence[Run], limit: int) -> list[Sequence[Run]]:
-    """Even parts, in order, as few as the limit allows."""
+    """The fewest parts of at most `limit` runs, of equal size where possible, in order."""
     parts = -(-len(group) // limit)
     return [group[len(group) * i // parts : len(group) * (i + 1) // parts] for i in range(parts)]
 
 
 def count(plans: Iterable[StackPlan], tasks: int, updates_per_task: int) -> Size:
-    """How much there is to train.
+    """The amount of training.
 
     Args:
         plans: of `pack`.
@@ -161,7 +161,7 @@ def count(plans: Iterable[StackPlan], tasks: int, updates_per_task: int) -> Size
 
 
 def describe(plans: Iterable[StackPlan]) -> dict[str, Any]:
-    """Plans as JSON can hold them, each setting and each config once.
+    """Plans as plain values for JSON, each setting and each config once.
 
     Example:
         >>> packing = describe(pack("weights-vs-units", ["small"], ["base"]))
@@ -185,7 +185,7 @@ def describe(plans: Iterable[StackPlan]) -> dict[str, Any]:
 
 
 def restore(packing: Mapping[str, Any]) -> list[StackPlan]:
-    """The plans that `describe` described.
+    """The plans that `describe` turned into plain values.
 
     Args:
         packing: as `describe` returns it, also through JSON.
@@ -194,12 +194,12 @@ def restore(packing: Mapping[str, Any]) -> list[StackPlan]:
         Equal plans in the same order.
 
     Raises:
-        ValueError: where a config is not the one that its id names.
+        ValueError: if a config does not match its id.
     """
     for config_id, content in packing["configs"].items():
-        found = Member(**content, seed=0).config_id
-        if found != config_id:
-            raise ValueError(f"packing: config {config_id} was changed, it is now {found}: restore it from a copy")
+        actual = Member(**content, seed=0).config_id
+        if actual != config_id:
+            raise ValueError(f"packing: config {config_id} was changed, it is now {actual}: restore it from a copy")
     return [
         StackPlan(
             id=stack["id"],

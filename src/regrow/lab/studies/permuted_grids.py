@@ -111,7 +111,7 @@ def _knobs(setting: str, system: str) -> Mapping[str, tuple[Any, ...]]:
 
 
 def _taken(setting: str, system: str, winners: Winners) -> dict[str, Any]:
-    """What the winners of `base` and `l2` hand down to a system."""
+    """The values that a system takes from the winners of `base` and `l2`."""
     if system == "base":
         return {}
     base, l2 = winners.get((setting, "base"), {}), winners.get((setting, "l2"), {})
@@ -120,6 +120,6 @@ def _taken(setting: str, system: str, winners: Winners) -> dict[str, Any]:
 
 
 def _with(config: Config, taken: Mapping[str, Any]) -> Config:
-    """The config with what winners hand down; ours if that is not what the paper chose."""
+    """The config with the winners' values; its source is "ours" if they are not the paper's choice."""
     same = taken.items() <= ({"ln_position": "after"} | dict(config)).items()
     return dict(config) | dict(taken) | ({} if same else {"source": "ours"})

@@ -155,7 +155,7 @@ def shared(setting: str, system: str) -> dict[str, Any]:
 
 
 def scaled(config: Config, ratio: float) -> Config:
-    """A config for tasks of another length: what happened so often in a task still does.
+    """A config for tasks of another length: what happened n times per task still does.
 
     Times in updates (`every`, `maturity`) are multiplied by the ratio and rounded, at least 1; what acts at each
     update (`replacement_rate`, `decay`, `noise_variance`) is divided by it, shares at most 1; the rest stays.

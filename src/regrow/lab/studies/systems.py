@@ -40,7 +40,7 @@ redo-authors                         -.      #814590  ReDo, authors' order
 """
 # Name, dashes, colour and label, in the order of every legend and table; the methods of the registry come in between.
 # Dashed is `base` and what renews to the mean, dash-dotted the authors' order, dotted the yardstick. Base is a hair off
-# black, which SVG files would leave out and a dark page could not tell from no colour. The others were searched for, so
+# black, which SVG files would leave out and a dark page would treat as no colour. The others were searched for, so
 # that no two systems of a panel lie closer than those of the registry do, to normal and to colour-blind eyes: gradient
 # utility in reds and earth, magnitude in violets, random in greens.
 
@@ -61,12 +61,12 @@ VARIANTS = tuple(f"swr-{'-'.join(choice)}" for choice in product(UTILITIES, PRUN
 SIX = ("base", "l2", "shrink-perturb", "cbp", "redo", "swr")
 """Those that the paper compares everywhere."""
 SYSTEMS = tuple(name for stored in STORED for name in (stored, *(a for a, of in ALIASES.items() if of == stored)))
-"""All names that can be asked for."""
+"""All names that can be requested."""
 VIT_SYSTEMS = ("base", "shrink-perturb", "cbp", "redo", "swr", "scratch", "cbp-authors", "redo-authors")
 
 
 class Variant(NamedTuple):
-    """Which way of selective weight reinitialization."""
+    """A variant of selective weight reinitialization."""
 
     utility: str = "gradient"
     prune: str = "threshold"
@@ -74,7 +74,7 @@ class Variant(NamedTuple):
 
     @property
     def name(self) -> str:
-        """That of the system, as it is stored.
+        """The name of the system, as it is stored.
 
         Example:
             >>> Variant().name, Variant(reinit="mean").name
@@ -120,7 +120,7 @@ class System:
 
     @property
     def row(self) -> Row | None:
-        """Its method's in the registry; None where it has none."""
+        """The registry row of its method; None if it has no method."""
         return REGISTRY.get(self.method)
 
     @property
@@ -140,7 +140,7 @@ class System:
 
     @property
     def fixed(self) -> dict[str, str]:
-        """What its name says of its config."""
+        """The part of its config that its name determines."""
         if self.variant:
             return self.variant._asdict() | ({"among": self.control} if self.control else {})
         if self.row is None:
@@ -150,7 +150,7 @@ class System:
 
     @property
     def utility(self) -> str | None:
-        """By which it chooses what to renew."""
+        """The utility by which it chooses what to renew."""
         return self.fixed.get("utility")
 
     @property
@@ -183,7 +183,7 @@ def system_name(name: str) -> str:
 
 @cache
 def _parse(name: str) -> System:
-    """What a stored name says; the only place that takes one apart."""
+    """Parse a stored name; the only place that does."""
     plain = name.removesuffix("-authors")
     method = plain if plain in METHODS else plain.partition("-")[0]
     chosen = plain.split("-")[1:] if method != plain and plain not in CONTROLS else ()

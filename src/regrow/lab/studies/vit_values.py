@@ -156,7 +156,7 @@ def grid(
 
 
 def scaled(config: Config, ratio: float) -> Config:
-    """A config for tasks of another length: what is renewed so often in a task still is.
+    """A config for tasks of another length: what was renewed n times per task still is.
 
     `every` and `maturity` are multiplied by the ratio and rounded, at least 1; `replacement_rate` (at most 1) and
     `noise_variance` are divided by it. The decay stays: divided by the step size, it is what the momentum keeps at the

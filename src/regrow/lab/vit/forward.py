@@ -1,4 +1,4 @@
-"""The forward pass of the vision transformer as it is trained: the same answer, less work.
+"""The forward pass of the vision transformer in training: the same output with less work.
 
 Of the last block only the class token is answered with, so its queries, its MLP and what follows are made for that
 token alone: a tenth of all products at depth 8. On a CPU dropout draws 16 bits an entry, where torch's takes as long as
@@ -63,7 +63,7 @@ class HostDropout:
 
 
 class _Keep(torch.autograd.Function):
-    """x where it is kept, times a scale. Remembers a byte an entry."""
+    """x where `keep` holds, times a scale, else 0. Stores one byte per entry for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, keep: Tensor, scale: float) -> Tensor:
@@ -72,9 +72,9 @@ class _Keep(torch.autograd.Function):
         return torch.where(keep, x, 0.0).mul_(scale)
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (keep,) = ctx.saved_tensors
-        return torch.where(keep, slopes[0], 0.0).mul_(ctx.scale), None, None
+        return torch.where(keep, grads[0], 0.0).mul_(ctx.scale), None, None
 
 
 class DeviceDropout:
@@ -95,18 +95,18 @@ class DeviceDropout:
 
 
 def make_dropout(p: float, device: torch.device) -> Dropout:
-    """That of a device."""
+    """The dropout for a device."""
     return HostDropout(p) if device.type == "cpu" else DeviceDropout(p)
 
 
 def logits(net: ViT, images: Tensor, drop: Dropout | None = None, whole: bool = False) -> Tensor:
-    """What `net(images)` answers, in training with dropout, in evaluation without.
+    """The output of `net(images)`, in training with dropout, in evaluation without.
 
     Args:
         net: the network; its mode does not matter.
         images: (B, 3, image_size, image_size)
         drop: None for evaluation.
-        whole: make all tokens of the last block, for those who watch its units.
+        whole: compute all tokens of the last block, for methods that observe its units.
 
     Returns:
         (B, classes)

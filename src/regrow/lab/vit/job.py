@@ -22,7 +22,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
 
 @dataclass(frozen=True)
 class ViTMaker:
-    """Makes the trainers of a run, in whatever process. Each loads the images once.
+    """Makes the trainers of a run, in any process. Each loads the images once.
 
     data: the folder that holds CIFAR-100. options: size, length, precision. device: "cpu" or "cuda". checksums: of the
     images, verified where they are read.
@@ -71,7 +71,7 @@ def check_run(plans: Sequence[StackPlan], tasks: int, options: Options, device: 
 
 
 def updates(plan: StackPlan, options: Options, task: int) -> int:
-    """Of a task, from 0: they grow with the classes."""
+    """Number of updates of a task, counted from 0: it grows with the number of classes."""
     images = options.images_per_class or PAPERS_IMAGES
     return options.epochs_per_task * ((task + 1) * classes_a_task(plan) * images // BATCH)
 

@@ -17,13 +17,13 @@ from .forward import logits
 
 @torch.no_grad()
 def activations(net: ViT, images: Iterable[Tensor]) -> dict[str, Any]:
-    """Dead units of all MLPs, and ranks of what the head reads, on images as they are.
+    """Dead units of all MLPs, and ranks of the head's input, on images without augmentation.
 
-    dead_units: share of units that answer 0 to all tokens of all images, as GELU does below -5.55; stable_rank,
+    dead_units: share of units whose output is 0 for all tokens of all images, as GELU does below -5.55; stable_rank,
     rank99: of the class token after the last norm, (B, C).
 
     Args:
-        net: in any mode; dropout is left out.
+        net: in any mode; dropout is off.
         images: batches (B, 3, 32, 32).
     """
     blocks: list[Any] = list(net.blocks)
@@ -41,24 +41,24 @@ def activations(net: ViT, images: Iterable[Tensor]) -> dict[str, Any]:
         for handle in handles:
             handle.remove()
     h = torch.cat(read)
-    found: dict[str, Any] = {"dead_units": 1 - torch.stack(alive).double().mean().item()}
+    measured: dict[str, Any] = {"dead_units": 1 - torch.stack(alive).double().mean().item()}
     if not h.isfinite().all():
-        return found | {"stable_rank": None, "rank99": None}
+        return measured | {"stable_rank": None, "rank99": None}
     values = torch.linalg.svdvals(h)
-    return found | {"stable_rank": stable_rank(values).item(), "rank99": int(rank99(values))}
+    return measured | {"stable_rank": stable_rank(values).item(), "rank99": int(rank99(values))}
 
 
 @torch.no_grad()
 def weights(net: ViT) -> dict[str, float]:
-    """Magnitudes of parameters: of all, of the norms' scales, of query, key and value matrices, of MLP matrices.
+    """Magnitudes of all parameters, the scales of the norms, the query, key and value matrices, and the MLP matrices.
 
     weight_magnitude: mean |w| of all entries. ln_scale: mean |scale|, 1 + weight where the norm is reparametrized.
-    qkv_median_last, qk_median_last, mlp_median_last: median |w| in the last block, of the packed projections, of their
-    rows for queries and keys, of both layers of the MLP. qkv_mean, mlp_mean: mean |w| over all blocks.
+    qkv_median_last, qk_median_last, mlp_median_last: median |w| in the last block, of the packed projections, their
+    rows for queries and keys, and both layers of the MLP. qkv_mean, mlp_mean: mean |w| over all blocks.
 
     Example:
-        >>> found = weights(ViT(width=16, depth=2, heads=2, mlp=32, norm="reparam"))
-        >>> found["ln_scale"], round(found["qkv_mean"], 1)
+        >>> magnitudes = weights(ViT(width=16, depth=2, heads=2, mlp=32, norm="reparam"))
+        >>> magnitudes["ln_scale"], round(magnitudes["qkv_mean"], 1)
         (1.0, 0.2)
 
     Reference:

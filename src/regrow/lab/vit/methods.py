@@ -133,7 +133,7 @@ class _Blocks(UnitLoops):
     members = 1
 
     def __init__(self, net: ViT, law: str) -> None:
-        # `.data` has no count of its changes, or the backward pass would refuse to go on through a changed weight.
+        # `.data` has no version counter, so the backward pass accepts weights that change during it.
         self.parameters = {name: p.data.unsqueeze(0) for name, p in net.named_parameters()}
         self._laws: dict[str, Law] = net.init_laws()
         self.units: list[HiddenUnits] = []
@@ -158,7 +158,7 @@ class _Blocks(UnitLoops):
 
 
 class InsideBackward(Nothing):
-    """The authors' order: a layer's units are renewed when the gradient comes by their activations.
+    """The authors' order: a layer's units are renewed when the backward pass reaches their activations.
 
     What is below it gets its gradient through the new incoming weights, and the optimizer then applies the gradient of
     the old weights to the new ones, so that outgoing weights do not stay 0.
@@ -191,7 +191,7 @@ class InsideBackward(Nothing):
             h.register_hook(functools.partial(self._renew, i))
 
     @torch.no_grad()
-    def _renew(self, i: int, slope: Tensor) -> None:
+    def _renew(self, i: int, grad: Tensor) -> None:
         self._renewal.renew(self._step + 1, self._net, None, [0], [i])
 
     def after(self) -> bool:
@@ -207,9 +207,9 @@ class InsideBackward(Nothing):
 
     def counts(self) -> Counts:
         mature = self._renewal.mature(self._step)
-        found = {name: int(count[0]) for name, count in self._renewal.counts.items() if name in _COUNTED}
-        found |= {"renewals": self._renewals, "mature": 0 if mature is None else int(mature[0])}
-        return dict.fromkeys(_COUNTED, 0) | found
+        counts = {name: int(count[0]) for name, count in self._renewal.counts.items() if name in _COUNTED}
+        counts |= {"renewals": self._renewals, "mature": 0 if mature is None else int(mature[0])}
+        return dict.fromkeys(_COUNTED, 0) | counts
 
     def state_dict(self) -> dict[str, Any]:
         return {"step": self._step, "renewals": self._renewals, "renewal": self._renewal.state_dict()}
@@ -220,7 +220,7 @@ class InsideBackward(Nothing):
 
 
 def make_method(system: str, net: ViT, config: Config, seed: int, descent: Descent) -> Method:
-    """What a system does to a network besides learning; to be made before it learns.
+    """What a system does to a network in addition to training; to be made before training begins.
 
     Args:
         system: of `regrow.lab.studies.VIT_SYSTEMS`.
@@ -240,7 +240,7 @@ def make_method(system: str, net: ViT, config: Config, seed: int, descent: Desce
     if of.order == "authors":
         blocks = _Blocks(net, str(config["law"]))
         return InsideBackward(blocks, StackedMethod([method], [0], [seed], blocks, device=net.head.weight.device))
-    # The authors leave the momentum of what is renewed as it is.
+    # The authors do not clear the momentum of renewed entries.
     maintainer = Maintainer(
         net, method, laws="modules", clear_moments=False, seed=seed, track_overlap=not kind.by_unit
     )  # fmt: skip

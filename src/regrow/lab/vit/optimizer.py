@@ -1,4 +1,4 @@
-"""How the vision transformer descends: as the authors' code does, or as it was meant."""
+"""The vision transformer's optimizer: as in the authors' code, or as intended."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -40,10 +40,10 @@ class Descent(ABC):
 
     @abstractmethod
     def _set(self, step_size: float, momentum: float) -> None:
-        """The optimizer's hyper-parameters for one update."""
+        """Set the optimizer's hyper-parameters for one update."""
 
     def begin_task(self, updates: int) -> None:
-        """A task of so many updates begins."""
+        """Begin a task of so many updates."""
         self._updates = updates
 
     def step(self, update: int) -> None:
@@ -60,7 +60,7 @@ class Descent(ABC):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, bit for bit."""
+        """Resume from a state, bit for bit."""
         self._updates = state["updates"]
         self.optimizer.state.clear()
         for name, buffer in state["momentum"].items():
@@ -95,11 +95,11 @@ class Authors(Descent):
 
 
 class Clean(Descent):
-    """As it was meant: momentum 0.9, decay beside the gradient, and a buffer that begins anew with each task.
+    """As intended: momentum 0.9, decay decoupled from the gradient, and a momentum buffer cleared at each task.
 
     theta <- (1 - d(t)) theta;  b <- 0.9 b + g;  theta <- theta - a(t) b;  d(t) = W, or a(t) W in scaled settings
 
-    The share lost at each update is W itself, a seventh to a twentieth of what the authors' way takes.
+    The share lost at each update is W itself, a seventh to a twentieth of the authors' share.
     """
 
     def _make(self, groups: list[dict[str, Any]]) -> Optimizer:

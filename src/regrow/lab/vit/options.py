@@ -50,12 +50,12 @@ class Options:
         check.number("flush_below", self.flush_below, 0, math.inf, "weights of smaller magnitude become 0")
         if not self.clip_at > self.flush_below:
             raise ValueError(
-                f"`clip_at` must be above `flush_below` ({self.flush_below:g}), the largest magnitude of a weight; got "
+                f"`clip_at` must be above `flush_below` ({self.flush_below:g}), or no magnitude lies between them; got "
                 f"{self.clip_at!r}"
             )
 
     def check_device(self, device: torch.device) -> None:
-        """Refuse what the device cannot do."""
+        """Refuse options that the device does not support."""
         if device.type != "cuda":
             needs = {"precision": self.precision == "tf32", "compiled": self.compiled, "graphs": self.graphs}
             for name, needed in needs.items():
@@ -65,7 +65,7 @@ class Options:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the parameters."""
+        """The type of the parameters."""
         return torch.float64 if self.precision == "fp64" else torch.float32
 
     def network(self, norm: str, dropout: float, generator: torch.Generator) -> ViT:
@@ -83,19 +83,19 @@ class Options:
         )  # fmt: skip
 
     def ratio(self) -> float:
-        """Updates a task divided by the paper's."""
+        """Updates per task, divided by the paper's."""
         images = self.images_per_class or PAPERS_IMAGES
         return self.epochs_per_task * images / (PAPERS_EPOCHS * PAPERS_IMAGES)
 
     def mixed(self, device: torch.device) -> torch.autocast:
-        """Within it, a forward pass is of this precision; one a pass, for it remembers the weights it has rounded."""
+        """Within it, a forward pass has this precision; use a new one for each pass: it caches rounded weights."""
         # A graph must not find casts of weights that were made outside of it.
         on = self.precision == "bf16"
         return torch.autocast(device.type, torch.bfloat16, enabled=on, cache_enabled=on and not self.graphs)
 
     @contextmanager
     def products(self) -> Iterator[None]:
-        """Within it, products of 32-bit numbers are of this precision."""
+        """Within it, products of 32-bit numbers have this precision."""
         before = torch.get_float32_matmul_precision()
         try:
             torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")

@@ -19,14 +19,14 @@ _WARM_UP = 3  # passes before the capture, so that libraries have set themselves
 
 
 class Shown(NamedTuple):
-    """What a batch came to: its mean loss, and how many of its images were answered rightly, both ()."""
+    """Metrics of a batch: its mean loss, and the number of correctly classified images, both ()."""
 
     loss: Tensor
     right: Tensor
 
 
 class Passes:
-    """Makes gradients of batches, and answers for evaluation.
+    """Computes gradients of batches, and outputs for evaluation.
 
     Args:
         net: its parameters get the gradients.
@@ -76,13 +76,13 @@ class Passes:
 
     @torch.no_grad()
     def right(self, indices: Tensor) -> Tensor:
-        """Which of these images are answered rightly, as they are and without dropout: bool, of their number."""
-        found = []
+        """Which of these images are classified correctly, without augmentation and dropout: bool, one per image."""
+        right = []
         for images, labels in self._problem.evaluation(indices):
             with self._options.mixed(images.device):
                 answers = logits(self._net, images.to(self._options.dtype))
-            found.append(self._counted(answers).argmax(1) == labels)
-        return torch.cat(found)
+            right.append(self._counted(answers).argmax(1) == labels)
+        return torch.cat(right)
 
     def _counted(self, answers: Tensor) -> Tensor:
         return seen_logits(answers.to(self._options.dtype), self._seen)
@@ -99,7 +99,7 @@ class _Graph:
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def forget(self) -> None:
-        """Capture anew: the classes that count are others."""
+        """Capture the graph anew, since the classes that count have changed."""
         self._graph = None
 
     def __call__(self, indices: Tensor, words: Tensor) -> Shown:

@@ -1,4 +1,4 @@
-"""What a task of a vision transformer comes to, added up epoch by epoch.
+"""The results of a task of a vision transformer, summed up epoch by epoch.
 
 Shapes: U updates of an epoch.
 """
@@ -16,7 +16,7 @@ from ..studies import System
 
 @dataclass
 class Sums:
-    """Of one task so far, on the host: a state can be stored after any epoch.
+    """Sums over one task so far, on the host: a state can be stored after any epoch.
 
     counts: of the method, at the beginning. before: measured before the first update. rows: of the epochs' table.
     """
@@ -35,7 +35,7 @@ class Sums:
     jumps: int = 0
 
     def add(self, losses: Tensor, right: Tensor, gradients: list[Tensor], fired: list[int]) -> None:
-        """An epoch.
+        """Add an epoch.
 
         Args:
             losses: of its batches, each before its update, (U).
@@ -66,7 +66,7 @@ class Sums:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, to make it anew from."""
+        """Everything needed to restore it."""
         return dataclasses.asdict(self)
 
 

@@ -23,27 +23,27 @@ from .step import Passes, Shown
 from .task_metrics import Sums, finite, renewed
 
 PROBE = 1_500  # images on which dead units and ranks are measured, at most
-_SHARE = 10  # of so many images one is tried where all would take long
+_SHARE = 10  # one image of so many is tried, where all would take too long
 
 
 class ViTTrainer:
     """Trains the one member of a stack on class-incremental CIFAR-100.
 
-    Every random number is a function of the seed and of what it is for: dropout, like the order of the images, is the
-    same for all systems of a seed, and a network that goes on from a stored state goes on bit for bit (on a CPU).
+    Every random number is a function of the seed and its purpose: dropout, like the order of the images, is the same
+    for all systems of a seed, and a network resumed from a stored state continues bit for bit (on a CPU).
 
     At the end of a task the parameters go back to those of the epoch with the best validation accuracy; the optimizer
-    and what renews stay as they are. A network whose loss is no number ends: its later rows say `diverged`.
+    and what renews stay as they are. A network whose loss is not finite stops: its later rows say `diverged`.
 
     Args:
         plan: setting, seed and one member.
-        problem: the images, of any seed; with as many classes a task as `classes_a_task` tells.
+        problem: the images, of any seed; with as many classes per task as `classes_a_task` returns.
         options: size, length and precision.
         measure_every: the gradient's magnitude is measured at every so many updates of an epoch.
         progress: called after each update with the number of updates.
 
     Raises:
-        ValueError: for a plan of several members, or what the device of the images cannot do.
+        ValueError: for a plan of several members, or options that the device of the images does not support.
 
     Reference:
         Hernandez-Garcia et al. 2025, section 5 and appendices D and E.
@@ -87,13 +87,13 @@ class ViTTrainer:
         self._passes = Passes(self.net, self.problem, self.options, self._drop)
 
     def updates(self, task: int) -> int:
-        """Of a task."""
+        """The number of updates of a task."""
         return self.options.epochs_per_task * self.problem.updates(task)
 
     # One task.
 
     def run_task(self) -> dict[str, list[dict[str, Any]]]:
-        """Train the next task, or what is left of it; returns a row of the results, and one for each epoch."""
+        """Train the next task, or the rest of it; returns a row of the results, and one for each epoch."""
         while not self.diverged and self.epoch < self.options.epochs_per_task:
             self.run_epoch()
             if self.between is not None and not self.diverged and self.epoch < self.options.epochs_per_task:
@@ -101,7 +101,7 @@ class ViTTrainer:
         return self._end_task()
 
     def run_epoch(self) -> None:
-        """Train one epoch of the present task."""
+        """Train one epoch of the current task."""
         with self._apart():
             task = self.problem.task(self.task)
             if self.epoch == 0:
@@ -113,7 +113,7 @@ class ViTTrainer:
 
     @contextlib.contextmanager
     def _apart(self) -> Iterator[None]:
-        """Within it, products are of the precision asked for; what it does to torch's generators is undone."""
+        """Within it, products have the chosen precision; torch's generators are restored at the end."""
         device = self.problem.device
         generators = torch.random.fork_rng([device]) if device.type == "cuda" else contextlib.nullcontext()
         with generators, self.options.products():
@@ -133,7 +133,7 @@ class ViTTrainer:
         return measures.activations(self.net, (images.to(self.options.dtype) for images, _ in batches))
 
     def _show(self) -> tuple[Tensor, float]:
-        """Train on all batches of an epoch: their losses (U), and how many images were answered rightly."""
+        """Train on all batches of an epoch; returns their losses (U), and the number of correctly classified images."""
         order, words = self.problem.epoch(self.task, self.epoch), self.problem.words(self.task, self.epoch)
         start, losses, gradients, fired = self.epoch * len(order), [], [], []
         right = torch.zeros((), dtype=torch.int64, device=self.problem.device)
@@ -209,7 +209,7 @@ class ViTTrainer:
         return {"results": [row], "epochs": sums.rows}
 
     def _row(self) -> dict[str, Any]:
-        """What every row begins with."""
+        """The columns that every row begins with."""
         member: Member = self.member
         return {
             "study": "", "setting": self.plan.setting.name, "system": member.system, "config_id": member.config_id,
@@ -228,7 +228,7 @@ class ViTTrainer:
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, bit for bit."""
+        """Resume from a state, bit for bit."""
         self.task, self.epoch, self.step = state["task"], state["epoch"], state["step"]
         self.diverged = state["diverged"]
         with torch.no_grad():
@@ -242,29 +242,29 @@ class ViTTrainer:
     # How fast it is.
 
     def sample(self, seconds: float) -> float:
-        """Seconds that an update takes, with its share of the evaluations, tried for about so long.
+        """Seconds per update, including its share of the evaluations, measured for about `seconds`.
 
-        On a CPU a tenth of the images tells, where all would take longer.
+        On a CPU a tenth of the images is used, if all would take longer.
         """
         with self._apart():
             on_host = self.problem.device.type == "cpu"
-            if on_host and (found := self._tried(seconds / _SHARE, _SHARE)) > seconds:
-                return found
+            if on_host and (measured := self._tried(seconds / _SHARE, _SHARE)) > seconds:
+                return measured
             return self._tried(seconds)
 
     def _tried(self, seconds: float, share: int = 1) -> float:
-        """The time of an update, from one of so many of its images: passes take as long as they have images."""
+        """Seconds per update, estimated from one in `share` of its images: the time is proportional to their number."""
         task = self.problem.task(self.task)
         self.descent.begin_task(self.updates(self.task))
         self._passes.begin_task(task.seen)
         order, words = self.problem.epoch(self.task, 0), self.problem.words(self.task, 0)
-        few, part = (order[0][::share], words[0][::share]), task.validation[: 250 // share]
+        sampled, part = (order[0][::share], words[0][::share]), task.validation[: 250 // share]
 
         def step() -> None:
             self._step(0)
             self.method.after()
 
-        passed, stepped = self._time(seconds, lambda: self._pass(*few), step)
+        passed, stepped = self._time(seconds, lambda: self._pass(*sampled), step)
         (answered,) = self._time(0.0, lambda: self._passes.right(part))
         evaluated = len(task.validation) + len(task.test)
         return share * passed + stepped + answered * evaluated / len(part) / len(order)

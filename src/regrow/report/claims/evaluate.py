@@ -221,7 +221,7 @@ def _lacking(base: Verdict, statement: Statement) -> Verdict:
 
 
 def _against(parts: Sequence[Outcome]) -> list[Outcome]:
-    """The tests that have their runs and fail by themselves."""
+    """The tests that have their runs and fail on their own."""
     return [part for part in parts if part.effect and 2 * _chances(part.test, part.effect)[1] < ALPHA]
 
 

@@ -19,7 +19,7 @@ Compute = Callable[[Comparison], Effect]
 
 @dataclass(frozen=True)
 class Measured:
-    """A quantity in the runs at hand.
+    """A quantity, as measured in the given runs.
 
     effects: in the longest runs, and, where those are others, in the runs of most seeds; empty if runs are missing.
     lacks: what is missing, one line; empty if nothing is.

@@ -1,4 +1,4 @@
-"""A statement of the paper, and the tests of quantities that it is made of."""
+"""A statement of the paper, and the tests of quantities that decide it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,11 +32,11 @@ class Statement:
     place: where it says so.
     statistic: what is computed and when it holds.
     tests: what must be true.
-    study: that makes the runs.
+    study: the one that trains the runs.
     at_least: how many of the tests must be true; None: all.
     prefer: which runs decide: "tasks" (the longest, for what happens in time) or "seeds" (the most, for levels).
     beside: shown to the reader and not judged.
-    tasks: of the paper's runs; asks: that a command for it asks for.
+    tasks: number of tasks in the paper's runs; asks: number that the suggested command trains.
     """
 
     id: str
@@ -63,5 +63,5 @@ def within(quantity: Quantity, low: float, high: float) -> tuple[Test, ...]:
 
 
 def all_of(parts: Iterable[Sequence[Test]]) -> tuple[Test, ...]:
-    """The tests of all parts, one after the other."""
+    """The tests of all parts, in order."""
     return tuple(test for part in parts for test in part)

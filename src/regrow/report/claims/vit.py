@@ -218,7 +218,7 @@ WEIGHTS = (
 ORDERS = (
     _claim(
         "18a",
-        "Where the decay does not follow the step size, the order of the classes does not tell their accuracy.",
+        "Where the decay does not follow the step size, the order of the classes does not predict their accuracy.",
         "appendix D and table 6",
         "Spearman's correlation of order and accuracy after the last task, by seed. None: within ±"
         f"{ORDER:g} in all three (two one-sided tests).",

@@ -183,7 +183,7 @@ def accuracies(run: Run, tasks: int) -> np.ndarray:
 
 
 def rank_correlation(accuracy: np.ndarray) -> float:
-    """Spearman's correlation of place and accuracy, ties at their mean rank; 0 where all are alike.
+    """Spearman's correlation of place and accuracy, ties at their mean rank; 0 where all are equal.
 
     Example:
         >>> rank_correlation(np.array([0.1, 0.2, 0.2, 0.9])) > 0.9, rank_correlation(np.ones(4))

@@ -35,7 +35,7 @@ Frame = Callable[[Axes, Sequence[Curve]], None]
 
 
 class Line(NamedTuple):
-    """A system in a setting, at its chosen values; `own` is its look where that is not the system's."""
+    """A system in a setting, at its chosen values; `own` is its look, if it differs from the system's."""
 
     setting: str
     system: str
@@ -289,5 +289,5 @@ def _alt(plan: FigurePlan, drawn: Sequence[Drawn]) -> str:
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """Of a mean; 0 for a single value, which has no band."""
+    """The standard error of a mean; 0 for a single value, which has no band."""
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0

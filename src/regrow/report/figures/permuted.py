@@ -309,7 +309,7 @@ def _of_renewals(runs: Runs, setting: str, pixels: int) -> tuple[Panel, ...]:
         return np.where(renewed(run) > 0, 100 * renewed(run) / entries(setting, pixels), np.nan)
 
     def of(run: Run) -> np.ndarray:
-        """What a share of utility 0 is a share of: units, where an entry has no utility of its own."""
+        """What the share of utility 0 counts: units, where entries have no utility of their own."""
         return np.nan_to_num(run.measure("renewed_units" if System.of(run.system).by_unit else "renewed"))
 
     def percent(axes: Axes, curves: Sequence[Curve]) -> None:

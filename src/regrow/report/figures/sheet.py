@@ -51,7 +51,7 @@ class Drawing:
     name: for files, and unique among figures.
     title: one line.
     caption: what is drawn, of how many runs; plain text.
-    alt: the figure in words, for those who do not see it.
+    alt: the figure in words, for readers who cannot see it.
     gaps: parts of it that no results cover.
     """
 
@@ -126,7 +126,7 @@ def _letters(labels: Sequence[str], columns: int) -> int:
 def count(runs: Sequence[Run]) -> str:
     """How many seeds and tasks runs have, the longest first.
 
-    Runs of nearly the same length are counted together: while a run goes on, its stacks are at different tasks.
+    Runs of nearly the same length are counted together: during a run its stacks are at different tasks.
     """
     left, groups = sorted((run.tasks for run in runs), reverse=True), []
     while left:

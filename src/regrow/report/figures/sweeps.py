@@ -90,12 +90,12 @@ class Grid:
 
     @property
     def knobs(self) -> tuple[str, str]:
-        """That along x, and that of each line."""
+        """The knob along x, and the knob of each line."""
         return KNOBS.get(self.system, ("factor", "every"))
 
     @property
     def best(self) -> Point:
-        """That of the highest accuracy."""
+        """The point of highest accuracy."""
         return max(self.points, key=lambda point: point.mean)
 
 

@@ -45,7 +45,7 @@ _of_weights = partial(Panel, frame=on_log, binned=False, unit="", digits=4)
 
 
 def _against_fresh(results: ViTResults, title: str, setting: str) -> Panel:
-    """Accuracy of all systems minus that of a fresh network of the same seed, as far as that has come."""
+    """Accuracy of all systems minus that of a fresh network of the same seed, for the tasks that both have."""
     fresh = {run.seed: run.measure(ACCURACY) for run in results.main.main(setting, FRESH)}
 
     def difference(run: Run) -> np.ndarray:

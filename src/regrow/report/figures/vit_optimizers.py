@@ -33,7 +33,7 @@ LOOKS = {
 OTHER = "clean"
 CAPTION = (
     "Above: the best test accuracy of each task's epochs. Below: mean magnitude of all weights after each epoch. "
-    "Authors': the momentum buffer, full of decay divided by a step size near 0, goes on into the next task, where "
+    "Authors': the momentum buffer, full of decay divided by a step size near 0, carries over to the next task, where "
     "steps are 10,000 times as long. Clean: it begins each task empty; its momentum stays at 0.9, and its decay is "
     "a seventh to a twentieth as strong, so not all of the difference is the boundary's."
 )

@@ -1,4 +1,4 @@
-"""HTML that no text can break: every text is escaped unless it is HTML already."""
+"""HTML with every text escaped, unless it is HTML already."""
 
 import html
 
@@ -11,7 +11,7 @@ VOID = {"img", "br", "hr", "meta"}
 
 
 def element(tag: str, *content: object, **attributes: object) -> Html:
-    """An element; its content is escaped where it is no `Html`, attributes always.
+    """An element; its content is escaped unless it is `Html`, attributes always.
 
     Args:
         tag: its name.
@@ -33,5 +33,5 @@ def element(tag: str, *content: object, **attributes: object) -> Html:
 
 
 def join(*parts: object) -> Html:
-    """Parts one after the other, escaped where they are no `Html`."""
+    """Parts in order, escaped unless they are `Html`."""
     return Html("".join(p if isinstance(p, Html) else html.escape(str(p)) for p in parts if p is not None))

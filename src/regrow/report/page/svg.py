@@ -49,7 +49,7 @@ def inline(name: str, alt: str, text: str) -> Html:
 
     Args:
         name: of the figure, unique in the page.
-        alt: the figure in words, for those who do not see it.
+        alt: the figure in words, for readers who cannot see it.
         text: from `svg`.
     """
     body = text[text.index("<svg") :]
