@@ -28,6 +28,7 @@ class Renewal(ABC):
 
     method: ClassVar[str]
     reads_activations: ClassVar[bool] = False
+    observes: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -49,6 +50,9 @@ class Renewal(ABC):
 
     def before(self, step: int, net: Any) -> None:  # noqa: B027
         """Called before the optimizer's step of every update."""
+
+    def observe(self, step: int, net: Any, gradients: Mapping[str, Tensor] | None) -> None:  # noqa: B027
+        """Called after the optimizer's step of every update, where it `observes`."""
 
     def _keys(self, which: Sequence[int], step: int, name: str, purpose: str) -> Tensor:
         """One key (w, 1) for each of these members: as the library's, for the only network of that seed."""

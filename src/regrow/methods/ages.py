@@ -37,7 +37,8 @@ class Ages(Dates):
         """Begin anew with every layer that is new, or whose size has changed."""
         shared: dict[Any, Schedule] = {}
         for name, n, incoming, _ in network.units:
-            device = network.tensor(incoming[0].name).device
+            w = network.tensor(incoming[0].name)
+            device, dtype = w.device, torch.float64 if w.dtype == torch.float64 else torch.float32
             if name in self.of_layer and self.of_layer[name].shape[1] == n:
                 continue
             self._schedules[name] = []
@@ -50,7 +51,7 @@ class Ages(Dates):
                         shared[key].run_ahead()
                 self._schedules[name].append(shared[key])
             self.of_layer[name] = torch.full((len(self._methods), n), step, dtype=torch.int64, device=device)
-            self._average[name] = torch.zeros(len(self._methods), n, device=device)
+            self._average[name] = torch.zeros(len(self._methods), n, dtype=dtype, device=device)
         self._look_ahead()
 
     def _all(self) -> Iterator[Schedule]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..core import random, select
 from .ages import Ages
-from .knobs import choice, number, whole
+from .knobs import choice, number, per_member, whole
 from .members import UNIT_UTILITIES, Members
 from .method import Method
 
@@ -84,7 +84,7 @@ class ContinualBackprop(Method):
 
     @property
     def observes(self) -> bool:
-        return self.decay > 0
+        return isinstance(self.decay, Tensor) or self.decay > 0  # only members that all observe act together
 
     def observe(self, members: Members) -> None:
         skipped = members.skipped
@@ -102,7 +102,8 @@ class ContinualBackprop(Method):
         if u is None or not self.observes:
             return u
         old = members.memory.average(members.network.units[layer].name, members.which).to(u.device)
-        return self.decay * old + (1 - self.decay) * u
+        decay = per_member(self.decay, u)
+        return decay * old + (1 - decay) * u
 
     def act(self, members: Members) -> None:
         if twin := members.network.twin(self):
@@ -130,7 +131,9 @@ class ContinualBackprop(Method):
         """The least useful mature units of a layer, (k, n)."""
         age = members.step - members.memory.born(name, members.which).to(u.device)
         if self.observes:
-            u = u / (1 - self.decay ** age.clamp(min=1))  # less the pull of the zero the average began at
+            u = u / (
+                1 - per_member(self.decay, u) ** age.clamp(min=1)
+            )  # less the pull of the zero the average began at
         mature = age > (self.maturity if isinstance(self.maturity, int) else self.maturity.unsqueeze(1))
         count = counts[0] if len(counts) == 1 else torch.tensor(counts, device=u.device)
         order = lambda: members.random(name, "order", random.order, u)  # noqa: E731

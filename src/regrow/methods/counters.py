@@ -36,7 +36,10 @@ class Counters:
 
     def begin(self) -> None:
         """A renewal starts."""
-        self._past = self._past + self._last() if self._there else self._past.add_(torch.from_numpy(self._here))
+        if self._there:
+            self._past = self._past + self._last()
+        elif self._here.any():
+            self._past = self._past + torch.from_numpy(self._here).to(self._past.device)
         self._here[:] = 0
         self._there = []
         self.renewals += 1
@@ -69,8 +72,8 @@ class Counters:
                 self.add_here(i, int(np.count_nonzero(own)), own.size, zeros, size, repeated, spoilt)
             return
         none = torch.zeros(len(which), dtype=torch.int64, device=mask.device)
-        renewed = mask.flatten(1).sum(1)
-        zeros = none if zero is None else zero.flatten(1).sum(1)
+        renewed = mask.reshape(len(mask), -1).sum(1)
+        zeros = none if zero is None else zero.reshape(len(zero), -1).sum(1)
         spoilt = none if nan is None else nan.to(torch.int64)
         looked = torch.full_like(none, mask[0].numel())
         row = torch.stack([renewed, looked, zeros, none if again is None else again, spoilt, renewed * size], 1)
@@ -110,6 +113,7 @@ class Counters:
         weights = torch.tensor(_BITS, dtype=torch.uint8, device=bits.device)
         flat = (bits.unsqueeze(-1) & weights).bool().flatten(1)
         entries = flat.shape[1] - flat.shape[1] % len(shuffle)
+        shuffle = shuffle.to(bits.device)  # stored bits are on the CPU until the next renewal
         rows = flat[:, :entries].view(self.members, -1, len(shuffle)).index_select(2, shuffle).flatten(1)
         padded = torch.nn.functional.pad(rows, (0, flat.shape[1] - entries)).view(self.members, -1, 8)
         self._bits[name] = (padded * weights).sum(-1, dtype=torch.uint8)

@@ -4,6 +4,7 @@ A method is a frozen dataclass whose fields are made here. Constructors, message
 values and the documentation read the same fields.
 """
 
+import copy
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -186,7 +187,14 @@ def knobs_of(method: Any) -> dict[str, Knob]:
 
 def check_all(method: Any) -> None:
     """Check every knob of a method that is being made, and keep the values as plain Python numbers."""
-    values = vars(method)
+    kind = type(method)
+    for name, value in vars(kind).items():
+        if isinstance(value, dataclasses.Field):
+            raise TypeError(
+                f"{kind.__name__} has the knob {name!r} but is no dataclass: write @dataclass(frozen=True, "
+                "kw_only=True) above it"
+            )
+    values = {name: getattr(method, name) for name in knobs_of(method)}
     for name, knob in knobs_of(method).items():
         object.__setattr__(method, name, knob.check(name, values[name], values))
 
@@ -194,12 +202,12 @@ def check_all(method: Any) -> None:
 def together(methods: Sequence[T], device: torch.device) -> T:
     """The methods of several members as one: a number in which they differ is a float64 tensor (k).
 
-    Texts must be equal: members that differ in one act one after the other.
+    All else must be equal: members that differ in it act one after the other.
     """
     first = methods[0]
     if len(methods) == 1:
         return first
-    both = object.__new__(type(first))
+    both = copy.copy(first)
     for name, knob in knobs_of(first).items():
         values = [getattr(method, name) for method in methods]
         alike = not knob.of_numbers or all(value == values[0] for value in values)
@@ -209,8 +217,11 @@ def together(methods: Sequence[T], device: torch.device) -> T:
 
 
 def texts(method: Any) -> tuple[str, ...]:
-    """The values of the knobs that are no numbers, as text: what members that act together must share."""
-    return tuple(str(getattr(method, name)) for name, knob in knobs_of(method).items() if not knob.of_numbers)
+    """All but the numbers, as text: what members that act together must share."""
+    knobs = knobs_of(method)
+    own = [str(getattr(method, name)) for name, knob in knobs.items() if not knob.of_numbers]
+    others = [repr(getattr(method, f.name)) for f in dataclasses.fields(method) if f.name not in knobs]
+    return (*own, *others, str(method.observes))
 
 
 def from_config(method: type[T], config: Mapping[str, Any], where: str = "") -> T:

@@ -13,7 +13,7 @@ from .dates import Dates
 from .knobs import choice, number, per_member
 from .members import Members
 from .method import Method
-from .network import Network
+from .network import Network, taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,9 @@ class L2Init(Method):
             members.add_to_gradient(name, per_member(self.strength, pull) * pull)
 
     def penalty(self, members: Members) -> Tensor:
-        squares = torch.stack([pull.double().square().flatten(1).sum(1) for _, pull in self._pulls(members)]).sum(0)
+        squares = torch.stack(
+            [pull.double().square().reshape(len(pull), -1).sum(1) for _, pull in self._pulls(members)]
+        ).sum(0)
         return per_member(self.strength, squares) / 2 * squares
 
     def _pulls(self, members: Members) -> Iterator[tuple[str, Tensor]]:
@@ -114,7 +116,7 @@ class Reference(Dates):
     def values(self, name: str, which: Sequence[int]) -> Tensor:
         """Of some members, (k, ...)."""
         initial = self._initial[name]
-        return initial if len(which) == len(initial) else initial[list(which)]
+        return taken(initial, which)
 
     def permute(self, name: str, shuffle: Tensor) -> None:
         if name in self._initial:

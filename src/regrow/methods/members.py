@@ -16,7 +16,7 @@ from ..core import random, utility
 from ..core.eager import compare, looking_is_free
 from ..laws import Law
 from .counters import Counters
-from .network import Choice, Network
+from .network import Choice, Network, taken
 
 if TYPE_CHECKING:
     from .stacked import StackedMethod
@@ -90,11 +90,17 @@ class Members:
         g = self._of.gradients[name] if self._of.gradients is not None else self.network.gradient(name)
         if g is None or len(self.places) == len(g):
             return g
-        return g.index_select(0, torch.tensor(self.places, device=g.device))
+        return taken(g, self.places)
 
     def law(self, name: str) -> Law:
         """What the parameter was initialised from."""
-        return self.network.laws[name]
+        law = self.network.laws.get(name)
+        if law is None:
+            raise ValueError(
+                f"{self._of.kind.__name__} needs the law of {name!r}, which is not known: leave its `draws` True, or "
+                "give renew(…, law=…)"
+            )
+        return law
 
     # Random numbers.
 
@@ -139,9 +145,10 @@ class Members:
         if self.preview:
             self.masks[name] = mask
             return
+        law = law or self.law(name)
         zero = mask & compare(np.equal, utility, utility.new_zeros(())) if utility is not None else None
         self.counters.add(self.which, name, mask, zero, spoilt)
-        self.network.resample(name, self.places, mask, law or self.law(name), self.keys(name, "value"))
+        self.network.resample(name, self.places, mask, law, self.keys(name, "value"))
         self.network.forget(name, self.places, mask)
 
     def write(self, name: str, values: Tensor) -> None:

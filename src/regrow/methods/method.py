@@ -27,7 +27,7 @@ class Method(ABC):
     A method acts at every multiple of its knob `every`, or at each update where it has none. It decides by masks and
     leaves the writing to `Members`, so that it works on a plain model and on a stack, and on any device.
 
-    name: keys its random numbers, and names it in results.
+    name: keys its random numbers, and names it in results; that of the class in small letters where none is given.
     by_unit: whether it renews hidden units, and so needs them and their activations.
     draws: whether it draws from the laws of parameters, and so needs these.
     renews: whether it replaces entries, so that the optimizer's memory of them must be cleared.
@@ -57,6 +57,11 @@ class Method(ABC):
     at_every_attempt: ClassVar[bool] = False
     penalizes: ClassVar[bool] = False
     memory: ClassVar[str] = "memory"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if not hasattr(cls, "name"):
+            cls.name = cls.__name__.lower()
 
     def __post_init__(self) -> None:
         check_all(self)

@@ -3,6 +3,7 @@
 Shapes: M members, k some of them, n units of a layer, F outgoing weights of a unit.
 """
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -127,12 +128,16 @@ class Network(ABC):
     def put(self, name: str, places: Sequence[int], values: Tensor) -> None:
         """Give some members these values, (k, ...)."""
         w = self.tensor(name)
-        if values.data_ptr() == taken(w, places).data_ptr() and views(w, places):
-            return  # changed in place
+        if views(w, places):
+            own = taken(w, places)
+            if values.data_ptr() == own.data_ptr():
+                if (values.shape, values.stride(), values.dtype) == (own.shape, own.stride(), own.dtype):
+                    return  # changed in place
+                values = values.clone()  # another view of the same memory, such as a transposed one
         if len(places) == len(w):
             w.copy_(values)
         else:
-            w.index_copy_(0, torch.tensor(places, device=w.device), values.to(w.dtype))
+            w.index_copy_(0, index_of(places, w.device), values.to(w.dtype))
 
     def resample(self, name: str, places: Sequence[int], mask: Tensor, law: Law, keys: Sequence[int]) -> None:
         """Draw the chosen entries (mask: (k, ...)) of some members anew, each under its own key."""
@@ -152,7 +157,7 @@ class Network(ABC):
     def _fill(self, w: Tensor, places: Sequence[int], mask: Tensor, value: float) -> None:
         part = taken(w, places).masked_fill_(mask, value)
         if not views(w, places):
-            w.index_copy_(0, torch.tensor(places, device=w.device), part)
+            w.index_copy_(0, index_of(places, w.device), part)
 
     # Units.
 
@@ -214,6 +219,17 @@ class Network(ABC):
             self._fill(w, choice.places, place.mask(taken(w, choice.places), choice.mask), value)
 
 
+def index_of(numbers: Sequence[int], device: torch.device) -> Tensor:
+    """Numbers of members as an index on a device, kept: a graph that is captured may not copy them from the host."""
+    return _index_of(tuple(numbers), device)
+
+
+@functools.lru_cache(maxsize=1024)
+def _index_of(numbers: tuple[int, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(numbers, dtype=torch.int64, device=device)
+
+
 def views(w: Tensor, places: Sequence[int]) -> bool:
     """Are these members' values of a stacked tensor a view?"""
     return len(places) in (1, len(w))
@@ -225,11 +241,11 @@ def taken(w: Tensor, places: Sequence[int]) -> Tensor:
         return w
     if len(places) == 1:
         return w[places[0] : places[0] + 1]
-    return w.index_select(0, torch.tensor(places, device=w.device))
+    return w.index_select(0, index_of(places, w.device))
 
 
 def added(x: Tensor, places: Sequence[int], values: Tensor) -> Tensor:
     """A stacked tensor with values (k, ...) of some members added, in place."""
     if len(places) == len(x):
         return x.add_(values)
-    return x.index_add_(0, torch.tensor(places, device=x.device), values.to(x.dtype))
+    return x.index_add_(0, index_of(places, x.device), values.to(x.dtype))

@@ -24,11 +24,14 @@ class StackedMethod:
 
     Args:
         methods: the method with the knobs of each member; all of one class.
-        members: their places in the network.
+        members: their places in the network, in ascending order.
         seeds: of each, for its random numbers.
         network: what they are members of; None: `dates.admit` gets it later, if the method needs it.
         device: of the network.
         track_overlap: count how much of a renewal the one before renewed as well.
+
+    Raises:
+        ValueError: for places that do not ascend, or another number of methods or seeds than of places.
 
     Example:
         >>> from regrow.lab.nets import MLP
@@ -55,6 +58,11 @@ class StackedMethod:
         track_overlap: bool = False,
     ) -> None:
         self.methods, self.members, self.seeds = list(methods), list(members), list(seeds)
+        if any(one >= other for one, other in itertools.pairwise(self.members)):
+            raise ValueError(f"`members` must be places in ascending order; got {self.members}: sort them")
+        if not len(self.methods) == len(self.members) == len(self.seeds):
+            counts = f"{len(self.methods)}, {len(self.members)} and {len(self.seeds)}"
+            raise ValueError(f"`methods`, `members` and `seeds` must be one of each for a member; got {counts}")
         self.device = torch.device(device)
         self.kind = type(self.methods[0])
         self.counters = Counters(len(self.members), track_overlap)
@@ -62,6 +70,7 @@ class StackedMethod:
         self.dates = self.kind.dates(self.methods)
         if network is not None:
             self.dates.admit(network, self.members, 0)
+        self._observers = [i for i, method in enumerate(self.methods) if method.observes and not method.off]
         self._together: dict[tuple[int, ...], Any] = {}
 
     # When.
@@ -80,6 +89,11 @@ class StackedMethod:
         """Does it read how active hidden units were?"""
         return any(method.reads_activations for method in self.methods)
 
+    @property
+    def observes(self) -> bool:
+        """Does it look at every update?"""
+        return bool(self._observers)
+
     # What.
 
     def before(self, step: int, network: Network) -> None:
@@ -89,6 +103,17 @@ class StackedMethod:
         working = [i for i, method in enumerate(self.methods) if not method.off]
         for alike in self._alike(working) if working else ():
             self.at(alike).before(Members(self, step, network, alike))
+
+    def observe(self, step: int, network: Network, gradients: Mapping[str, Tensor] | None) -> None:
+        """Look at an update, after the optimizer's step and before anything is renewed.
+
+        Args:
+            step, network, gradients: as for `act`.
+        """
+        self.gradients = gradients
+        for alike in self._alike(self._observers) if self._observers else ():
+            self.at(alike).observe(Members(self, step, network, alike))
+        self.gradients = None
 
     def act(
         self, step: int, network: Network, gradients: Mapping[str, Tensor] | None, which: Sequence[int],
@@ -128,7 +153,7 @@ class StackedMethod:
     ) -> Tensor:  # fmt: skip
         """`act`; returns which of these members renewed anything, bool (len(which))."""
         self.act(step, network, gradients, which, layers)
-        return self.counters.fired(which)
+        return self.counters.fired(which).to(self.device)
 
     def _alike(self, which: Sequence[int]) -> list[list[int]]:
         """Groups of members that differ only in numbers: each group acts together."""

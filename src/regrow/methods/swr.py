@@ -105,8 +105,9 @@ class SWR(Method):
         factor = self.factor
         if candidates is not None:
             # What is left out takes no part: not in the mean (0, the factor makes up for n), not among the lowest: inf.
-            present = candidates.expand_as(u).flatten(1).float().mean(1) if len(u) > 1 else candidates.float().mean()
+            present = _shares(candidates, u)
             u.masked_fill_(~candidates, 0.0 if self.prune == "threshold" else torch.inf)
+            factor = factor.to(present) if isinstance(factor, Tensor) else factor
             factor = factor / present if self.prune == "threshold" else factor * present
         if self.prune == "threshold":
             mask, spoilt = select.threshold(u, factor, 1), ~_sums(u).isfinite()
@@ -158,4 +159,11 @@ class SWR(Method):
 
 def _sums(u: Tensor) -> Tensor:
     """Of each member."""
-    return u.sum().unsqueeze(0) if len(u) == 1 else u.flatten(1).sum(1)
+    return u.sum().unsqueeze(0) if len(u) == 1 else u.reshape(len(u), -1).sum(1)
+
+
+def _shares(candidates: Tensor, u: Tensor) -> Tensor:
+    """Of the entries of each member, (k); of one member ()."""
+    if len(u) == 1:
+        return candidates.float().mean()
+    return candidates.expand_as(u).reshape(len(u), -1).float().mean(1)

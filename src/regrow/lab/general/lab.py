@@ -124,19 +124,23 @@ class Lab:
         due = [(renewal, which) for renewal in self.renewals.values() if (which := renewal.due(self.step))]
         keys = random.key(self._seeds, "dropout", 0, self.step)
         assert isinstance(keys, Tensor)
-        watch = any(renewal.reads_activations for renewal, _ in due)
+        observers = [renewal for renewal in self.renewals.values() if renewal.observes]
+        watch = any(renewal.reads_activations for renewal in (*observers, *(renewal for renewal, _ in due)))
         seen = self.net.losses_and_gradients(x, y, self._loss, shared=self._shared, keys=keys, watch=watch)
         record = {"loss": seen.losses}
         for name, metric in self._metrics.items():
             record[name] = vmap(metric, in_dims=(0, None if self._shared else 0))(seen.predictions, y)
+        gradients = dict(seen.gradients)  # of the loss alone
         for renewal in self.renewals.values():
             renewal.before(self.step, self.net)
         self._descent.shrink_and_perturb(self.step)
         self._descent.step(seen.gradients)
+        for renewal in observers:
+            renewal.observe(self.step, self.net, gradients)
         record["renewed"] = torch.zeros(self.net.members, dtype=torch.bool, device=self.net.device)
         for renewal, which in due:
             places = torch.tensor([renewal.members[i] for i in which], device=self.net.device)
-            record["renewed"][places] = renewal.renew(self.step, self.net, seen.gradients, which)
+            record["renewed"][places] = renewal.renew(self.step, self.net, gradients, which)
         return record
 
     def run(self, batches: Iterable[tuple[Inputs, Tensor]]) -> dict[str, Tensor]:
@@ -153,6 +157,11 @@ def _checked(i: int, member: Member, optimizer: str, own: Mapping[str, Any]) -> 
     if not (isinstance(method, type) and issubclass(method, Method)):
         method = None
     knobs = {knob.config or name: knob for name, knob in knobs_of(method).items()} if method else {}
+    if taken := [key for key in knobs if key in _NUMBERS or key in _OPTIONAL]:
+        raise ValueError(
+            f"knobs of {system!r} must have other names in a config than the optimizer's; got {', '.join(taken)}: give "
+            "them one with config=…"
+        )
     required = (*_OPTIMIZERS[optimizer], *(key for key, knob in knobs.items() if knob.required))
     known = (*required, *(key for key, knob in knobs.items() if not knob.required), *_OPTIONAL)
     if missing := [key for key in required if key not in member.config]:
@@ -161,7 +170,7 @@ def _checked(i: int, member: Member, optimizer: str, own: Mapping[str, Any]) -> 
         if key in _NUMBERS:
             low, high = _NUMBERS[key]
             check.number(f"{where}[{key!r}]", value, low, high, "a hyper-parameter of one member")
-        elif key not in known and system not in own:
+        elif key not in known and (method or system not in own):
             raise ValueError(f"`{where}` of {system!r} must hold some of {', '.join(known)}; got {key!r}: leave it out")
     if method:
         from_config(method, member.config, where)

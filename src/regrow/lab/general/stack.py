@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ...laws import Law
 from ...laws.find import resolve_laws
 from ...methods import HiddenUnits
-from ...methods.network import added, taken
+from ...methods.network import Lookup, added, taken
 from ...names import walk
 from ...nn import ReparamLayerNorm
 from ...wiring import Reading, Units, find_units
@@ -244,7 +244,19 @@ class StackedModule(UnitLoops):
         return self._gradients[name]
 
     def add_to_gradient(self, name: str, places: Sequence[int], penalty: Tensor) -> None:
-        self._gradients[name] = added(self._gradients[name], places, penalty)
+        self._gradients[name] = added(self._gradients[name].clone(), places, penalty)
+
+    def lookup(self, name: str) -> Lookup | None:
+        return self._lookups.get(name)
+
+    @cached_property
+    def _lookups(self) -> dict[str, Lookup]:
+        embeddings = (nn.Embedding, nn.EmbeddingBag)
+        return {
+            entry.name: Lookup(entry.module.padding_idx)
+            for entry in walk(self._module)
+            if isinstance(entry.module, embeddings) and entry.attribute == "weight"
+        }
 
     def tensor(self, name: str) -> Tensor:
         return self.parameters[name] if name in self.parameters else self.buffers[name]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...laws import Law
 from ...methods import HiddenUnits
-from ...methods.network import added
+from ...methods.network import added, taken
 from ...wiring import Place
 from .. import kernels
 from ..nets import MLP
@@ -258,5 +258,5 @@ class StackedMLP(UnitLoops):
             self._filled = self.layers[0].weight.shape[2]  # at all pixels
             added(self._gradients[name], places, penalty)
         else:  # of plain SGD no gradient is stored: its step is made at once
-            scale = self.scale[list(places)].to(penalty).view(-1, *[1] * (penalty.dim() - 1))
+            scale = taken(self.scale, places).to(penalty).view(-1, *[1] * (penalty.dim() - 1))
             added(self.parameters[name], places, scale * penalty)

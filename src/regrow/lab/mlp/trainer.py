@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...core import random
-from ...methods import REGISTRY, StackedMethod, from_config
+from ...methods import REGISTRY, Method, StackedMethod, from_config
 from .. import kernels
 from ..cuda_graph import CapturedUpdate
 from ..data.mnist import Images
@@ -81,7 +81,14 @@ class Trainer:
             self.net.scale = self.descent.scale().to(device, dtype)
         self._loss = CrossEntropy(self.descent.scale().to(device, dtype))
         self._online = Online(members, self.problem.course.updates_a_task, self.problem.course.batch, device)
-        self._captured = CapturedUpdate(self) if device.type == "cuda" else None
+        self._observers = [renewal for renewal, _ in self.renewals if renewal.observes]
+        self._captured = CapturedUpdate(self) if device.type == "cuda" and self._repeats else None
+
+    @property
+    def _repeats(self) -> bool:
+        """Are updates at which nothing is due the same work, but for what the optimizer draws?"""
+        draws = (r.kind.before is not Method.before and any(m.draws for m in r.methods) for r, _ in self.renewals)
+        return not self._observers and not any(draws)
 
     def _fresh(self, key: int | Tensor) -> MLP:
         setting = self.plan.setting
@@ -158,7 +165,8 @@ class Trainer:
         inside = [(renewal, which) for renewal, acts_inside, which in due if acts_inside]
         self.net.backward(grad, (lambda i, place: self._renew_inside(u, inside, i, place)) if inside else None)
         gradients = None
-        if measure or self.descent.needs_gradient or any(renewal.needs_gradient for renewal, _, _ in due):
+        readers = [*self._observers, *(renewal for renewal, _, _ in due)]
+        if measure or self.descent.needs_gradient or any(renewal.needs_gradient for renewal in readers):
             gradients = self.net.gradients()
         if measure:
             assert gradients is not None
@@ -166,6 +174,8 @@ class Trainer:
         self._before_step()
         self.descent.shrink_and_perturb(self.step)
         self.descent.step(gradients)
+        for renewal in self._observers:
+            renewal.observe(self.step, self.net, gradients)
         for renewal, acts_inside, which in due:
             if not acts_inside:
                 self._renew(u, renewal, which, gradients)

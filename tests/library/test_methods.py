@@ -1,0 +1,310 @@
+"""Methods as objects: ranges, values of the laboratory, the stub, and one of one's own in library and stack."""
+
+import copy
+import importlib.util
+import math
+import pickle
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import regrow
+from regrow import methods
+from regrow.lab.general import Lab, StackedModule
+from regrow.lab.studies import (
+    SETTINGS,
+    SYSTEMS,
+    VIT_SETTINGS,
+    VIT_SYSTEMS,
+    Member,
+    System,
+    permuted_grids,
+    permuted_values,
+    vit_values,
+)
+from regrow.methods import REGISTRY, Counters, Method, StackedMethod, from_config, knobs_of
+from regrow.methods.registry import SWR, ContinualBackprop, L2Init, ReDo, ShrinkPerturb
+
+ROOT = Path(__file__).parents[2]
+MSE = nn.functional.mse_loss
+MADE = {
+    "shrink-perturb": ShrinkPerturb(),
+    "cbp": ContinualBackprop(replacement_rate=0.1, maturity=2),
+    "redo": ReDo(every=2, threshold=0.1),
+    "swr": SWR(every=2, factor=0.5),
+    "l2-init": L2Init(strength=0.1),
+}
+
+
+def wrong_values():
+    """Every knob of every method, with a value just out of its range, one of a wrong type, and the messages."""
+    for system, made in MADE.items():
+        for name, knob in knobs_of(made).items():
+            if knob.kind == "choice":
+                yield system, name, "nonsense", ValueError, f"must be one of '{knob.choices[0]}'"
+                continue
+            low = int(knob.low) - 1 if knob.kind == "whole" else knob.low - 0.5
+            span = "at least" if knob.kind == "whole" or math.isinf(knob.high) else "in \\["
+            yield system, name, low, ValueError, f"must be .*{span}"
+            yield system, name, "1", TypeError, "must be a (whole )?number"
+            yield system, name, True, TypeError, "must be a (whole )?number"
+            yield system, name, math.nan, (ValueError, TypeError), "must be"
+            if math.isfinite(knob.high):
+                yield system, name, knob.high + 0.5, (ValueError, TypeError), "must be"
+
+
+@pytest.mark.parametrize("system, name, value, error, message", list(wrong_values()))
+def test_every_knob_checks_its_range(system, name, value, error, message):
+    kind, knob = REGISTRY[system].method, knobs_of(REGISTRY[system].method)[name]
+    values = MADE[system].values() | {name: value}
+    with pytest.raises(error, match=f"^`{name}` {message}"):
+        kind(**values)
+    key = knob.config or name
+    config = {known.config or other: getattr(MADE[system], other) for other, known in knobs_of(kind).items()}
+    with pytest.raises(error, match=rf"^`members\[0\]\.config\['{key}'\]` {message}"):
+        from_config(kind, config | {key: value}, "members[0].config")
+    if not knob.laboratory:
+        with pytest.raises(error, match=f"^`{name}` {message}"):
+            getattr(regrow, kind.__name__)(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), **values)
+
+
+def test_share_of_proportional_pruning_is_at_most_one():
+    with pytest.raises(ValueError, match=r"`factor` must be in \[0, 1\] \(share of the entries\)"):
+        SWR(every=1, factor=1.5, prune="proportional")
+    with pytest.raises(ValueError, match=r"`x\['factor'\]` must be in \[0, 1\]"):
+        from_config(SWR, {"every": 1, "factor": 1.5, "prune": "proportional"}, "x")
+
+
+def test_values_and_grids_of_the_studies_are_in_range():
+    seen = 0
+    for values, settings, systems in (
+        (permuted_values.chosen, SETTINGS, SYSTEMS),
+        (vit_values.chosen, VIT_SETTINGS, VIT_SYSTEMS),
+        (permuted_grids.grid, SETTINGS, [s for s in SYSTEMS if s != "scratch"]),
+    ):
+        for setting in settings:
+            for system in systems:
+                configs = values(setting, system)
+                row = REGISTRY.get(System.of(system).method)
+                for config in configs if isinstance(configs, list) else [configs]:
+                    from_config(row.method if row else ShrinkPerturb, config, f"{setting} {system}")
+                    seen += 1
+    assert seen > 1000
+
+
+def test_stub_is_what_the_tool_writes(tmp_path):
+    spec = importlib.util.spec_from_file_location("stub_tool", ROOT / "tools" / "stub.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    written = tmp_path / "__init__.pyi"
+    written.write_text(tool.stub())
+    pytest.importorskip("ruff")
+    command = [sys.executable, "-m", "ruff", "format", "--config", str(ROOT / "pyproject.toml"), str(written)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert written.read_text() == (ROOT / "src" / "regrow" / "__init__.pyi").read_text()
+
+
+@pytest.mark.parametrize("method", MADE.values(), ids=list(MADE))
+def test_methods_are_values(method):
+    for other in (pickle.loads(pickle.dumps(method)), copy.deepcopy(method), type(method)(**method.values())):
+        assert other == method and hash(other) == hash(method) and repr(other) == repr(method)
+
+
+# One of one's own.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip(Method):
+    """Entries larger than `limit` are drawn anew, the others shrink."""
+
+    name = "clip"
+    every: int = methods.whole(1, "updates between")
+    limit: float = methods.number(0, math.inf, "largest size", 0.3)
+    shrink: float = methods.number(0, 1, "lost by all", 0.1)
+    power: float = 1.0  # not a knob
+
+    def act(self, members):
+        for name in members.parameters:
+            w = members.weights(name)
+            members.write(name, w * (1 - methods.per_member(self.shrink, w)) ** self.power)
+            members.renew(name, members.weights(name).abs() > methods.per_member(self.limit, w))
+
+
+def net(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).double()
+
+
+def batches(count, members=None):
+    g = torch.Generator().manual_seed(0)
+    lead = () if members is None else (members,)
+    return [tuple(torch.randn(*lead, 16, n, generator=g, dtype=torch.float64) for n in (4, 2)) for _ in range(count)]
+
+
+def library(model, maintainer, data, lr=0.1):
+    opt = torch.optim.SGD(model.parameters(), lr=lr)
+    maintainer.attach(opt)
+    for x, y in data:
+        opt.zero_grad()
+        MSE(model(x), y).backward()
+        opt.step()
+    return model
+
+
+def largest_difference(a, b):
+    return max((p - q).abs().max().item() for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_own_method_does_the_same_in_library_and_stack():
+    knobs = [{"every": 2, "limit": 0.3}, {"every": 3, "limit": 0.2, "shrink": 0.01}, {"every": 2, "limit": 0.5}]
+    stack = StackedModule([net(i) for i in range(3)])
+    members = [Member("clip", {"step_size": 0.1, **knob}, seed) for seed, knob in enumerate(knobs)]
+    data = batches(12, 3)
+    Lab(stack, members, MSE, own={"clip": Clip}).run(data)
+    for i, knob in enumerate(knobs):
+        model = net(i)
+        alone = library(model, regrow.Maintainer(model, Clip(**knob), seed=i), [(x[i], y[i]) for x, y in data])
+        assert largest_difference(alone, stack.member(i)) < 1e-12
+
+
+def test_fields_that_are_no_knobs_count_in_stacks():
+    stack = StackedModule([net(0), net(0)])
+    both = [Clip(every=1, limit=9.0, shrink=0.1, power=2.0), Clip(every=1, limit=9.0, shrink=0.2, power=2.0)]
+    before = stack.parameters["0.weight"].clone()
+    StackedMethod(both, [0, 1], [0, 1], stack).act(1, stack, None, [0, 1])
+    expected = torch.stack([before[0] * 0.9**2, before[1] * 0.8**2])
+    torch.testing.assert_close(stack.parameters["0.weight"], expected)
+
+
+def test_writing_another_view_of_the_weights_is_no_change_in_place():
+    @dataclass(frozen=True, kw_only=True)
+    class Transpose(Method):
+        draws = renews = False
+
+        def act(self, members):
+            for name in members.parameters:
+                members.write(name, members.weights(name).mT)
+
+    model = nn.Linear(3, 3, bias=False)
+    before = model.weight.detach().clone()
+    maintainer = regrow.Maintainer(model, Transpose())
+    maintainer.step()
+    assert torch.equal(model.weight, before.T)
+    assert maintainer.state_dict()["method"] == "transpose"  # named after its class
+
+
+def test_wrong_use_is_named():
+    class Bare(Method):
+        rate: float = methods.number(0, 1, "a rate", 0.5)
+
+        def act(self, members):
+            pass
+
+    with pytest.raises(TypeError, match="Bare has the knob 'rate' but is no dataclass"):
+        Bare()
+
+    @dataclass(frozen=True, kw_only=True)
+    class Lawless(Method):
+        draws = False
+
+        def act(self, members):
+            for name in members.parameters:
+                members.renew(name, members.weights(name) > 0)
+
+    maintainer = regrow.Maintainer(nn.Linear(2, 2), Lawless())
+    with pytest.raises(ValueError, match="Lawless needs the law of 'weight'"):
+        maintainer.step()
+
+    @dataclass(frozen=True, kw_only=True)
+    class Decays(Lawless):
+        decay: float = methods.number(0, 1, "which the optimizer of the stack has, too", 0.5)
+
+    with pytest.raises(ValueError, match="must have other names in a config than the optimizer's; got decay"):
+        Lab(StackedModule([net(0)]), [Member("own", {"step_size": 0.1}, 0)], MSE, own={"own": Decays})
+    with pytest.raises(ValueError, match="of 'clip' must hold some of .*; got 'limt': leave it out"):
+        config = {"step_size": 0.1, "every": 2, "limt": 0.5}
+        Lab(StackedModule([net(0)]), [Member("clip", config, 0)], MSE, own={"clip": Clip})
+    with pytest.raises(ValueError, match="`members` must be places in ascending order"):
+        StackedMethod([MADE["swr"]] * 2, [1, 0], [0, 0])
+
+
+# What members of a stack share with single networks.
+
+
+def test_averages_of_continual_backpropagation_are_kept_in_stacks():
+    knobs = [(0.1, 2, 0.9), (0.05, 4, 0.5), (0.1, 0, 0.0), (0.2, 1, 0.9)]
+    names = "replacement_rate", "maturity", "utility_decay"
+    members = [Member("cbp", {"step_size": 0.1, **dict(zip(names, own))}, seed) for seed, own in enumerate(knobs)]
+    stack = StackedModule([net(i) for i in range(4)])
+    data = batches(30, 4)
+    Lab(stack, members, MSE).run(data)
+    for i, (rate, maturity, decay) in enumerate(knobs):
+        model = net(i)
+        cbp = regrow.ContinualBackprop(model, replacement_rate=rate, maturity=maturity, decay=decay, seed=i)
+        assert largest_difference(library(model, cbp, [(x[i], y[i]) for x, y in data]), stack.member(i)) < 1e-12
+
+
+@pytest.mark.parametrize("prune", ["threshold", "proportional"])
+def test_absent_and_padding_rows_are_kept_in_stacks(prune):
+    def embedding(seed):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Embedding(10, 4, padding_idx=0), nn.Flatten(), nn.Linear(8, 2))
+
+    x, y = torch.tensor([[[1, 2], [3, 1]], [[4, 0], [5, 6]]]), torch.randn(2, 2, 2)
+    configs = [{"step_size": 0.1, "every": 1, "factor": factor, "prune": prune} for factor in (0.3, 0.5)]
+    stack = StackedModule([embedding(i) for i in range(2)])
+    Lab(stack, [Member("swr", config, i) for i, config in enumerate(configs)], MSE).update(x, y)
+    for i, config in enumerate(configs):
+        model = embedding(i)
+        swr = regrow.SWR(model, every=1, factor=config["factor"], prune=prune, seed=i)
+        assert largest_difference(library(model, swr, [(x[i], y[i])]), stack.member(i)) < 1e-6
+
+
+class Scaled(nn.Module):
+    """With a parameter of no dimension."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.scale = nn.Linear(4, 2), nn.Parameter(torch.tensor(1.0))
+
+    def init_laws(self):
+        return {"scale": regrow.laws.Normal(1.0, 0.1)}
+
+    def forward(self, x):
+        return self.scale * self.linear(x)
+
+
+def test_scalars_in_stacks_and_in_penalties():
+    stack = StackedModule([Scaled(), Scaled()])
+    members = [Member("swr", {"step_size": 0.1, "every": 1, "factor": factor}, 0) for factor in (0.5, 1.5)]
+    record = Lab(stack, members, MSE, shared=True).update(torch.randn(3, 4), torch.randn(3, 2))
+    assert bool(record["renewed"].all())
+
+    model = Scaled()
+    opt = torch.optim.LBFGS(model.parameters(), lr=0.1)
+    regrow.L2Init(model, strength=0.1).attach(opt)
+
+    def closure():
+        opt.zero_grad()
+        loss = model(torch.ones(3, 4)).square().mean()
+        loss.backward()
+        return loss
+
+    opt.step(closure)
+
+
+def test_counters_go_on_after_a_task_on_a_device():
+    counters = Counters(2, track_overlap=False)
+    mask = torch.ones(2, 3, dtype=torch.bool, device="meta")  # stands for any device that is not the host
+    for _ in range(2):
+        counters.begin()
+        counters.add([0, 1], "w", mask, None, None)
+        counters._last()
+        counters.reset()
+    counters.begin()
+    assert counters.renewals == 3
