@@ -45,7 +45,10 @@ def wrong_values():
     """Every knob of every method, with a value just out of its range, one of a wrong type, and the messages."""
     for system, made in MADE.items():
         for name, knob in knobs_of(made).items():
-            if knob.kind == "choice":
+            if knob.kind == "flag":
+                yield system, name, "yes", TypeError, "must be True or False; got 'yes'"
+                continue
+            if not knob.of_numbers:
                 yield system, name, "nonsense", ValueError, f"must be one of '{knob.choices[0]}'"
                 continue
             low = int(knob.low) - 1 if knob.kind == "whole" else knob.low - 0.5
@@ -104,8 +107,9 @@ def test_stub_is_what_the_tool_writes(tmp_path):
     written = tmp_path / "__init__.pyi"
     written.write_text(tool.stub())
     pytest.importorskip("ruff")
-    command = [sys.executable, "-m", "ruff", "format", "--config", str(ROOT / "pyproject.toml"), str(written)]
-    subprocess.run(command, check=True, capture_output=True)
+    for command in (["check", "--select", "I", "--fix"], ["format"]):
+        settings = ["--config", str(ROOT / "pyproject.toml"), str(written)]
+        subprocess.run([sys.executable, "-m", "ruff", *command, *settings], check=True, capture_output=True)
     assert written.read_text() == (ROOT / "src" / "regrow" / "__init__.pyi").read_text()
 
 

@@ -93,7 +93,7 @@ class Network(ABC):
         of = gradients.values() if gradients is not None else [self.gradient(name) for name in self.parameters]
         there: Tensor | None = None
         for g in sorted((g for g in of if g is not None), key=Tensor.numel):  # small ones tell most of the time
-            here = taken(g, places).flatten(1).any(1)
+            here = taken(g, places).reshape(len(places), -1).any(1)
             there = here if there is None else there | here
             if looking_is_free(there) and bool(there.all()):
                 break
