@@ -135,7 +135,7 @@ class Ages(Dates):
             n, device, method = len(born), self.of_layer[name].device, self._methods[i]
             self.of_layer[name][i] = born.to(device)
             self.remember(name, [i], average.unsqueeze(0).to(device))
-            key = n, *(str(value) for value in stored.values())
+            key = n, *(tuple(v.flatten().tolist()) if isinstance(v, Tensor) else v for v in stored.values())
             if key not in shared:
                 shared[key] = Schedule(n, method.replacement_rate, method.maturity)
                 shared[key].load_state_dict(stored)

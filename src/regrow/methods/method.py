@@ -62,6 +62,10 @@ class Method(ABC):
         super().__init_subclass__(**options)
         if not hasattr(cls, "name"):
             cls.name = cls.__name__.lower()
+        if cls.before is not Method.before and not cls.at_every_attempt:
+            raise TypeError(
+                f"{cls.__name__} has `before`, which is called at every step of the optimizer: set at_every_attempt = True"
+            )
 
     def __post_init__(self) -> None:
         check_all(self)
