@@ -64,7 +64,8 @@ class Method(ABC):
             cls.name = cls.__name__.lower()
         if cls.before is not Method.before and not cls.at_every_attempt:
             raise TypeError(
-                f"{cls.__name__} has `before`, which is called at every step of the optimizer: set at_every_attempt = True"
+                f"{cls.__name__} has `before`, which is for methods that act at every step of the optimizer: set "
+                "at_every_attempt = True"
             )
 
     def __post_init__(self) -> None:
