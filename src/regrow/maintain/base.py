@@ -146,10 +146,11 @@ class Maintainer:
 
     def _refuse_without_gradient(self) -> None:
         """Refuse a call after `zero_grad()` at once, not when the first renewal is due."""
-        entries, method = self._loop.entries(), self.method
+        method = self.method
         first = self._loop.counter.attempts == 0 and method.needs_gradient and not method.by_unit
         if self.off or not (first or method.at_every_attempt):
             return
+        entries = self._loop.entries()
         gradients = [g for entry in entries if (g := entry.parameter.grad) is not None]
         if not gradients or (first and not bool(nonzero(gradients))):
             raise RuntimeError(self._loop.no_gradient)

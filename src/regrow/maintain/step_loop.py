@@ -32,6 +32,7 @@ class StepLoop:
         self.method, self._maintained, self._attachment = method, maintained, attachment
         self.counter = StepCounter()
         self.stacked = StackedMethod([method], [0], [seed], track_overlap=track_overlap)
+        self._off, self._rests = method.off, not (method.at_every_attempt or method.observes)
         self._next: int | None = None
         self._gradients_before: list[tuple[nn.Parameter, Tensor]] = []
         self._warned: set[str] = set()
@@ -55,17 +56,20 @@ class StepLoop:
 
     # Around an update.
 
-    @torch.no_grad()
     def before_update(self, found_inf: Tensor | None, first: bool = True) -> None:
         """Before the optimizer's step, not counted yet; `first`: since the step before, where a closure has several."""
-        if self.method.off:
+        if self._off:
             return
         self._maintained.settle_laws()
         if self.method.at_every_attempt and (first or self.method.penalizes):
-            if live := self._live(self.entries()):
-                network = self._network(live)
-                self.method.before(self._members(network, self.counter.attempts + 1, found_inf))
-                self._gradients_before = network.gradients_before
+            self._act_before(found_inf)
+
+    @torch.no_grad()
+    def _act_before(self, found_inf: Tensor | None) -> None:
+        if live := self._live(self.entries()):
+            network = self._network(live)
+            self.method.before(self._members(network, self.counter.attempts + 1, found_inf))
+            self._gradients_before = network.gradients_before
 
     @torch.no_grad()
     def penalty(self) -> Tensor | None:
@@ -85,12 +89,20 @@ class StepLoop:
             parameter.grad = g
         self._gradients_before = []
 
-    @torch.no_grad()
     def after_update(self, found_inf: Tensor | None) -> None:
         """Count an update, and act if that is due."""
         self.counter.tick(found_inf)
-        if self.method.off:
-            return
+        if not (self._off or self._nothing_to_do()):
+            self._after_update(found_inf)
+
+    def _nothing_to_do(self) -> bool:
+        """Is nothing due now or at the coming update? Most updates are such, and should cost next to nothing."""
+        units, attachment = self._maintained.units, self._attachment
+        rests = self._rests and attachment.restarts is None and (units is None or not units.watching)
+        return rests and self._next is not None and self.counter.at_most + 1 < self._next
+
+    @torch.no_grad()
+    def _after_update(self, found_inf: Tensor | None) -> None:
         if self._attachment.restarts is not None:
             units = self._maintained.units
             self._attachment.correct(self._live(self.entries() if units is None else units.entries), found_inf)
