@@ -172,7 +172,7 @@ def test_the_command_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert all("regrow data fetch" in line for line in lines if "missing" in line)
 
     (tmp_path / "cifar-100-python.tar.gz").touch()
-    with pytest.raises(ValueError, match="damaged: cifar100; the lines above say what to do"):
+    with pytest.raises(ValueError, match="damaged: cifar100; see the remedies above"):
         Data(data=tmp_path).run()
     assert "cifar100  damaged" in capsys.readouterr().out
 

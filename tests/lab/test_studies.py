@@ -30,7 +30,7 @@ def test_defaults() -> None:
     settings, systems = choose("initial-assessment")
     assert settings == ("large",) and len(systems) == 15
     assert {system_name(name) for name in VARIANTS} | {"base", "l2", "shrink-perturb"} == set(systems)
-    assert len(SYSTEMS) == len(set(SYSTEMS)) == 23
+    assert len(SYSTEMS) == len(set(SYSTEMS)) == 24
     for study in STUDIES.values():
         assert choose(study.name) == (study.settings, choose(study.name, systems=study.systems)[1])
         assert set(study.settings) <= set(SETTINGS) or set(study.settings) == set(VIT_SETTINGS)

@@ -260,7 +260,7 @@ def test_ours_where_the_paper_has_none() -> None:
 
 def test_no_table_has_a_row_in_vain() -> None:
     assert {system for rows in CHOSEN.values() for system in rows} <= set(SYSTEMS)
-    assert {row for rows in GRIDS.values() for row in rows} == {*SIX[:-1], "threshold", "proportional"}
+    assert {row for rows in GRIDS.values() for row in rows} == {*SIX[:-1], "threshold", "proportional", "l2-init"}
     assert CHOSEN.keys() == GRIDS.keys() == SETTINGS.keys()
 
 

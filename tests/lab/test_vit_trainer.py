@@ -19,7 +19,8 @@ from regrow.lab.nets import ViT
 from regrow.lab.problems.incremental import ClassIncremental
 from regrow.lab.runs import manifest
 from regrow.lab.runs.columns import VIT_SCHEMAS
-from regrow.lab.runs.store import Store, load
+from regrow.lab.runs.store import Store
+from regrow.lab.runs.tables import load
 from regrow.lab.runs.training import train_stack
 from regrow.lab.studies import StackPlan
 from regrow.lab.vit import measures
@@ -300,7 +301,8 @@ def test_a_worker_stores_it_and_goes_on(tmp_path: Path) -> None:
     for name, parts in (("at once", (2,)), ("in parts", (1, 2))):
         folder = tmp_path / name
         folder.mkdir()
-        manifest.write(folder, {"study": "vit-cifar"})
+        config = {"tasks": 2, "seeds": 1}
+        manifest.write(folder, manifest.describe("vit-cifar", config, [plan("swr")], "cpu", ["run", "vit-cifar"]))
         store = Store(folder, "vit-cifar", schemas=VIT_SCHEMAS)
         store.prepare()
         for tasks in parts:
