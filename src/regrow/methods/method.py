@@ -91,7 +91,7 @@ class Method(ABC):
 
     def penalty(self, members: Members) -> Tensor:
         """What the method adds to the loss of each member, (k), where it `penalizes`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} penalizes: define `penalty`, what it adds to the loss")
 
     @abstractmethod
     def act(self, members: Members) -> None:

@@ -78,7 +78,7 @@ class Network(ABC):
 
     def gradient(self, name: str) -> Tensor | None:
         """The gradient of the update, (M, ...)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no gradients: define `gradient`")
 
     def signal(self, places: Sequence[int], gradients: Mapping[str, Tensor] | None = None) -> list[bool] | None:
         """Of which of these members any gradient is not 0; waits for the device.
@@ -117,7 +117,7 @@ class Network(ABC):
 
     def add_to_gradient(self, name: str, places: Sequence[int], penalty: Tensor) -> None:
         """Have the optimizer's next step add this (k, ...) to the gradient of the loss."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} takes no penalties: define `add_to_gradient`")
 
     # Writing.
 
