@@ -50,7 +50,8 @@ def test_a_run_goes_on_and_grows(tmp_path: Path, capfd: pytest.CaptureFixture[st
     said = capfd.readouterr().out.splitlines()
     assert said[0] == f"{STUDY} on digits: 6 networks in 2 stacks, 2 tasks, 2,688 network-updates, on cpu."
     assert said[1].startswith("Expected time: for the remaining 75%, about ")
-    assert said[1].endswith(" with 1 worker.") and said[-1] == f"Results: {out}"
+    assert said[1].endswith(" with 1 worker.") and said[-1].startswith(f"Results: {out}. ")
+    assert said[-1].endswith(f"verdicts: regrow report {out}")
     ends = [line.partition(" in ")[0] for line in said if line.endswith(" stacks done)")]
     assert ends == ["small.seed1.0: 2 tasks", "small.seed0.0: 1 task"]
     rows = regrow.load(out)

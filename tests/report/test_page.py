@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -305,6 +306,17 @@ def test_report_says_where_it_is(small: Path, capsys: Capture) -> None:
     Report((small,)).run()  # over its own
     with pytest.raises(ValueError, match="needs folders of results; got none"):
         Report(()).run()
+
+
+def test_report_opens_in_the_browser(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser, seen = tmp_path / "browser", tmp_path / "seen"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {seen}\n')
+    browser.chmod(0o755)
+    command = [sys.executable, "-m", "regrow", "report", str(small), "--open"]
+    subprocess.run(command, env=os.environ | {"BROWSER": str(browser)}, check=True)
+    assert seen.read_text() == (small / "report" / "index.html").as_uri()
+    done = subprocess.run(command, env=os.environ | {"BROWSER": "/bin/false"}, capture_output=True, text=True)
+    assert done.returncode == 1 and "`--open` needs a browser, and none was found" in done.stderr
 
 
 def test_watch_draws_what_is_new_and_stops_when_the_run_is_complete(small: Path, capsys: Capture) -> None:

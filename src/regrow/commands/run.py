@@ -26,7 +26,7 @@ from ..lab.runs import (
 from ..lab.runs.job import Job, prepare
 from ..lab.runs.tables import load
 from ..lab.runs.text import counted, duration
-from ..lab.studies import SYSTEMS, VARIANTS
+from ..lab.studies import STUDIES, SYSTEMS, VARIANTS
 from ..lab.studies.packing import count
 from ..lab.vit.options import Options
 from ..methods.swr import PRUNINGS, REINITS, UTILITIES
@@ -38,6 +38,7 @@ Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 Count = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")]
 Flag = Annotated[bool, FlagCreatePairsOff]
+_STUDIES = f"one of {', '.join(STUDIES)}; `regrow studies` describes them"
 _SYSTEMS = (
     f"systems to train, of {', '.join(name for name in SYSTEMS if name not in VARIANTS)} and swr-UTILITY-PRUNING-VALUE "
     f"({'; '.join(map(', '.join, (UTILITIES, PRUNINGS, REINITS)))}); default: the study's"
@@ -55,8 +56,7 @@ class Size(Options):
 class Run:
     """Train a study. Rerun the command to resume it; ask for more tasks or seeds to extend it."""
 
-    study: Annotated[Positional[str], arg(metavar="STUDY")]
-    """initial-assessment, weights-vs-units, optimizers or vit-cifar; `regrow studies` describes them"""
+    study: Annotated[Positional[str], arg(metavar="STUDY", help=_STUDIES)]
     settings: Names = ()
     """some of the study's settings; default: all of them"""
     systems: Annotated[tuple[str, ...], arg(metavar="NAME ...", help=_SYSTEMS, help_behavior_hint="")] = ()
@@ -111,7 +111,8 @@ class Run:
                 if self.sweep and _complete(job, stored):
                     best_of_sweep.write(job.folder, load(job.folder))
                     _print(console, f"Best of each grid: {job.folder / best_of_sweep.NAME}")
-        _print(console, f"Results: {job.folder}")
+        report = shlex.join(["regrow", "report", str(job.folder)])
+        _print(console, f"Results: {job.folder}. For figures, tables and verdicts: {report}")
 
 
 @contextlib.contextmanager
