@@ -36,15 +36,16 @@ _WIDE = 32  # units from which a matrix product is faster with the images' axis 
 class Layer:
     """One layer of every member: its weights, what follows their product, and the results of the last passes.
 
-    weight (C, O, I); `name`: of the module in the MLP; `own`: names of the activation's parameters. inputs (C, B, I),
-    of the first layer (B, I), hidden (C, B, O) after the ReLU, outputs (C, B, O), grad (C, B, O): the gradient at the
-    pre-activations.
+    weight (C, O, I); `name`: of the module in the MLP; `own`: names of the activation's parameters; `narrow`: the
+    activation, where it makes the product as well. inputs (C, B, I), of the first layer (B, I), hidden (C, B, O) after
+    the ReLU, outputs (C, B, O), grad (C, B, O): the gradient at the pre-activations.
     """
 
     name: str
     weight: Tensor
     activation: Activation
     own: tuple[str, ...]
+    narrow: NarrowLayer | None = None
     inputs: Tensor = field(default_factory=lambda: torch.empty(0))
     hidden: Tensor = field(default_factory=lambda: torch.empty(0))
     outputs: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -115,7 +116,7 @@ class StackedMLP(UnitLoops):
             activation = CompiledNorm(*values, **order, first=first) if compiled else Norm(*values, **order)
         else:
             activation = CompiledReLU(*values, first=first) if compiled else ReLU(*values)
-        return Layer(name, weight, activation, own)
+        return Layer(name, weight, activation, own, activation if isinstance(activation, NarrowLayer) else None)
 
     @property
     def hidden(self) -> list[Layer]:
@@ -150,7 +151,7 @@ class StackedMLP(UnitLoops):
         a = x.to(self.layers[0].weight.dtype)
         for layer in self.layers:
             layer.inputs = a
-            if isinstance(layer.activation, NarrowLayer):
+            if layer.narrow:
                 z = a
             else:
                 z = self._first(layer, a) if layer is self.layers[0] else self._product(layer, a)
@@ -195,8 +196,8 @@ class StackedMLP(UnitLoops):
 
     def _back(self, above: Layer, layer: Layer) -> Tensor:
         """The gradient at a layer's outputs."""
-        if isinstance(layer.activation, NarrowLayer):
-            return layer.activation.receive(above.activation)
+        if layer.narrow:
+            return layer.narrow.receive(above.activation)
         buffer = layer.activation.grad_buffer
         if self._wide:
             return torch.bmm(above.grad, above.weight, out=buffer)
@@ -216,8 +217,8 @@ class StackedMLP(UnitLoops):
 
     def _add_products(self, layer: Layer, out: Tensor, beta: int) -> None:
         """out <- beta * out + grad^T inputs; in the first layer only for the active pixels, those of its inputs."""
-        if isinstance(layer.activation, NarrowLayer):
-            layer.activation.add_products(out, layer.inputs, beta == 1)
+        if layer.narrow:
+            layer.narrow.add_products(out, layer.inputs, beta == 1)
         elif layer is self.layers[0]:
             x = layer.inputs
             flat = layer.grad.transpose(0, 1).flatten(1).T if self._wide else layer.grad.mT.flatten(0, 1)
