@@ -65,11 +65,17 @@ class Counters:
         """
         again = self._compare(which, name, mask) if self.track_overlap else None
         if looking_is_free(mask):
-            for row, i in enumerate(which):
-                own, zeros = mask[row].numpy(), 0 if zero is None else int(np.count_nonzero(zero[row].numpy()))
-                repeated = 0 if again is None else int(again[row])
-                spoilt = nan is not None and bool(nan[row])
-                self.add_here(i, int(np.count_nonzero(own)), own.size, zeros, size, repeated, spoilt)
+            rows = np.zeros((len(which), FIELDS), np.int64)
+            rows[:, RENEWED] = [np.count_nonzero(own) for own in mask.numpy()]  # with `axis` it would be a slow sum
+            rows[:, LOOKED] = mask[0].numel()
+            rows[:, ENTRIES] = rows[:, RENEWED] * size
+            if zero is not None:
+                rows[:, ZERO] = [np.count_nonzero(own) for own in zero.numpy()]
+            if again is not None:
+                rows[:, AGAIN] = again.numpy()
+            if nan is not None:
+                rows[:, NAN] = nan.numpy()
+            self._here[list(which)] += rows
             return
         none = torch.zeros(len(which), dtype=torch.int64, device=mask.device)
         renewed = mask.reshape(len(mask), -1).sum(1)
