@@ -300,7 +300,7 @@ def test_a_page_that_is_no_report_is_not_overwritten(small: Path, tmp_path: Path
 
 def test_report_says_where_it_is(small: Path, capsys: Capture) -> None:
     Report((small, small / ".")).run()
-    assert capsys.readouterr().out.startswith(f"Report: {small / 'report' / 'index.html'}. Statements: not enough data")
+    assert capsys.readouterr().out.startswith(f"Report: {small / 'report' / 'index.html'}. Statements: not run")
     page = Page(small / "report" / "index.html")
     assert page.text.count('<th scope="row">weights-vs-units</th>') == 1  # the same folder twice is one
     Report((small,)).run()  # over its own

@@ -226,8 +226,10 @@ def test_claims_have_a_row_each_with_number_or_command() -> None:
     rows = claims(verdicts).rows
     assert [row[0] for row in rows] == [statement.id for statement in STATEMENTS]
     first, second = rows[0], rows[1]
-    assert first[3] == "holds" and re.fullmatch(r"−6\.\d\d \[−6\.\d\d, −6\.\d\d\] points", first[4]) and not first[-1]
-    assert second[3] == "not enough data" and second[4] == "–"
+    assert (
+        first[3] == "confirmed" and re.fullmatch(r"−4\.\d\d \[−4\.\d\d, −4\.\d\d\] points", first[4]) and not first[-1]
+    )
+    assert second[3] == "not run" and second[4] == "–"
     assert second[-1].startswith("missing: scratch in large: no run") and ": regrow run weights-vs-units " in second[-1]
 
 

@@ -132,7 +132,7 @@ def tally(verdicts: Sequence[Verdict]) -> str:
         >>> tally([])
         'No statement was judged.'
     """
-    counts = Counter(verdict.verdict for verdict in verdicts)
+    counts = Counter(verdict.grade for verdict in verdicts)
     listed = ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
     return f"Statements: {listed}." if listed else "No statement was judged."
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from ...lab.studies import VIT_SETTINGS
-from ..margins import CLOSER, COLLAPSE, FOUR, NEVER, ORDER, RATE, SOME, TEN
+from ..margins import CLOSER, COLLAPSE, FOUR, LEAST, NEVER, ORDER, RATE, SOME, TEN
 from ..results_vit import STUDY, TASKS
 from ..style import METHODS, REPARAM, STANDARD
 from .quantity import Quantity
@@ -27,7 +27,7 @@ COUNT = (
     f"of {100 * SOME:g} % is ruled out. Never: none did, of so many that {100 * NEVER:g} % are ruled out"
 )
 
-_claim = partial(Statement, study=STUDY, tasks=TASKS, asks=TASKS)
+_claim = partial(Statement, study=STUDY, about="change", tasks=TASKS, asks=TASKS, least=LEAST, long=LEAST)
 
 
 def scale(setting: str) -> Quantity:
@@ -73,7 +73,7 @@ NORM = (
         "13b",
         "Its scale ends below that of a network trained from scratch.",
         "figure 3a",
-        "mean |scale| after the last task against the fresh network's, by seed. Holds: below 0.",
+        "mean |scale| after the last task against the fresh network's, by seed. True: below 0.",
         below([below_fresh(STANDARD, "base", "ln_scale", "the norms' scale")], 0.0),
     ),
     _claim(
@@ -94,7 +94,7 @@ NORM = (
         "13e",
         "The reparametrized norm makes the gap smaller.",
         "section 5 and figure 3b",
-        f"{GAP}: with the reparametrized norm, less that with the standard norm. Holds: above 0.",
+        f"{GAP}: with the reparametrized norm, less that with the standard norm. True: above 0.",
         above([closer(REPARAM, STANDARD)], 0.0),
     ),
 )
@@ -104,14 +104,14 @@ RENEWAL = (
         "14a",
         "With the reparametrized norm selective weight reinitialization loses least on the last task.",
         "section 5 and figure 3c",
-        f"{LAST}, to base and each other method. Holds: all above 0.",
+        f"{LAST}, to base and each other method. True: all above 0.",
         above((last_ahead(REPARAM, "swr", other) for other in ("base", "shrink-perturb", "cbp", "redo")), 0.0),
     ),
     _claim(
         "14b",
         "No method keeps plasticity whole: all end below a network trained from scratch.",
         "section 5 and figure 3c",
-        f"{GAP}. Holds: all below 0.",
+        f"{GAP}. True: all below 0.",
         below((last_gap(REPARAM, system) for system in ("base", *METHODS)), 0.0),
     ),
     _claim(
@@ -120,7 +120,7 @@ RENEWAL = (
         "section 5 and figure 3c",
         f"{COUNT}.",
         below((diverging(REPARAM, system, NEVER) for system in STEADY), 0.0),
-        prefer="seeds",
+        about="level",
     ),
     _claim(
         "14d",
@@ -128,13 +128,13 @@ RENEWAL = (
         "section 5, figures 3b and 3c, appendix E",
         f"{COUNT}.",
         above((diverging(REPARAM, system, SOME) for system in SHRINKING), 0.0),
-        prefer="seeds",
+        about="level",
     ),
     _claim(
         "15a",
         "With the standard norm every method ends below a network trained from scratch.",
         "section 5, appendix F and figure 18",
-        f"{GAP}. Holds: all below 0.",
+        f"{GAP}. True: all below 0.",
         below((last_gap(STANDARD, system) for system in METHODS), 0.0),
     ),
     _claim(
@@ -151,21 +151,21 @@ DECAY = (
         "16a",
         "Decay that does not follow the step size beats decay that does, whatever the norm.",
         "appendix D and figure 15a",
-        f"{MEAN}, unscaled minus scaled. Holds: above 0 in all three.",
+        f"{MEAN}, unscaled minus scaled. True: above 0 in all three.",
         above((ahead(setting.unscaled, name) for name, setting in SCALED), 0.0),
     ),
     _claim(
         "16b",
         "The reparametrized norm beats leaving biases and norms without decay.",
         "appendix D and figure 15a",
-        f"{MEAN}. Holds: above 0.",
+        f"{MEAN}. True: above 0.",
         above([ahead(REPARAM, NODECAY)], 0.0),
     ),
     _claim(
         "16c",
         "Leaving biases and norms without decay beats the standard norm with decay.",
         "appendix D and figure 15a",
-        f"{MEAN}. Holds: above 0.",
+        f"{MEAN}. True: above 0.",
         above([ahead(NODECAY, STANDARD)], 0.0),
     ),
     _claim(
@@ -228,7 +228,7 @@ ORDERS = (
         "18b",
         "Where it does, later classes have higher accuracy.",
         "appendix D and table 6",
-        "Spearman's correlation of order and accuracy after the last task, by seed. Holds: above 0 in all three; the "
+        "Spearman's correlation of order and accuracy after the last task, by seed. True: above 0 in all three; the "
         "paper says so at a level of 10 %.",
         above((class_order(name) for name, _ in SCALED), 0.0),
     ),

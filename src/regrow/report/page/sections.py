@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ..claims import FAILS, HOLDS, UNDECIDED, Verdict
+from ..claims import AGREES, CONFIRMED, CONTRADICTED, DISAGREES, GRADES, Verdict
 from ..figures.sheet import Drawing, Missing
 from ..format import chance
 from ..tables.table import Table
@@ -12,8 +12,7 @@ from .html import Html, element, join
 from .part import Part
 from .svg import inline
 
-CLASSES = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "open"}
-COUNTED = {HOLDS: "hold", FAILS: "fail", UNDECIDED: "lack data"}
+CLASSES = {CONFIRMED: "holds", AGREES: "holds", CONTRADICTED: "fails", DISAGREES: "fails"}
 
 
 def section(name: str, title: str, *content: object) -> Html:
@@ -46,8 +45,8 @@ def header(parts: Sequence[Part], links: Mapping[str, str], note: str = "") -> H
 
 def _about(part: Part) -> Html:
     """Which runs of a problem there are, and how many statements hold."""
-    of = Counter(verdict.verdict for verdict in part.verdicts)
-    counts = (element("li", element("strong", of[name]), text, class_=CLASSES[name]) for name, text in COUNTED.items())
+    of = Counter(verdict.grade for verdict in part.verdicts)
+    counts = (element("li", element("strong", of[name]), name, class_=CLASSES.get(name, "open")) for name in GRADES)
     return join(
         element("p", f"{part.about} Of {len(part.verdicts)} statements in the paper:"),
         element("ul", *counts, class_="verdicts"),
@@ -94,10 +93,12 @@ def claims(verdicts: Sequence[Verdict]) -> Html:
 
 def _claim(verdict: Verdict) -> Html:
     lines = [
-        f"Statistic: {verdict.statistic}",
+        f"Criterion: {verdict.criterion}",
         f"p = {chance(verdict.p)}, after Holm's correction {chance(verdict.p_holm)}" if verdict.p is not None else "",
         *(part.in_words() for part in verdict.parts),
-        f"The other choice of runs: {verdict.second}" if verdict.second else "",
+        f"The longest runs: {verdict.second}" if verdict.second else "",
+        f"Under the rules before: {verdict.old_verdict}" if verdict.old_verdict else "",
+        f"Evidence: {verdict.evidence}" if verdict.evidence else "",
         *verdict.beside,
         *verdict.notes,
     ]
@@ -105,7 +106,7 @@ def _claim(verdict: Verdict) -> Html:
         "li",
         element(
             "p",
-            element("span", verdict.verdict, class_=f"badge {CLASSES.get(verdict.verdict, 'open')}"),
+            element("span", verdict.grade, class_=f"badge {CLASSES.get(verdict.grade, 'open')}"),
             element("strong", f"{verdict.id} "),
             verdict.text,
             element("span", f" ({verdict.place})", class_="faint"),

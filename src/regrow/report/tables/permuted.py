@@ -168,18 +168,18 @@ def claims(verdicts: Sequence[Verdict]) -> Table:
                 verdict.id,
                 verdict.text,
                 verdict.place,
-                verdict.verdict,
+                verdict.grade,
                 f"{interval(effect, sign=True)} {verdict.unit}" if effect else DASH,
                 f"{effect.seeds} × {effect.tasks}" if effect else DASH,
                 chance(verdict.p_holm),
-                ": ".join(filter(None, ["" if effect else verdict.reason, verdict.command])),
+                "" if verdict.decided else ": ".join(filter(None, ["" if effect else verdict.reason, verdict.command])),
             )
         )
     caption = (
         "Each statement with the effect of the part on which it hangs, its 95 % interval, seeds × tasks, and its "
-        "p-value after Holm's correction over all statements judged."
+        "p-value after Holm's correction over the statements of its claim; one or two seeds have none."
     )
-    columns = ("Id", "Statement", "In the paper", "Verdict", "Effect", "Seeds × tasks", "p (Holm)", "Missing")
+    columns = ("Id", "Statement", "In the paper", "Grade", "Effect", "Seeds × tasks", "p (Holm)", "Missing")
     return Table("claims", "The paper's claims in our runs", caption, columns, tuple(rows), footnotes(rows), 2)
 
 
