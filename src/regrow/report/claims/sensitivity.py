@@ -9,7 +9,7 @@ SENSITIVITY = (
     Statement(
         "10a",
         "Threshold pruning is insensitive to its knobs near the best values.",
-        "figures 8f and 8h, appendix B",
+        "figure 8f and appendix B",
         "mean accuracy of the best config of the sweep minus the mean of its neighbours, one step away in one knob. "
         f"Insensitive: below {LEVEL} points.",
         (Test(peak_height("large", "swr"), "<", LEVEL),),
@@ -18,7 +18,7 @@ SENSITIVITY = (
     Statement(
         "10b",
         "Proportional pruning is more sensitive than threshold pruning.",
-        "figure 8 and appendix B",
+        "figures 8b and 8f, appendix B",
         "how far the best config stands above its neighbours, proportional minus threshold. True: above 0.",
         (Test(peak_against("large", PROPORTIONAL, "swr"), ">", 0.0),),
         study=INITIAL,

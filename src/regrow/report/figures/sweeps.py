@@ -44,11 +44,12 @@ class Cell(NamedTuple):
 
 
 class SensitivityPlan(NamedTuple):
-    """A figure of sweeps; columns: of panels, where all have a sweep."""
+    """A figure of sweeps; columns: of panels, where all have a sweep; each: panels to a letter of the paper's."""
 
     topic: Topic
     cells: tuple[Cell, ...]
     columns: int
+    each: int = 1
 
 
 SENSITIVITIES = (
@@ -62,7 +63,8 @@ SENSITIVITIES = (
         tuple(
             Cell(f"{utility}, {pruning}{', mean' * mean}", "large", variants(utility, pruning)[mean])
             for pruning in ("proportional", "threshold")
-            for utility, mean in (("magnitude", True), ("gradient", True), ("magnitude", False), ("gradient", False))
+            for utility in ("gradient", "magnitude")
+            for mean in (True, False)  # of threshold pruning the paper's f and h resample
         ),
         2,
     ),
@@ -74,6 +76,7 @@ SENSITIVITIES = (
             for system in ("cbp", "redo", "swr")
         ),
         3,
+        each=3,
     ),
 )
 
@@ -136,7 +139,7 @@ def sensitivity(runs: Runs, plan: SensitivityPlan) -> Drawing | Missing:
         if i not in shown:
             axes.remove()
             continue
-        heading(axes, i, cells[i].title)
+        heading(axes, i // plan.each, cells[i].title)
         _draw(axes, shown[i])
         first = next(j for j in places if j in shown and j // columns == i // columns)
         axes.set_ylabel(ACCURACY if i == first else "")
