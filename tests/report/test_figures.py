@@ -224,7 +224,7 @@ def test_sensitivity_shows_the_grid_the_papers_choice_and_the_best() -> None:
     assert [(point.x, point.line) for point in grid.points if point.papers] == [(1e-5, 2048)]
     drawn = drawing(sweeps.sensitivity(Runs(frame), sweeps.SENSITIVITIES[0]))
     (axes,) = drawn.figure.axes
-    assert axes.get_title("left") == "h   gradient, threshold" and axes.get_xscale() == "log"
+    assert axes.get_title("left") == "f   gradient, threshold" and axes.get_xscale() == "log"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == "256 512 1024 2048 4096 8192".split()
     (ring,) = [line for line in axes.lines if line.get_marker() == "o" and line.get_fillstyle() == "none"]
     assert ring.get_xdata()[0] == 1e-5

@@ -44,12 +44,16 @@ class Cell(NamedTuple):
 
 
 class SensitivityPlan(NamedTuple):
-    """A figure of sweeps; columns: of panels, where all have a sweep; each: panels to a letter of the paper's."""
+    """A figure of sweeps.
+
+    columns: of panels, where all have a sweep.
+    to_a_letter: panels that share a letter, as the paper's figure has them in one panel.
+    """
 
     topic: Topic
     cells: tuple[Cell, ...]
     columns: int
-    each: int = 1
+    to_a_letter: int = 1
 
 
 SENSITIVITIES = (
@@ -76,7 +80,7 @@ SENSITIVITIES = (
             for system in ("cbp", "redo", "swr")
         ),
         3,
-        each=3,
+        to_a_letter=3,
     ),
 )
 
@@ -126,7 +130,7 @@ def sensitivity(runs: Runs, plan: SensitivityPlan) -> Drawing | Missing:
 
     Rows and columns of panels without any sweep are left out whole.
     """
-    topic, cells, columns = plan
+    topic, cells, columns, to_a_letter = plan
     grids = {i: as_grid(runs, cell.setting, cell.system) for i, cell in enumerate(cells)}
     absent = [(cells[i].setting, cells[i].system) for i, each in grids.items() if each is None]
     shown = {i: each for i, each in grids.items() if each}
@@ -139,7 +143,7 @@ def sensitivity(runs: Runs, plan: SensitivityPlan) -> Drawing | Missing:
         if i not in shown:
             axes.remove()
             continue
-        heading(axes, i // plan.each, cells[i].title)
+        heading(axes, i // to_a_letter, cells[i].title)
         _draw(axes, shown[i])
         first = next(j for j in places if j in shown and j // columns == i // columns)
         axes.set_ylabel(ACCURACY if i == first else "")
