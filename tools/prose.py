@@ -12,6 +12,8 @@ A number stands between marks that no reader sees: `<!-- number: 4b --><!-- end 
     claims           how many statements on permuted images; `claims confirmed`: of a grade; `vit claims`: on CIFAR-100
     level large swr  accuracy in percent, last 100 tasks over most seeds; `longest level large swr`
 
+    fact zero share  one of `prose_facts.py`
+
 and `<!-- table: NAME -->` … `<!-- end -->` for a table of `prose_tables.py`. The folders are those of the command in
 docs/reproduce.md.
 """
@@ -23,6 +25,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
+import prose_facts
 import prose_tables
 
 from regrow.report.claims import GRADES, Outcome, Verdict, evaluate
@@ -76,6 +79,8 @@ class Numbers:
             raise ValueError(f"there is no {kind} {key!r}: see the top of tools/prose.py") from error
 
     def _number(self, words: list[str]) -> str:
+        if words[0] == "fact":
+            return prose_facts.FACTS[" ".join(words[1:])](self)
         if "level" in words:
             setting, system = words[-2:]
             return prose_tables.level(self.permuted.runs, setting, system, longest=words[0] == "longest")
