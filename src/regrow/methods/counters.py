@@ -63,20 +63,31 @@ class Counters:
             nan: bool (k), where the utility held a NaN, so that nothing is renewed.
             size: entries that belong to what is chosen.
         """
-        again = self._compare(which, name, mask) if self.track_overlap else None
         if looking_is_free(mask):
+            again = self._compare(which, name, mask) if self.track_overlap else None
             for row, i in enumerate(which):
                 own, zeros = mask[row].numpy(), 0 if zero is None else int(np.count_nonzero(zero[row].numpy()))
                 repeated = 0 if again is None else int(again[row])
                 spoilt = nan is not None and bool(nan[row])
                 self.add_here(i, int(np.count_nonzero(own)), own.size, zeros, size, repeated, spoilt)
             return
+        self.add_row(which, self.row(which, name, mask, zero, nan, size))
+
+    def row(
+        self, which: Sequence[int], name: str, mask: Tensor, zero: Tensor | None, nan: Tensor | None, size: int = 1
+    ) -> Tensor:
+        """What `add` adds for each member, (k, fields), where the mask is."""
+        again = self._compare(which, name, mask) if self.track_overlap else None
         none = torch.zeros(len(which), dtype=torch.int64, device=mask.device)
         renewed = mask.reshape(len(mask), -1).sum(1)
         zeros = none if zero is None else zero.reshape(len(zero), -1).sum(1)
         spoilt = none if nan is None else nan.to(torch.int64)
         looked = torch.full_like(none, mask[0].numel())
-        row = torch.stack([renewed, looked, zeros, none if again is None else again, spoilt, renewed * size], 1)
+        return torch.stack([renewed, looked, zeros, none if again is None else again, spoilt, renewed * size], 1)
+
+    def add_row(self, which: Sequence[int], row: Tensor) -> None:
+        """Add what `row` returned, or its sum over ranks, all of which found the same NaN."""
+        row[:, NAN].clamp_(max=1)
         self._there.append((list(which), row))
 
     def add_here(
