@@ -157,6 +157,22 @@ def entries_at(x: Tensor, index: Tensor) -> Tensor:
     return bits.cpu().view(torch.float64)
 
 
+def gradients(around: Iterable[nn.Module], parameter: Any) -> list[Tensor]:
+    """Gradients that a DTensor has, and that `fully_shard` still keeps whole of passes without synchronization.
+
+    Args:
+        around: the modules that hold it, from its own up to the model.
+        parameter: the DTensor.
+    """
+    found = [parameter.grad]
+    for module in around:
+        state = module._get_fsdp_state() if hasattr(module, "_get_fsdp_state") else None  # type: ignore[operator]
+        groups = getattr(state, "_fsdp_param_groups", None) or [getattr(state, "_fsdp_param_group", None)]
+        owned = [own for group in groups for own in getattr(group, "fsdp_params", ())]
+        found += [own.unsharded_accumulated_grad for own in owned if own.sharded_param is parameter]
+    return [g for g in found if g is not None]
+
+
 # fully_shard gives the modules it is called on classes of its own.
 
 
