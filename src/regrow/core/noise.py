@@ -133,9 +133,7 @@ def stretches(dtype: torch.dtype) -> Tensor:
     return (means / means.square().mean().sqrt()).to(dtype)
 
 
-def parts(
-    tensors: Sequence[Tensor], size: int = CHUNK, sizes: Sequence[int] | None = None
-) -> Iterator[list[Tensor]]:
+def parts(tensors: Sequence[Tensor], size: int = CHUNK, sizes: Sequence[int] | None = None) -> Iterator[list[Tensor]]:
     """Neighbours of one device and type, of at most `size` entries together: each small tensor costs a call otherwise.
 
     Args:

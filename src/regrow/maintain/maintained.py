@@ -107,8 +107,8 @@ class Maintained:
         if self.coverage.sharded and not self._method.on_shards:
             who = type(self._method).__name__
             raise TypeError(
-                f"{who} does not serve parameters in shards (FSDP2): set on_shards = True in its class if it goes entry "
-                "by entry, and leaves sums over entries to members.select and members.unit_utility; or use DDP"
+                f"{who} does not serve parameters in shards (FSDP2): set on_shards = True in its class if it goes by "
+                "single entries, and leaves sums over entries to members.select and members.unit_utility; or use DDP"
             )
 
     def holds_any(self, identities: set[int]) -> bool:

@@ -76,11 +76,12 @@ def sums(state: Mapping[str, Any], mask: Tensor) -> dict[str, Tensor]:
     """Of each second moment: sum and number of the kept entries, sum and number of all, float64 (4)."""
     parts = {key: local(value) for key, value in state.items() if key in SECOND}
     parts = {key: value for key, value in parts.items() if isinstance(value, Tensor) and value.shape == mask.shape}
-    number = torch.stack([(~mask).sum(), torch.full_like(mask, True).sum()]).double()
-    return {
-        key: torch.stack([torch.where(mask, 0, v).sum(dtype=torch.float64), number[0], v.sum(dtype=torch.float64), number[1]])
-        for key, v in parts.items()
-    }
+    kept, size = (~mask).sum().double(), torch.full_like(mask, True).sum().double()
+    return {key: torch.stack([_total(torch.where(mask, 0, v)), kept, _total(v), size]) for key, v in parts.items()}
+
+
+def _total(values: Tensor) -> Tensor:
+    return values.sum(dtype=torch.float64)
 
 
 def _mean(totals: Tensor) -> Tensor:

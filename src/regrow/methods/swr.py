@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..core import random, select, utility
+from ..core import random, utility
 from ..laws import Constant
 from .knobs import choice, flag, number, policy, whole
 from .members import Members
