@@ -95,9 +95,9 @@ def messages(rank: int, world: int) -> None:
     wide = nn.Sequential(*(nn.Linear(64, 64) for _ in range(5))).double()
     model = shard_each(wide)
     for make, most, largest in (
-        (lambda m: swr(m), 3, 10 * 10),  # signal; sums; counts and moments
-        (lambda m: swr(m, prune="proportional"), 3 + 8 + 4, 10 * 256),  # and a byte of each threshold, float64; ties
-        (lambda m: regrow.ReDo(m, every=1, threshold=0.5, utility="magnitude", seed=0, units=units()), 2, 400),
+        (lambda m: swr(m, laws="modules"), 3, 10 * 10),  # signal; sums; counts and moments
+        (lambda m: swr(m, laws="modules", prune="proportional"), 3 + 8 + 4, 10 * 256),  # bytes of thresholds; of ties
+        (lambda m: redo(m), 2, 400),
     ):
         opt = torch.optim.Adam(model.parameters(), 1e-3)
         maintainer = make(model).attach(opt)
@@ -121,11 +121,12 @@ def shard_each(model: nn.Sequential) -> nn.Module:
     return fully_shard(model)
 
 
-def units() -> list[regrow.Units]:
-    return [
+def redo(model: nn.Module) -> Any:
+    units = [
         regrow.Units((f"{i}.weight", 0), (f"{i}.bias", 0), None, (f"{i + 1}.weight", 1), activation=f"{i}")
         for i in range(4)
     ]
+    return regrow.ReDo(model, every=1, threshold=0.5, utility="magnitude", seed=0, units=units, laws="modules")
 
 
 def test_laws_seeds_and_views() -> None:
@@ -152,6 +153,18 @@ def laws_and_seeds(rank: int, world: int) -> None:
             states.append(maintainer.state_dict())
         assert states[0]["laws"] == states[1]["laws"] and states[0]["seed"] == states[1]["seed"]
         assert [states[0]["laws"][f"{name}.weight"]["law"] for name in ("up", "mid")] == ["Orthogonal", "Normal"]
+
+    with torch.device("meta"):
+        model = shard(build(), columns=False)
+    maintainer = swr(model)
+    model.to_empty(device="cpu")
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    opt = torch.optim.SGD(model.parameters(), 0.1)
+    maintainer.attach(opt)
+    train(model, opt, data(1), rank, world)
+    assert maintainer.report()["renewals"] == 1 and maintainer.report()["renewed_total"] > 10
 
 
 def views(rank: int, world: int) -> None:

@@ -91,7 +91,7 @@ def shard(model: Net, columns: bool) -> Net:
     def placement(w: Tensor) -> Shard:
         return Shard(1) if w.dim() > 1 and w.shape[1] % dist.get_world_size() == 0 else Shard(0)
 
-    options = {"shard_placement_fn": placement} if columns else {}
+    options: dict[str, Any] = {"shard_placement_fn": placement} if columns else {}
     for module in (model.words, model.up, model.mid):
         fully_shard(module, **options)
     return fully_shard(model, **options)

@@ -146,7 +146,9 @@ class StepLoop:
         live = self._live(entries)
         self.stacked.counters.skipped_no_grad += len(entries) - len(live)
         if live:
-            self.method.act(self._members(self._network(live), self.counter.attempts, found_inf))
+            members = self._members(self._network(live), self.counter.attempts, found_inf)
+            self.method.act(members)
+            members.finish()
 
     def _act(self, step: int) -> None:
         """Do what is due at this update."""

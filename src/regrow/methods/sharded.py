@@ -120,21 +120,16 @@ class ShardedNetwork(ModuleNetwork):
         self._forgotten.append((self._entries[name], mask[0]))
 
     def finish(self, counters: Counters) -> None:
-        assert self._sums is not None or not self._forgotten
         counts, forgotten, self._counts, self._forgotten = self._counts, self._forgotten, [], []
+        sums = [{} if self._sums is None else self._sums(entry, mask) for entry, mask in forgotten]
         parts = [(name, row) for _, name, row in counts]
-        keys: list[tuple[int, Any]] = []
-        for i, (entry, mask) in enumerate(forgotten):
-            for key, sums in self._sums(entry, mask).items() if self._sums is not None else ():
-                keys.append((i, key))
-                parts.append((entry.name, sums))
-        totals = self.totals(parts) if parts else []
-        for (which, _, _), row in zip(counts, totals, strict=False):
-            counters.add_row(which, row.long())
-        means = dict(zip(keys, totals[len(counts) :], strict=True))
-        for i, (entry, mask) in enumerate(forgotten):
+        parts += [(entry.name, x) for (entry, _), of in zip(forgotten, sums, strict=True) for x in of.values()]
+        totals = iter(self.totals(parts))
+        for which, _, _ in counts:
+            counters.add_row(which, next(totals).long())
+        for (entry, mask), of in zip(forgotten, sums, strict=True):
             assert self._forget is not None
-            self._forget(entry, mask, {key: total for (j, key), total in means.items() if j == i})
+            self._forget(entry, mask, {key: next(totals) for key in of})
 
     # Units.
 
@@ -169,7 +164,8 @@ class ShardedNetwork(ModuleNetwork):
             found: list[Tensor | None] = [None] * len(self.units)
             for (i, place, _), total in zip(here, self.totals([(p.name, s) for _, p, s in here]), strict=True):
                 of = place._replace(dim=0).per_unit(total, self.units[i].n).sum(1)
-                found[i] = of if found[i] is None else found[i] + of
+                before = found[i]
+                found[i] = of if before is None else before + of
             self._per_unit[gradients] = [None if i in without else total for i, total in enumerate(found)]
         return self._per_unit[gradients]
 
