@@ -22,7 +22,7 @@ from .default_seed import default_seed
 from .hooks import outside_graphs
 from .maintained import Maintained
 from .policies import check_policies
-from .signal import no_update, nonzero
+from .signal import has_signal, no_update
 from .step_loop import StepLoop
 
 
@@ -152,7 +152,7 @@ class Maintainer:
             return
         entries = self._loop.entries()
         gradients = [g for entry in entries if (g := entry.parameter.grad) is not None]
-        if not gradients or (first and not bool(nonzero(gradients))):
+        if not gradients or (first and not has_signal([entry.parameter for entry in entries])):
             raise RuntimeError(self._loop.no_gradient)
 
     def _install(self) -> None:

@@ -1,22 +1,26 @@
 """What is maintained: the parameters that a method may change, and the model as a network of one member."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .. import check
 from ..laws import Law
-from ..methods import Method, ModuleNetwork, Network
+from ..methods import Method, ModuleNetwork, Network, network_of
 from ..names import Entry
 from ..wiring import Units
 from .coverage import Coverage
 from .law_book import LawBook
 from .unit_layers import UnitLayers
 
-Forget = Callable[[Entry, Tensor], None]
-"""Clears an optimizer's memory of the entries of a parameter where a mask is True."""
+
+class Memory(Protocol):
+    """What an optimizer remembers of parameters: see `Attachment`."""
+
+    def sums(self, entry: Entry, mask: Tensor) -> dict[tuple[int, str], Tensor]: ...
+    def forget(self, entry: Entry, mask: Tensor, totals: Mapping[tuple[int, str], Tensor] | None = None) -> None: ...
 
 
 class Maintained:
@@ -50,6 +54,7 @@ class Maintained:
     def admit(self) -> Network:
         """Take up the model's parameters as they are now: their units, and their laws; the network they make up."""
         self._refuse_computed()
+        self._refuse_shards()
         entries = self.coverage.entries
         if self.units is not None:
             self.units.admit(self.coverage)
@@ -58,7 +63,7 @@ class Maintained:
         if self.laws is not None:
             self.laws.admit(entries, self.coverage.all)
         self._recent = None
-        return ModuleNetwork({e.name: e for e in self.coverage.entries}, {}) if self.units is None else self.of_units()
+        return network_of({e.name: e for e in self.coverage.entries}, {}) if self.units is None else self.of_units()
 
     def all(self) -> list[Entry]:
         """The trainable parameters that the method may change."""
@@ -98,6 +103,14 @@ class Maintained:
                 f"make the maintainer after that, or leave it out with skip={name!r}"
             )
 
+    def _refuse_shards(self) -> None:
+        if self.coverage.sharded and not self._method.on_shards:
+            who = type(self._method).__name__
+            raise TypeError(
+                f"{who} does not serve parameters in shards (FSDP2): set on_shards = True in its class if it goes by "
+                "single entries, and leaves sums over entries to members.select and members.unit_utility; or use DDP"
+            )
+
     def holds_any(self, identities: set[int]) -> bool:
         """Is anything that is maintained among these parameters? Whatever has become of the model."""
         present = [entry.module._parameters.get(entry.attribute) for entry in self.coverage.entries]
@@ -134,17 +147,21 @@ class Maintained:
         return sorted(left)
 
     def network(
-        self, entries: list[Entry], forget: Forget | None = None, gradient_scale: Tensor | None = None
+        self, entries: list[Entry], memory: Memory | None = None, gradient_scale: Tensor | None = None
     ) -> ModuleNetwork:
         """Some parameters, their laws all there, or nothing is changed."""
         laws = {entry.name: self.laws.law(entry) for entry in entries} if self.laws is not None else {}
         named = {entry.name: entry for entry in entries}
-        return ModuleNetwork(named, laws, forget=forget, gradient_scale=gradient_scale)
+        return network_of(named, laws, **_clearing(memory), gradient_scale=gradient_scale)
 
-    def of_units(self, activities: Mapping[int, Tensor] | None = None, forget: Forget | None = None) -> ModuleNetwork:
+    def of_units(self, activities: Mapping[int, Tensor] | None = None, memory: Memory | None = None) -> ModuleNetwork:
         """The parameters of its units; activities of the layers that are to act."""
         assert self.units is not None and self.laws is not None
-        return self.units.network(activities or {}, self.laws, forget)
+        return self.units.network(activities or {}, self.laws, **_clearing(memory))
+
+
+def _clearing(memory: Memory | None) -> dict[str, Any]:
+    return {} if memory is None else {"forget": memory.forget, "sums": memory.sums}
 
 
 def identities(optimizer: Optimizer | None) -> set[int] | None:

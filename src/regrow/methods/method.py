@@ -35,6 +35,8 @@ class Method(ABC):
     at_every_attempt: whether it acts at each step of the optimizer, also one that a gradient scaler skips: what it then
         does must come to nothing where `members.skipped` is nonzero.
     penalizes: whether `before` adds to the gradient, and so is called at every gradient that a closure computes.
+    on_shards: whether it serves parameters of which every rank holds a part (FSDP2): it then goes entry by entry, and
+        leaves to `members.select` and `members.unit_utility` what depends on all entries.
     memory: under which name a stored state has what it remembers.
 
     Example:
@@ -56,6 +58,7 @@ class Method(ABC):
     is_noise: ClassVar[bool] = False
     at_every_attempt: ClassVar[bool] = False
     penalizes: ClassVar[bool] = False
+    on_shards: ClassVar[bool] = False
     memory: ClassVar[str] = "memory"
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -5,10 +5,12 @@ Shapes: n units of a layer.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ..laws import Law
 from ..names import Entry
+from ..shards import local, whole
 from .network import HiddenUnits, Lookup, Network
 
 
@@ -19,7 +21,7 @@ class Views(Mapping[str, Tensor]):
         self.entries = entries
 
     def __getitem__(self, name: str) -> Tensor:
-        return self.entries[name].parameter.detach().unsqueeze(0)
+        return local(self.entries[name].parameter).detach().unsqueeze(0)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
@@ -37,7 +39,7 @@ class ModuleNetwork(Network):
         units: of its hidden layers.
         statistics: running means and variances that belong to units: name -> (module, buffer).
         activities: mean |h| of the units of some layers, each (n).
-        forget: clears an optimizer's memory of an entry where a mask of its shape is True.
+        forget: clears an optimizer's memory of the entries of a parameter where a mask of its shape is True.
         gradient_scale: by which a gradient scaler has multiplied the gradients, where the optimizer takes it out.
     """
 
@@ -51,7 +53,7 @@ class ModuleNetwork(Network):
         units: Sequence[HiddenUnits] = (),
         statistics: Mapping[str, tuple[nn.Module, str]] | None = None,
         activities: Mapping[int, Tensor] | None = None,
-        forget: Callable[[Entry, Tensor], None] | None = None,
+        forget: Callable[..., None] | None = None,
         gradient_scale: Tensor | None = None,
     ) -> None:
         self.parameters = Views(entries)
@@ -70,7 +72,7 @@ class ModuleNetwork(Network):
         return self._activities[layer].unsqueeze(0)
 
     def gradient(self, name: str) -> Tensor | None:
-        g = self._entries[name].parameter.grad
+        g = local(self._entries[name].parameter.grad)
         return None if g is None else (g.to_dense() if g.is_sparse else g).detach().unsqueeze(0)
 
     def signal(self, places: Sequence[int], gradients: Mapping[str, Tensor] | None = None) -> list[bool] | None:
@@ -81,6 +83,11 @@ class ModuleNetwork(Network):
             module, buffer = self._statistics[name]
             return getattr(module, buffer).unsqueeze(0)
         return self.parameters[name]
+
+    def shape(self, name: str) -> torch.Size:
+        if name in self._entries:
+            return self._entries[name].parameter.shape  # of the whole, where it lies in shards
+        return super().shape(name)
 
     def lookup(self, name: str) -> Lookup | None:
         entry = self._entries[name]
@@ -102,7 +109,7 @@ class ModuleNetwork(Network):
         if g is None:
             return
         self.gradients_before.append((parameter, g))
-        dense = g.to_dense() if g.is_sparse else g
+        dense = g.to_dense() if g.is_sparse else local(g)
         if self._gradient_scale is not None:
             penalty = penalty * self._gradient_scale.to(penalty.device)
-        parameter.grad = dense + penalty[0].to(dense.dtype)
+        parameter.grad = whole(g, dense + penalty[0].to(dense.dtype))

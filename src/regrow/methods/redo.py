@@ -43,6 +43,7 @@ class ReDo(Method):
     """
 
     name = "redo"
+    on_shards = True
     by_unit = True
 
     every: int = whole(1, "updates between renewals")
