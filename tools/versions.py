@@ -51,7 +51,10 @@ def _git(*words: str) -> str:
 
 def table(rows: list[dict[str, object]]) -> str:
     """The rows as a Markdown table, the newest versions first."""
-    lines = ["| Python | torch | numpy | system | passed | failed | skipped | commit, date |", "|---|---|---|---|--:|--:|--:|---|"]
+    lines = [
+        "| Python | torch | numpy | system | passed | failed | skipped | commit, date |",
+        "|---|---|---|---|--:|--:|--:|---|",
+    ]
     for row in sorted(rows, key=lambda row: (_numbers(row["torch"]), _numbers(row["python"])), reverse=True):
         failed = int(str(row["failures"])) + int(str(row["errors"]))
         passed = int(str(row["tests"])) - failed - int(str(row["skipped"]))
