@@ -136,9 +136,26 @@ def test_winners_reach_the_members() -> None:
     assert plan.ln_position == "before" and {member.config["step_size"] for member in plan.members} == {0.5}
 
 
+def test_equal_share_adds_members_and_leaves_the_others() -> None:
+    systems = ["base", "swr-random-threshold-resample", "swr-random-proportional-mean"]
+    (plan,) = pack("initial-assessment", systems=systems, equal_share=True)
+    (usual,) = pack("initial-assessment", systems=systems)
+    assert [m for m in plan.members if "share_of" not in m.config] == list(usual.members)
+    added = [(m.system, m.config["every"], m.config["factor"]) for m in plan.members if "share_of" in m.config]
+    assert added == [(systems[1], 4096, 0.8), (systems[2], 2048, 0.2), (systems[2], 512, 0.05)]
+    (short,) = pack("initial-assessment", systems=systems, equal_share=True, ratio=DIGITS.ratio)
+    assert [m.config["every"] for m in short.members if "share_of" in m.config] == [459, 229, 57]
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "says"),
     [
+        ({"equal_share": True}, ValueError, r"^`equal_share` is of the systems swr-random-.*; got base, .*: name one"),
+        (
+            {"equal_share": True, "sweep": True, "systems": ["swr-random-threshold-resample"]},
+            ValueError,
+            r"^`equal_share` adds members beside chosen values; got it with a sweep: leave one",
+        ),
         ({"seeds": 0}, ValueError, r"^`seeds` must be at least 1 .*; got 0$"),
         ({"seeds": 1.0}, TypeError, r"^`seeds` must be a whole number .*; got 1.0 of type float$"),
         ({"settings": ["small"]}, ValueError, r"^`settings` must be among those of study 'optimizers'; got 'small'"),

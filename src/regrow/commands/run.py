@@ -86,6 +86,8 @@ class Run:
     """position of layer norm, relative to the activation"""
     units_read: Literal["before", "after"] = "before"
     """where unit methods read a unit, relative to the layer norm that follows it"""
+    equal_share: Flag = False
+    """also train random utility at values equal in share to the paper's for proportional pruning"""
     optimizer: Literal["authors", "clean"] = "authors"
     """vit-cifar: the authors' schedule of weight decay, or a clean one"""
     vit: Annotated[Size, OmitArgPrefixes, FlagCreatePairsOff] = Size()

@@ -108,6 +108,11 @@ class Network(ABC):
         del name
         return None
 
+    def position(self, name: str) -> Tensor:
+        """The place of each entry of a parameter of one member in row-major order, int64 (...)."""
+        w = self.tensor(name)[0]
+        return torch.arange(w.numel(), device=w.device).view(w.shape)
+
     def matches(self, name: str, pattern: str) -> bool:
         """Does a pattern name this parameter?"""
         return matches(pattern, name)

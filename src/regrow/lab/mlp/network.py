@@ -90,6 +90,7 @@ class StackedMLP(UnitLoops):
         self._gradients: dict[str, Tensor] = {}
         self._filled = 0  # pixels from here on have a gradient of 0 in `_gradients`
         self._formed = False  # whether they belong to the last backward pass
+        self.slots = torch.arange(net.fc1.in_features, device=device)  # where each stored pixel enters the network
         self.layers: list[Layer] = []
         for name, norm in (("fc1", "norm1"), ("fc2", "norm2"), ("fc3", "norm3"), ("out", "")):
             self.layers.append(self._layer(name, norm))
@@ -139,6 +140,12 @@ class StackedMLP(UnitLoops):
         """Permute the pixels: column i of the first weights becomes what was column shuffle[i]."""
         w = self.layers[0].weight
         w.copy_(w.index_select(2, shuffle))
+        self.slots.copy_(self.slots.index_select(0, shuffle))
+
+    def position(self, name: str) -> Tensor:
+        """As of networks whose pixels are permuted, not their weights: columns of the first layer are input slots."""
+        own = super().position(name)
+        return own if name != f"{self.layers[0].name}.weight" else own.index_select(1, self.slots)
 
     # Forward.
 

@@ -263,6 +263,7 @@ class Trainer:
             "task": self.task,
             "step": self.step,
             "parameters": {name: w.cpu().clone() for name, w in self.net.parameters.items()},
+            "slots": self.net.slots.cpu().clone(),
             "descent": self.descent.state_dict(),
             "renewals": [renewal.state_dict() for renewal, _ in self.renewals],
         }
@@ -272,6 +273,7 @@ class Trainer:
         self.task, self.step = state["task"], state["step"]
         for name, w in self.net.parameters.items():
             w.copy_(state["parameters"][name])
+        self.net.slots.copy_(state.get("slots", self.net.slots))  # older states hold no system that needs them
         self.descent.load_state_dict(state["descent"])
         for (renewal, _), stored in zip(self.renewals, state["renewals"], strict=True):
             renewal.load_state_dict(stored)

@@ -122,7 +122,7 @@ def _problem(options: Any, vit: bool, device: str) -> Problem:
             raise ValueError(f"`--{option}` is an option of {owner}; got it for {options.study}: leave it out")
     common = options.data, device, options.measure_every
     if not vit:
-        return problems.PermutedJob(*common, options.ln_position, options.units_read)
+        return problems.PermutedJob(*common, options.ln_position, options.units_read, options.equal_share)
     return problems.ViTJob(*common, options.optimizer, Options(**vars(options.vit)))
 
 

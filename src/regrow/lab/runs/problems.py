@@ -24,7 +24,7 @@ from ..vit.options import PAPERS_IMAGES, Options
 from .columns import RESULTS, VIT_SCHEMAS, Schema
 
 OWN = {
-    "permuted": ("ln_position", "units_read"),
+    "permuted": ("ln_position", "units_read", "equal_share"),
     "vit": ("optimizer", *(field.name for field in dataclasses.fields(Options))),
 }
 """Options of a run that only one kind of study has."""
@@ -133,6 +133,7 @@ class PermutedJob:
     measure_every: int = 20
     ln_position: str = "after"
     units_read: str = "before"
+    equal_share: bool = False
     schemas: ClassVar[Mapping[str, Schema]] = {"results": RESULTS}
 
     @property
@@ -142,7 +143,8 @@ class PermutedJob:
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"ln_position": self.ln_position, "units_read": self.units_read}
+        config = {"ln_position": self.ln_position, "units_read": self.units_read}
+        return config | ({"equal_share": True} if self.equal_share else {})
 
     @property
     def course(self) -> Course:

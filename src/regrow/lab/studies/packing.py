@@ -36,6 +36,7 @@ def pack(
     winners: Winners | None = None,
     ratio: float = 1.0,
     optimizer: str | None = None,
+    equal_share: bool = False,
 ) -> list[StackPlan]:
     """All stacks of a run, seed by seed: those of n seeds are the first of those of more seeds.
 
@@ -52,6 +53,7 @@ def pack(
         winners: as for `grid`; for a sweep only.
         ratio: updates a task divided by the paper's, MNIST's 2,000.
         optimizer: of vision transformers, "authors" (None) or "clean".
+        equal_share: also train random utility at the values of `permuted_values.equal_share`.
 
     Returns:
         Plans with unique ids.
@@ -76,10 +78,14 @@ def pack(
         raise ValueError(f"`optimizer` is of vision transformers, of study vit-cifar; got {optimizer!r}: leave it out")
     if sweep and settings[0] in VIT_SETTINGS:
         _check_protocol(systems)
+    if equal_share:
+        _check_equal_share(systems, sweep)
     way = "authors" if optimizer is None else optimizer
     stacks = []
     for name in settings:
         configs = partial(_configs, name, sweep=sweep, winners=winners, ratio=ratio, optimizer=way)
+        if equal_share:
+            configs = partial(_with_equal_share, name, ratio=ratio)
         runs = [(system, config) for system in systems for config in configs(system)]
         parts = _by_structure(runs, ln_position, STACK_SIZE.get(ALL_SETTINGS[name].hidden, 1))
         stacks += [(ALL_SETTINGS[name], number, *part) for number, part in enumerate(parts)]
@@ -108,6 +114,23 @@ def _configs(
     if sweep:
         return permuted_grids.grid(setting, system, winners, ratio)
     return [permuted_values.scaled(permuted_values.chosen(setting, system), ratio)]
+
+
+def _with_equal_share(setting: str, system: str, ratio: float) -> list[Config]:
+    """The chosen config of a system, and those of random utility beside it."""
+    configs = (permuted_values.chosen(setting, system), *permuted_values.equal_share(setting, system))
+    return [permuted_values.scaled(config, ratio) for config in configs]
+
+
+def _check_equal_share(systems: Sequence[str], sweep: bool) -> None:
+    """Refuse values of random utility where no system has it, and beside a grid."""
+    if sweep:
+        raise ValueError("`equal_share` adds members beside chosen values; got it with a sweep: leave one of them out")
+    if not any(system in permuted_values.EQUAL_SHARE for system in systems):
+        listed = ", ".join(permuted_values.EQUAL_SHARE)
+        raise ValueError(
+            f"`equal_share` is of the systems {listed}; got {', '.join(systems)}: name one of them, or leave it out"
+        )
 
 
 def _check_place(name: str, value: str, default: str, settings: Sequence[str]) -> None:
