@@ -23,7 +23,6 @@ from regrow.lab.studies import (
 from regrow.lab.studies.permuted_grids import grid
 from regrow.lab.studies.permuted_values import chosen
 
-
 TIES = ("swr-gradient-proportional-resample-authors", "swr-gradient-proportional-mean-authors")
 
 
@@ -33,7 +32,7 @@ def test_defaults() -> None:
     settings, systems = choose("initial-assessment")
     assert settings == ("large",) and len(systems) == 15
     assert {system_name(name) for name in VARIANTS} | {"base", "l2", "shrink-perturb"} == set(systems)
-    assert len(SYSTEMS) == len(set(SYSTEMS)) == 26
+    assert len(SYSTEMS) == len(set(SYSTEMS)) == 27
     for study in STUDIES.values():
         assert choose(study.name) == (study.settings, choose(study.name, systems=study.systems)[1])
         assert set(study.settings) <= set(SETTINGS) or set(study.settings) == set(VIT_SETTINGS)
@@ -56,7 +55,7 @@ def test_a_name_is_parsed_once() -> None:
     assert (variant.utility, authors.utility, System.of("l2").utility) == ("random", "activation", None)
     assert {name for name in SYSTEMS if System.of(name).by_unit} == {"cbp", "redo", "cbp-authors", "redo-authors"}
     assert {name for name in SYSTEMS if System.of(name).renews} == {
-        *VARIANTS, *CONTROLS, *TIES, "swr", "cbp", "redo", "cbp-authors", "redo-authors",
+        *VARIANTS, *CONTROLS, *TIES, "swr", "swr-silent-input", "cbp", "redo", "cbp-authors", "redo-authors",
     }  # fmt: skip
     assert {name for name in SYSTEMS if not System.of(name).draws} == {"base", "l2", "l2-init"}
     assert set(VIT_SYSTEMS) < set(SYSTEMS)

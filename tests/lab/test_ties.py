@@ -84,7 +84,9 @@ def test_a_stack_equals_a_loop_that_permutes_pixels_and_sorts_stably(setting):
         for name, p in twin.net.named_parameters():
             got = lab.net.parameters[name][i]
             expected = p.detach()[:, twin.slots] if name == "fc1.weight" else p.detach()
-            torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-7, msg=lambda m, n=name: f"{reinit} {n}: {m}")
+            torch.testing.assert_close(
+                got, expected, rtol=1e-5, atol=1e-7, msg=lambda m, at=f"{reinit} {name}": f"{at}: {m}"
+            )
 
 
 def test_ties_at_random_choose_others():

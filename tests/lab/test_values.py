@@ -9,7 +9,7 @@ import pytest
 
 from regrow.lab.problems.permuted import DIGITS, MNIST
 from regrow.lab.studies import PROBE, SETTINGS, SIX, SYSTEMS, TASKS, VARIANTS, Member
-from regrow.lab.studies.permuted_grids import GRIDS, grid
+from regrow.lab.studies.permuted_grids import GRIDS, TABLES, grid
 from regrow.lab.studies.permuted_values import CHOSEN, chosen, equal_share, scaled
 
 _PAPER = Path(__file__).resolve().parents[3] / "shared" / "hyperparameters.md"
@@ -258,9 +258,14 @@ def test_ours_where_the_paper_has_none() -> None:
     assert {config["source"] for config in grid("large-sgdw", "swr")} == {"paper"}
 
 
+OURS = {"l2-init", "swr-silent-input"}
+
+
 def test_no_table_has_a_row_in_vain() -> None:
     assert {system for rows in CHOSEN.values() for system in rows} <= set(SYSTEMS)
-    assert {row for rows in GRIDS.values() for row in rows} == {*SIX[:-1], "threshold", "proportional", "l2-init"}
+    assert {row for rows in GRIDS.values() for row in rows} == {*SIX[:-1], "threshold", "proportional", *OURS}
+    dense = {row for rows in TABLES["dense"].values() for row in rows}
+    assert dense == {*SIX[:-1], "threshold", "proportional", "swr-silent-input"}
     assert CHOSEN.keys() == GRIDS.keys() == SETTINGS.keys()
 
 

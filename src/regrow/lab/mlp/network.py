@@ -257,6 +257,19 @@ class StackedMLP(UnitLoops):
         kernels.mean_magnitude(h.numpy(), np.array(places), out.numpy())
         return out
 
+    @property
+    def inputs(self) -> dict[str, int]:
+        return {f"{layer.name}.weight": layer.weight.shape[2] for layer in self.layers}
+
+    def active(self, name: str, places: Sequence[int]) -> Tensor:
+        """Of the last batch; all members see the same images."""
+        layer = next(layer for layer in self.layers if f"{layer.name}.weight" == name)
+        if layer is not self.layers[0]:
+            return (taken(layer.inputs, places) != 0).any(1)
+        seen = (layer.inputs != 0).any(0)
+        rest = layer.weight.shape[2] - len(seen)  # pixels that are 0 in the whole batch
+        return torch.nn.functional.pad(seen, (0, rest)).expand(len(places), -1)
+
     def gradient(self, name: str) -> Tensor:
         return self._gradients[name]
 

@@ -65,7 +65,9 @@ class Trainer:
     ) -> None:
         self.plan, self.measure_every = plan, measure_every
         if not isinstance(images, PermutedImages):
-            images = PermutedImages(images, course or course_for(images), device)
+            images = PermutedImages(images, course or course_for(images), device, plan.standardized)
+        if images.standardized != plan.standardized:
+            raise ValueError("pixels of a plan and of its images must be alike, raw or standardized; got one of each")
         self.problem, device = images, images.device
         self._progress = progress or (lambda count: None)
         self.task = self.step = 0

@@ -18,13 +18,12 @@ from ..mlp.trainer import Course, Trainer, course_for
 from ..problems.incremental import BATCH, CLASSES
 from ..problems.permuted import PermutedImages
 from ..studies import VIT_SETTINGS, StackPlan, packing
-from ..studies.permuted_grids import Winners
 from ..vit.job import CLASSES_A_TASK, ViTMaker, check_run, classes_a_task, updates
 from ..vit.options import PAPERS_IMAGES, Options
 from .columns import RESULTS, VIT_SCHEMAS, Schema
 
 OWN = {
-    "permuted": ("ln_position", "units_read", "equal_share"),
+    "permuted": ("ln_position", "units_read", "equal_share", "pixels"),
     "vit": ("optimizer", *(field.name for field in dataclasses.fields(Options))),
 }
 """Options of a run that only one kind of study has."""
@@ -68,7 +67,7 @@ class Problem(Protocol):
         """The options of this kind of study that decide the results, as JSON."""
         ...
 
-    def pack(self, *run: Any, sweep: bool = False, winners: Winners | None = None) -> list[StackPlan]:
+    def pack(self, *run: Any, **more: Any) -> list[StackPlan]:
         """The stacks of a study, settings, systems and seeds, see `regrow.lab.studies.packing.pack`."""
         ...
 
@@ -105,15 +104,17 @@ class PermutedMaker:
     checksums: tuple[tuple[str, str], ...] = ()
 
     def __call__(self, plan: StackPlan, progress: Callable[[int], None] | None = None) -> Trainer:
-        problem = _problem(self.folder, self.device, self.checksums)
+        problem = _problem(self.folder, self.device, self.checksums, plan.standardized)
         return Trainer(plan, problem, measure_every=self.measure_every, progress=progress)
 
 
 @functools.cache
-def _problem(folder: Path | None, device: str, expected: tuple[tuple[str, str], ...]) -> PermutedImages:
+def _problem(
+    folder: Path | None, device: str, expected: tuple[tuple[str, str], ...], standardized: bool
+) -> PermutedImages:
     images = _images(folder)
     verify(dict(expected), images.pixels, images.labels, folder or "scikit-learn")
-    return PermutedImages(images, course_for(images), device)
+    return PermutedImages(images, course_for(images), device, standardized)
 
 
 @functools.cache
@@ -134,6 +135,7 @@ class PermutedJob:
     ln_position: str = "after"
     units_read: str = "before"
     equal_share: bool = False
+    pixels: str = "raw"
     schemas: ClassVar[Mapping[str, Schema]] = {"results": RESULTS}
 
     @property
@@ -143,8 +145,9 @@ class PermutedJob:
 
     @property
     def config(self) -> dict[str, Any]:
-        config = {"ln_position": self.ln_position, "units_read": self.units_read}
-        return config | ({"equal_share": True} if self.equal_share else {})
+        usual = {"equal_share": False, "pixels": "raw"}  # left out, as in folders from before there was a choice
+        unusual = {name: value for name, plain in usual.items() if (value := getattr(self, name)) != plain}
+        return {"ln_position": self.ln_position, "units_read": self.units_read} | unusual
 
     @property
     def course(self) -> Course:
@@ -160,8 +163,8 @@ class PermutedJob:
         images = _images(self.source)
         return checksums(images.pixels, images.labels)
 
-    def pack(self, *run: Any, sweep: bool = False, winners: Winners | None = None) -> list[StackPlan]:
-        return packing.pack(*run, sweep=sweep, winners=winners, ratio=self.course.ratio, **self.config)
+    def pack(self, *run: Any, **more: Any) -> list[StackPlan]:
+        return packing.pack(*run, **more, ratio=self.course.ratio, **self.config)
 
     def tasks(self, plans: Sequence[StackPlan], wanted: int) -> int:
         del plans
@@ -218,9 +221,8 @@ class ViTJob:
         finite = {"clip_at": clip_at if math.isfinite(clip_at) else None}  # JSON knows no infinity
         return {"optimizer": self.optimizer} | dataclasses.asdict(self.options) | finite
 
-    def pack(self, *run: Any, sweep: bool = False, winners: Winners | None = None) -> list[StackPlan]:
-        more = {"ratio": self.options.ratio(), "optimizer": self.optimizer}
-        return packing.pack(*run, sweep=sweep, winners=winners, **more)
+    def pack(self, *run: Any, **more: Any) -> list[StackPlan]:
+        return packing.pack(*run, **more, ratio=self.options.ratio(), optimizer=self.optimizer)
 
     def tasks(self, plans: Sequence[StackPlan], wanted: int) -> int:
         return min(wanted, *(CLASSES // classes_a_task(plan) for plan in plans))
