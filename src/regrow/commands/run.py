@@ -94,8 +94,8 @@ class Run:
     """also train random utility at values equal in share to the paper's for proportional pruning"""
     pixels: Literal["raw", "standardized"] | None = None
     """raw, in [0, 1], has many zeros; standardized, (x - 0.1307) / 0.3081, none; default: raw but in dense-inputs"""
-    optimizer: Literal["authors", "clean"] = "authors"
-    """vit-cifar: the authors' schedule of weight decay, or a clean one"""
+    optimizer: Literal["authors", "authors-cleared", "clean"] = "authors"
+    """vit-cifar: the authors', the same but for a momentum buffer cleared at each task's start, or a clean one"""
     vit: Annotated[Size, OmitArgPrefixes, FlagCreatePairsOff] = Size()
     quiet: Flag = False
     """print nothing but errors"""

@@ -128,7 +128,7 @@ def _problem(options: Any, vit: bool, device: str) -> Problem:
         pixels = options.pixels or STUDIES[options.study].pixels
         own = options.ln_position, options.units_read, options.equal_share, pixels
         return problems.PermutedJob(*common, *own)
-    return problems.ViTJob(*common, options.optimizer, Options(**vars(options.vit)))
+    return problems.ViTJob(*common, options.optimizer, Options(**vars(options.vit)), options.tasks)
 
 
 def _values(options: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -17,8 +17,9 @@ from ..data.mnist import Images, data_folder, default_folder, load_digits_images
 from ..mlp.trainer import Course, Trainer, course_for
 from ..problems.incremental import BATCH, CLASSES
 from ..problems.permuted import PermutedImages
-from ..studies import VIT_SETTINGS, StackPlan, packing
+from ..studies import VIT_SETTINGS, StackPlan, ViTSetting, packing, vit_values
 from ..vit.job import CLASSES_A_TASK, ViTMaker, check_run, classes_a_task, updates
+from ..vit.matching import matched
 from ..vit.options import PAPERS_IMAGES, Options
 from .columns import RESULTS, VIT_SCHEMAS, Schema
 
@@ -189,7 +190,8 @@ class PermutedJob:
 class ViTJob:
     """The study of vision transformers on CIFAR-100.
 
-    folder: the value of `--data`. optimizer: "authors" or "clean". options: size, length, precision.
+    folder: the value of `--data`. optimizer: of `vit_values.OPTIMIZERS`. options: size, length, precision. wanted:
+    tasks, None for all.
 
     Raises:
         TypeError, ValueError: for options that the device does not support or the images do not suffice for.
@@ -200,6 +202,7 @@ class ViTJob:
     measure_every: int = 20
     optimizer: str = "authors"
     options: Options = Options()
+    wanted: int | None = None
     schemas: ClassVar[Mapping[str, Schema]] = VIT_SCHEMAS
 
     def __post_init__(self) -> None:
@@ -219,10 +222,24 @@ class ViTJob:
     def config(self) -> dict[str, Any]:
         clip_at = self.options.clip_at
         finite = {"clip_at": clip_at if math.isfinite(clip_at) else None}  # JSON knows no infinity
-        return {"optimizer": self.optimizer} | dataclasses.asdict(self.options) | finite
+        config = {"optimizer": self.optimizer} | dataclasses.asdict(self.options) | finite
+        return config if self.options.matched else {k: v for k, v in config.items() if k != "matched"}
 
     def pack(self, *run: Any, **more: Any) -> list[StackPlan]:
-        return packing.pack(*run, **more, ratio=self.options.ratio(), optimizer=self.optimizer)
+        plans = packing.pack(*run, **more, ratio=self.options.ratio(), optimizer=self.optimizer)
+        if not self.options.matched:
+            return plans
+        if more.get("sweep") or more.get("best"):
+            raise ValueError("`matched` changes the paper's chosen values; got it with other values: leave one out")
+        tasks = self.tasks(plans, CLASSES if self.wanted is None else self.wanted)
+        return [self._matched(plan, tasks) for plan in plans]
+
+    def _matched(self, plan: StackPlan, tasks: int) -> StackPlan:
+        assert isinstance(plan.setting, ViTSetting)
+        (member,) = plan.members
+        paper = vit_values.chosen(plan.setting.name, member.system, self.optimizer)
+        config = matched(member.config, paper, plan.setting.scaled, self.options, tasks)
+        return dataclasses.replace(plan, members=(dataclasses.replace(member, config=config),))
 
     def tasks(self, plans: Sequence[StackPlan], wanted: int) -> int:
         return min(wanted, *(CLASSES // classes_a_task(plan) for plan in plans))

@@ -69,7 +69,7 @@ def pack(
         units_read: where unit methods read activations, "before" or "after" a layer norm that follows them.
         winners: as for `grid`; for a sweep only.
         ratio: updates a task divided by the paper's, MNIST's 2,000.
-        optimizer: of vision transformers, "authors" (None) or "clean".
+        optimizer: of vision transformers, "authors" (None), "authors-cleared" or "clean".
         equal_share: also train random utility at the values of `permuted_values.equal_share`.
         pixels: of permuted images, "raw" or "standardized".
         best: configs of earlier sweeps, of the systems wanted, in place of the chosen ones.

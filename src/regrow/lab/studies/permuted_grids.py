@@ -46,7 +46,7 @@ threshold       factor            1e-6..0.01           1e-6..0.01
 GRIDS_OURS = """
 system          knob              large                large-ln         small           small-ln
 l2-init         strength          1e-5..0.1            -                1e-5..0.1       -
-swr-silent-input every            1,8,64,512,2048      -                -               -
+swr-silent-input every            4,16,64,256,1024     -                -               -
 """
 
 # Of study `dense-inputs`; ours. Where no input is 0 hardly any utility is: a share of the entries must be chosen.
@@ -63,7 +63,7 @@ proportional      every             64,256,1024,4096     -                 -    
 proportional      factor            .001,.01,.05,.2      -                 -                 -
 threshold         every             64,256,1024,4096     -                 -                 -
 threshold         factor            1e-5..0.1            -                 -                 -
-swr-silent-input  every             1,8,64,512,2048      -                 -                 -
+swr-silent-input  every             4,16,64,256,1024     -                 -                 -
 """
 
 RANDOM_FACTORS = (0.01, 0.05, 0.1, 0.5, 1.0)  # ours: of random utilities a threshold takes half as large a share

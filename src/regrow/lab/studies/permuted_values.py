@@ -57,7 +57,7 @@ swr                                 factor            1e-6        1e-6
 CHOSEN_OURS = """
 system                              knob              large  large-ln  small  small-ln
 l2-init                             strength          1e-3   1e-3      0.01   0.01
-swr-silent-input                    every             512    512       512    512
+swr-silent-input                    every             64     64        64     64
 """
 
 OURS = {"every": (2048,), "factor": (1.0,)}  # random/threshold: half of all entries at each renewal
