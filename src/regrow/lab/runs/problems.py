@@ -226,11 +226,11 @@ class ViTJob:
         return config if self.options.matched else {k: v for k, v in config.items() if k != "matched"}
 
     def pack(self, *run: Any, **more: Any) -> list[StackPlan]:
+        if self.options.matched and (more.get("sweep") or more.get("best")):
+            raise ValueError("`matched` changes the paper's chosen values; got it with other values: leave one out")
         plans = packing.pack(*run, **more, ratio=self.options.ratio(), optimizer=self.optimizer)
         if not self.options.matched:
             return plans
-        if more.get("sweep") or more.get("best"):
-            raise ValueError("`matched` changes the paper's chosen values; got it with other values: leave one out")
         tasks = self.tasks(plans, CLASSES if self.wanted is None else self.wanted)
         return [self._matched(plan, tasks) for plan in plans]
 

@@ -9,6 +9,7 @@ paper's scale.
 Shapes: D decays, K tasks.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -88,13 +89,18 @@ def matched_decay(decay: float, peak: float, of_tasks: Sequence[int]) -> float:
         >>> matched_decay(6e-6, 0.01, updates(3)) == 6e-6  # tasks of the paper's length
         True
     """
+    return _matched_decay(decay, peak, tuple(of_tasks))
+
+
+@functools.cache
+def _matched_decay(decay: float, peak: float, of_tasks: tuple[int, ...]) -> float:
     paper = boundary_factors([decay], peak, updates(len(of_tasks)))
     tried = boundary_factors(decay * _SHARES, peak, of_tasks)
     with np.errstate(invalid="ignore", divide="ignore"):
         distance = np.abs(np.log(tried / paper)).mean(0)
     distance[~np.isfinite(distance)] = np.inf
     if not math.isfinite(distance.min()):
-        raise ValueError(f"tasks of {of_tasks} updates have no decay with the paper's boundaries: take longer tasks")
+        raise ValueError(f"tasks of {[*of_tasks]} updates have no decay with the paper's boundaries: take longer tasks")
     return float(f"{decay * _SHARES[distance.argmin()]:.3g}")
 
 
