@@ -100,7 +100,7 @@ class Maintainer:
     def watching(self) -> bool:
         """Whether the coming update needs activations, from a forward pass that runs hooks."""
         units = self._maintained.units
-        return units is not None and units.watching and self.method.reads_activations
+        return self.method.reads_inputs or (units is not None and units.watching and self.method.reads_activations)
 
     @property
     def is_noise(self) -> bool:
@@ -157,10 +157,10 @@ class Maintainer:
 
     def _install(self) -> None:
         """Watch the model again, where `detach` has ended that."""
-        units = self._maintained.units
-        if units is not None and not units.installed:
-            units.install()
-            self._loop.plan()
+        for watch in self._maintained.watches:
+            if not watch.installed:
+                watch.install()
+                self._loop.plan()
 
     def _before_update(self, found_inf: Tensor | None, first: bool = True) -> None:
         self._loop.before_update(found_inf, first)
@@ -244,8 +244,8 @@ class Maintainer:
         if self._attachment.followed is not None:
             hooks.detach(self, self._attachment.followed)
             self._attachment.attached = False
-        if self._maintained.units is not None:
-            self._maintained.units.remove()
+        for watch in self._maintained.watches:
+            watch.remove()
 
     def _holds_any(self, parameters: set[int]) -> bool:
         return self._maintained.holds_any(parameters)
@@ -262,8 +262,8 @@ class Maintainer:
         model = self._maintained.coverage.model
         parts = [*model.modules(), *model.parameters(), *model.buffers()]
         new = copy.deepcopy(self, {id(part): part for part in parts})
-        if new._maintained.units is not None:
-            new._maintained.units.rebuild()
+        for watch in new._maintained.watches:
+            watch.rebuild()
         new._loop.plan()
         return new
 

@@ -13,6 +13,7 @@ from ..names import Entry
 from ..wiring import Units
 from .coverage import Coverage
 from .law_book import LawBook
+from .layer_inputs import LayerInputs
 from .unit_layers import UnitLayers
 
 
@@ -48,6 +49,7 @@ class Maintained:
         self.laws = LawBook(laws) if method.draws else None
         who = type(method).__name__
         self.units = UnitLayers(model, units, method.reads_activations, who) if method.by_unit else None
+        self.inputs = LayerInputs(model, who) if method.reads_inputs else None
         self._recent: tuple[Any, list[Entry]] | None = None  # what `entries` was, and what that depends on
         self._before: set[str] | None = None  # names of what could be changed when last asked
 
@@ -60,26 +62,31 @@ class Maintained:
             self.units.admit(self.coverage)
             drawn = set(self.units.drawn)
             entries = [entry for entry in self.coverage.all if entry.name in drawn]
+        if self.inputs is not None:
+            self.inputs.admit(self.coverage)
+            entries = self.inputs.entries
         if self.laws is not None:
             self.laws.admit(entries, self.coverage.all)
         self._recent = None
-        return network_of({e.name: e for e in self.coverage.entries}, {}) if self.units is None else self.of_units()
+        return self.of_units() if self.units is not None else self._whole({e.name: e for e in self.stored()}, {})
+
+    @property
+    def watches(self) -> list[UnitLayers | LayerInputs]:
+        """What sees forward passes, by hooks on the model."""
+        return [watch for watch in (self.units, self.inputs) if watch is not None]
 
     def all(self) -> list[Entry]:
         """The trainable parameters that the method may change."""
-        if self.units is not None:
-            return [entry for entry in self.units.entries if entry.parameter.requires_grad]
-        return self.coverage.trainable()
+        return [entry for entry in self.stored() if entry.parameter.requires_grad]
 
     def shown(self) -> list[Entry]:
         """`all`, but for what has gone since the model was last looked at."""
-        entries = self.coverage.entries if self.units is None else self.units.entries
-        present = [e for e in entries if e.module._parameters.get(e.attribute) is not None]
+        present = [e for e in self.stored() if e.module._parameters.get(e.attribute) is not None]
         return [entry for entry in present if entry.parameter.requires_grad]
 
     def stored(self) -> list[Entry]:
         """What a state is of: all that may be changed when it is trainable."""
-        return self.coverage.entries if self.units is None else self.units.entries
+        return self.watches[0].entries if self.watches else self.coverage.entries
 
     def entries(self, optimizer: Optimizer | None) -> list[Entry]:
         """Those that, where an optimizer is given, it holds."""
@@ -152,7 +159,16 @@ class Maintained:
         """Some parameters, their laws all there, or nothing is changed."""
         laws = {entry.name: self.laws.law(entry) for entry in entries} if self.laws is not None else {}
         named = {entry.name: entry for entry in entries}
-        return network_of(named, laws, **_clearing(memory), gradient_scale=gradient_scale)
+        return self._whole(named, laws, **_clearing(memory), gradient_scale=gradient_scale)
+
+    def seen(self) -> ModuleNetwork:
+        """What the update has seen of inputs."""
+        assert self.inputs is not None
+        return self._whole({}, {}, active=self.inputs.active())
+
+    def _whole(self, named: Mapping[str, Entry], laws: Mapping[str, Law], **more: Any) -> ModuleNetwork:
+        counts = self.inputs.counts if self.inputs is not None else {}
+        return network_of(named, laws, inputs={n: k for n, k in counts.items() if not named or n in named}, **more)
 
     def of_units(self, activities: Mapping[int, Tensor] | None = None, memory: Memory | None = None) -> ModuleNetwork:
         """The parameters of its units; activities of the layers that are to act."""

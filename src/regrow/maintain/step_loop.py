@@ -123,15 +123,19 @@ class StepLoop:
 
     def _settle(self) -> None:
         """Have the coming update's activations summed, where it needs them."""
-        units = self._maintained.units
+        units, inputs = self._maintained.units, self._maintained.inputs
+        if inputs is not None:
+            inputs.watch()
         if units is not None:
             units.watch([] if self.method.off else self.stacked.dates.watched(self.counter.at_most + 1))
 
     def _observe(self, found_inf: Tensor | None) -> None:
         """Show the method an update."""
         units = self._maintained.units
-        assert units is not None
         self.refresh()
+        if units is None:
+            self.method.observe(self._members(self._maintained.seen(), self.counter.attempts, found_inf))
+            return
         layers = [i for i in units.ready(identities(self._attachment.followed)) if units.seen(i)]
         if layers:
             network = self._maintained.of_units(units.activities(layers), self._memory)

@@ -31,6 +31,7 @@ class Method(ABC):
     by_unit: whether it renews hidden units, and so needs them and their activations.
     draws: whether it draws from the laws of parameters, and so needs these.
     renews: whether it replaces entries, so that the optimizer's memory of them must be cleared.
+    reads_inputs: whether it renews weights of linear and convolutional layers by their inputs.
     is_noise: whether it acts after all that renews.
     at_every_attempt: whether it acts at each step of the optimizer, also one that a gradient scaler skips: what it then
         does must come to nothing where `members.skipped` is nonzero.
@@ -55,6 +56,7 @@ class Method(ABC):
     by_unit: ClassVar[bool] = False
     draws: ClassVar[bool] = True
     renews: ClassVar[bool] = True
+    reads_inputs: ClassVar[bool] = False
     is_noise: ClassVar[bool] = False
     at_every_attempt: ClassVar[bool] = False
     penalizes: ClassVar[bool] = False

@@ -39,6 +39,7 @@ class ModuleNetwork(Network):
         units: of its hidden layers.
         statistics: running means and variances that belong to units: name -> (module, buffer).
         activities: mean |h| of the units of some layers, each (n).
+        inputs, active: of weights that are renewed by inputs: how many; and which were other than 0, bool (n).
         forget: clears an optimizer's memory of the entries of a parameter where a mask of its shape is True.
         gradient_scale: by which a gradient scaler has multiplied the gradients, where the optimizer takes it out.
     """
@@ -53,6 +54,8 @@ class ModuleNetwork(Network):
         units: Sequence[HiddenUnits] = (),
         statistics: Mapping[str, tuple[nn.Module, str]] | None = None,
         activities: Mapping[int, Tensor] | None = None,
+        inputs: Mapping[str, int] | None = None,
+        active: Mapping[str, Tensor] | None = None,
         forget: Callable[..., None] | None = None,
         gradient_scale: Tensor | None = None,
     ) -> None:
@@ -60,6 +63,7 @@ class ModuleNetwork(Network):
         self.units = units
         self._entries, self._laws = entries, laws
         self._statistics, self._activities = statistics or {}, activities or {}
+        self._inputs, self._active = inputs or {}, active or {}
         self._forget, self._gradient_scale = forget, gradient_scale
         self.remembers = forget is not None
         self.gradients_before: list[tuple[nn.Parameter, Tensor]] = []
@@ -70,6 +74,14 @@ class ModuleNetwork(Network):
 
     def activity(self, layer: int, places: Sequence[int]) -> Tensor | None:
         return self._activities[layer].unsqueeze(0)
+
+    @property
+    def inputs(self) -> Mapping[str, int]:
+        return self._inputs
+
+    def active(self, name: str, places: Sequence[int]) -> Tensor | None:
+        seen = self._active.get(name)
+        return None if seen is None else seen.unsqueeze(0)
 
     def gradient(self, name: str) -> Tensor | None:
         g = local(self._entries[name].parameter.grad)

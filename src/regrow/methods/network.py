@@ -60,7 +60,8 @@ class Lookup(NamedTuple):
 class Network(ABC):
     """A network of M members.
 
-    parameters: name -> (M, ...), changed in place. laws: of the parameters, and of running statistics.
+    parameters: name -> (M, ...), changed in place. laws: of the parameters, and of running statistics. inputs: of the
+    weights of layers that read some, how many.
     """
 
     members: int
@@ -68,6 +69,15 @@ class Network(ABC):
     remembers: bool = False  # whether an optimizer's memory is to be cleared
     parameters: Mapping[str, Tensor]
     units: Sequence[HiddenUnits]
+
+    @property
+    def inputs(self) -> Mapping[str, int]:
+        """Weights of linear and convolutional layers that may be changed by their inputs, and how many these are."""
+        return {}
+
+    def active(self, name: str, places: Sequence[int]) -> Tensor | None:
+        """Which inputs of a layer were other than 0 in the update's batch, bool (k, I); None where none was seen."""
+        raise NotImplementedError(f"{type(self).__name__} has no inputs: define `active`")
 
     @property
     @abstractmethod
@@ -109,6 +119,12 @@ class Network(ABC):
         """Whether rows of this parameter are looked up."""
         del name
         return None
+
+    def position(self, name: str) -> Tensor:
+        """The place of each entry here in the row-major order of the whole parameter of a member, int64 (...)."""
+        w, index = self.tensor(name)[0], self.index(name)
+        here = torch.arange(w.numel(), device=w.device)
+        return (here if index is None else index(here)).view(w.shape)
 
     def matches(self, name: str, pattern: str) -> bool:
         """Does a pattern name this parameter?"""

@@ -70,7 +70,9 @@ class SWR(Method):
     )
     ties: str = choice(
         ("random", "position"), "of equal utilities, with prune='proportional', which go first", "random",
-        note="By position: row by row, as a stable sort of the flattened tensor has them.",
+        note="By position: row by row, as a stable sort of the flattened tensor has them; in the laboratory by input "
+        "slots. The authors' code is presumed to act so: its argsort does not ask to be stable, but torch 2.1.1, which "
+        "it names, sorts so on a CPU; from 2.13 on, with AVX-512, it does not.",
     )  # fmt: skip
     among: str = choice(("all", "zero", "nonzero"), "which of the chosen entries are renewed", "all", laboratory=True)
 
@@ -111,8 +113,7 @@ class SWR(Method):
     def _order(self, members: Members, name: str, u: Tensor) -> Tensor:
         """Which of equal utilities go first."""
         if self.ties == "position":
-            here, index = torch.arange(u[0].numel(), device=u.device), members.network.index(name)
-            return (here if index is None else index(here)).view(u.shape[1:]).expand(u.shape)
+            return members.network.position(name).expand(u.shape)
         return members.random(name, "order", random.order, u)
 
     def _candidates(self, members: Members, name: str) -> Tensor | None:

@@ -22,7 +22,7 @@ from ...nn import ReparamLayerNorm
 from ...wiring import Reading, Units, find_units
 from ..unit_loops import UnitLoops
 from .dropout import KeyedDropout
-from .units import STATISTICS, Watching, hidden_units
+from .units import STATISTICS, Watching, hidden_units, input_readings
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Inputs = Tensor | tuple[Tensor, ...]
@@ -84,6 +84,7 @@ class StackedModule(UnitLoops):
         self._given_laws, self._given_units = laws, units
         self._gradients: dict[str, Tensor] = {}
         self._activities: list[Tensor] = []
+        self._fed: dict[str, Tensor] = {}
 
         def stacked(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {
@@ -136,6 +137,7 @@ class StackedModule(UnitLoops):
         shared: bool = False,
         keys: Tensor | None = None,
         watch: bool = False,
+        watch_inputs: bool = False,
     ) -> Pass:
         """One forward and backward pass of all members; buffers, such as running statistics, follow.
 
@@ -146,6 +148,7 @@ class StackedModule(UnitLoops):
             shared: x and y are one batch for all members, (B, ...).
             keys: int64 (M), of this pass, for dropout.
             watch: average the activations of the hidden units, for unit methods.
+            watch_inputs: see which inputs of linear and convolutional layers are 0.
 
         Returns:
             Losses before any update, gradients, predictions.
@@ -156,23 +159,25 @@ class StackedModule(UnitLoops):
         """
         self._check_batch(x, y, shared, keys)
         readings = self._readings if watch else []
+        inputs = self._input_readings if watch_inputs else {}
 
         def objective(parameters: dict, buffers: dict, frozen: dict, key: Tensor, x: Inputs, y: Tensor) -> tuple:
             buffers = {name: b.clone() for name, b in buffers.items()}
-            with Watching(readings) as watching, KeyedDropout(None if keys is None else key):
+            units, fed = Watching(readings), Watching(list(inputs.values()))
+            with units, fed, KeyedDropout(None if keys is None else key):
                 prediction = functional_call(self._module, (parameters, buffers, frozen), x)
-            return loss(prediction, y), (prediction, buffers, watching.means())
+            return loss(prediction, y), (prediction, buffers, units.means(), fed.sums([*inputs]))
 
         dim = None if shared else 0
         differentiate = vmap(grad_and_value(objective, has_aux=True), in_dims=(0, 0, 0, 0, dim, dim))
         placeholder = torch.zeros(self.members, dtype=torch.int64, device=self.device)
         own = dict(self.parameters), self.buffers, self._frozen, placeholder if keys is None else keys
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no vmap
-            gradients, (losses, (predictions, buffers, activities)) = _run(lambda: differentiate(*own, x, y))
+            gradients, (losses, (predictions, buffers, activities, fed)) = _run(lambda: differentiate(*own, x, y))
         for name, value in buffers.items():
             self.buffers[name].copy_(value)
         self._gradients = {name: g.contiguous() for name, g in gradients.items()}  # as fused optimizers read them
-        self._activities = activities
+        self._activities, self._fed = activities, fed
         return Pass(losses, self._gradients, predictions)
 
     @torch.no_grad()
@@ -239,6 +244,17 @@ class StackedModule(UnitLoops):
         if not self._activities:
             raise ValueError("activations were not watched in the last pass: call losses_and_gradients(watch=True)")
         return taken(self._activities[layer], places)
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        return {name: reading.n for name, reading in self._input_readings.items()}
+
+    @cached_property
+    def _input_readings(self) -> dict[str, Reading]:
+        return input_readings(self._module)
+
+    def active(self, name: str, places: Sequence[int]) -> Tensor | None:
+        return taken(self._fed[name], places) != 0 if name in self._fed else None
 
     def gradient(self, name: str) -> Tensor:
         return self._gradients[name]

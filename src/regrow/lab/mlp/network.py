@@ -91,6 +91,7 @@ class StackedMLP(UnitLoops):
         self._gradients: dict[str, Tensor] = {}
         self._filled = 0  # pixels from here on have a gradient of 0 in `_gradients`
         self._formed = False  # whether they belong to the last backward pass
+        self.slots = torch.arange(net.fc1.in_features, device=device)  # where each stored pixel enters the network
         self.layers: list[Layer] = []
         for name, norm in (("fc1", "norm1"), ("fc2", "norm2"), ("fc3", "norm3"), ("out", "")):
             self.layers.append(self._layer(name, norm))
@@ -140,6 +141,12 @@ class StackedMLP(UnitLoops):
         """Permute the pixels: column i of the first weights becomes what was column shuffle[i]."""
         w = self.layers[0].weight
         w.copy_(w.index_select(2, shuffle))
+        self.slots.copy_(self.slots.index_select(0, shuffle))
+
+    def position(self, name: str) -> Tensor:
+        """As of networks whose pixels are permuted, not their weights: columns of the first layer are input slots."""
+        own = super().position(name)
+        return own if name != f"{self.layers[0].name}.weight" else own.index_select(1, self.slots)
 
     # Forward.
 
@@ -250,6 +257,19 @@ class StackedMLP(UnitLoops):
         out = h.new_empty(len(places), h.shape[2])
         kernels.mean_magnitude(h.numpy(), np.array(places), out.numpy())
         return out
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        return {f"{layer.name}.weight": layer.weight.shape[2] for layer in self.layers}
+
+    def active(self, name: str, places: Sequence[int]) -> Tensor:
+        """Of the last batch; all members see the same images."""
+        layer = next(layer for layer in self.layers if f"{layer.name}.weight" == name)
+        if layer is not self.layers[0]:
+            return (taken(layer.inputs, places) != 0).any(1)
+        seen = (layer.inputs != 0).any(0)
+        rest = layer.weight.shape[2] - len(seen)  # pixels that are 0 in the whole batch
+        return torch.nn.functional.pad(seen, (0, rest)).expand(len(places), -1)
 
     def gradient(self, name: str) -> Tensor:
         return self._gradients[name]

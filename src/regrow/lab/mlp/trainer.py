@@ -65,7 +65,9 @@ class Trainer:
     ) -> None:
         self.plan, self.measure_every = plan, measure_every
         if not isinstance(images, PermutedImages):
-            images = PermutedImages(images, course or course_for(images), device)
+            images = PermutedImages(images, course or course_for(images), device, plan.standardized)
+        if images.standardized != plan.standardized:
+            raise ValueError("pixels of a plan and of its images must be alike, raw or standardized; got one of each")
         self.problem, device = images, images.device
         self._progress = progress or (lambda count: None)
         self.task = self.step = 0
@@ -258,6 +260,7 @@ class Trainer:
             "task": self.task,
             "step": self.step,
             "parameters": {name: w.cpu().clone() for name, w in self.net.parameters.items()},
+            "slots": self.net.slots.cpu().clone(),
             "descent": self.descent.state_dict(),
             "renewals": [renewal.state_dict() for renewal, _ in self.renewals],
         }
@@ -267,6 +270,7 @@ class Trainer:
         self.task, self.step = state["task"], state["step"]
         for name, w in self.net.parameters.items():
             w.copy_(state["parameters"][name])
+        self.net.slots.copy_(state.get("slots", self.net.slots))  # older states hold no system that needs them
         self.descent.load_state_dict(state["descent"])
         for (renewal, _), stored in zip(self.renewals, state["renewals"], strict=True):
             renewal.load_state_dict(stored)

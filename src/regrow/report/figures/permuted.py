@@ -18,6 +18,7 @@ from .sheet import Drawing, Missing, Topic, logarithmic
 
 BASELINES = ("base", "l2", "shrink-perturb")
 UNITS, AUTHORS = ("cbp", "redo"), ("cbp-authors", "redo-authors")
+BY_POSITION = ("swr-gradient-proportional-resample-authors", "swr-gradient-proportional-mean-authors")
 ASSESSMENT, WEIGHTS = "initial-assessment", "weights-vs-units"
 
 
@@ -112,6 +113,11 @@ def _weights_and_units() -> list[FigurePlan]:
             Topic("zero-gradient", "Renewing only what has utility 0, or all but that", "zero-gradient"),
             by_setting(FOUR, ("base", "swr", *CONTROLS, "swr-random-threshold-resample")),
             own=lambda line: line.system in CONTROLS,
+        ),
+        FigurePlan(
+            Topic("ties", "Proportional pruning with ties at random, or by position as the authors' code", WEIGHTS),
+            by_setting(FOUR, ("base", *proportional, *BY_POSITION)),
+            own=lambda line: line.system in BY_POSITION,
         ),
         FigurePlan(
             Topic("authors-order", "Renewing units after the update, or within it as the authors do", WEIGHTS),

@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
-from ...lab.studies.vit_values import OPTIMIZERS
 from ..notes import SHORT
 from ..results_vit import ACCURACY, ViTResults
 from ..runs import FRESH, Run, comparisons
@@ -31,6 +30,7 @@ LOOKS = {
     ("clean", FRESH): Look("fresh network, clean optimizer", SYSTEMS[FRESH].colour, "-."),
 }
 OTHER = "clean"
+PAIR = ("authors", OTHER)
 CAPTION = (
     "Above: the best test accuracy of each task's epochs. Below: mean magnitude of all weights after each epoch. "
     "Authors': the momentum buffer, full of decay divided by a step size near 0, carries over to the next task, where "
@@ -72,7 +72,7 @@ def boundaries(results: ViTResults) -> Drawing | Missing:
 def _paired(results: ViTResults, setting: str) -> Groups:
     """Base and fresh, of the seeds that the base has with both optimizers."""
     every = {(way, system): results.runs[way].main(setting, system) for way, system in LOOKS}
-    seeds = set.intersection(*({run.seed for run in every[way, "base"]} for way in OPTIMIZERS))
+    seeds = set.intersection(*({run.seed for run in every[way, "base"]} for way in PAIR))
     kept = {key: tuple(run for run in runs if run.seed in seeds) for key, runs in every.items()}
     return {key: runs for key, runs in kept.items() if runs}
 
@@ -148,11 +148,11 @@ def compare(results: ViTResults, setting: str) -> Boundary | None:
         return None
     widest, epochs = shared[-1], results.epochs
     end = {name: widest.series(name, ACCURACY)[:, -1] for name in groups}
-    of_base = {way: widest.groups[f"{way} base"] for way in OPTIMIZERS}
+    of_base = {way: widest.groups[f"{way} base"] for way in PAIR}
     return Boundary(
         seeds=len(widest.seeds),
         tasks=widest.tasks,
-        end={way: end[f"{way} base"] for way in OPTIMIZERS},
-        gap={way: end[f"{way} base"] - end[f"{way} {FRESH}"] for way in OPTIMIZERS},
+        end={way: end[f"{way} base"] for way in PAIR},
+        gap={way: end[f"{way} base"] - end[f"{way} {FRESH}"] for way in PAIR},
         kept={way: np.array([kept_over_boundaries(epochs, run) for run in runs]) for way, runs in of_base.items()},
     )

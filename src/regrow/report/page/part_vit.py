@@ -23,7 +23,9 @@ def judge(results: ViTResults) -> list[Verdict]:
         text
         for text in (
             f"not at the paper's scale: {'; '.join(results.shrunk)}" if results.shrunk else "",
-            "of the clean optimizer; the paper's are of the authors'" if results.optimizer != "authors" else "",
+            f"of the {results.optimizer} optimizer; the paper's are of the authors'"
+            if results.optimizer != "authors"
+            else "",
         )
         if text
     )

@@ -14,7 +14,7 @@ from ...lab.studies.vit_values import CHOSEN, GRIDS, OPTIMIZERS, chosen, scaled
 from ..claims import Verdict
 from ..claims.quantity import label
 from ..claims.vit_quantities import accuracies, by_seed, rank_correlation
-from ..figures.vit_optimizers import Boundary, compare
+from ..figures.vit_optimizers import PAIR, Boundary, compare
 from ..format import DASH, chance, count, interval, number, value
 from ..notes import SHORT
 from ..results_vit import ACCURACY, ViTResults
@@ -123,7 +123,7 @@ def optimizers(results: ViTResults) -> Table:
         and (one.seeds, one.tasks) == (two.seeds, two.tasks)
     ):
         name = "base, reparametrized minus standard norm, last task (points)"
-        rows.append(_row(name, {way: two.end[way] - one.end[way] for way in OPTIMIZERS}, one))
+        rows.append(_row(name, {way: two.end[way] - one.end[way] for way in PAIR}, one))
     caption = (
         "The base system with the authors' optimizer and with a clean one, the same seeds: accuracy on the last task "
         "minus that of a network trained from scratch with the same optimizer; and mean |w| after the first epoch of a "
@@ -150,7 +150,7 @@ def _compared(setting: str, each: Boundary) -> list[tuple[str, ...]]:
 
 
 def _row(name: str, numbers: Mapping[str, np.ndarray], each: Boundary) -> tuple[str, ...]:
-    authors, clean = (numbers[way] for way in OPTIMIZERS)
+    authors, clean = (numbers[way] for way in PAIR)
     of = (interval(by_seed(part, each.tasks)) for part in (authors, clean))
     return name, *of, interval(by_seed(clean - authors, each.tasks), sign=True), f"{each.seeds} × {each.tasks}"
 
