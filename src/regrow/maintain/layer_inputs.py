@@ -4,6 +4,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..names import Entry
@@ -103,4 +104,4 @@ def _total(sums: Sequence[Sums | None]) -> Sums | None:
     if not seen:
         return None
     totals, counts = zip(*seen, strict=True)
-    return sum(totals[1:], totals[0]), sum(counts[1:], counts[0])
+    return torch.stack(totals).sum(0), torch.stack(counts).sum(0)

@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import check
 from ..methods.counters import pack, unpack
 from ..names import Entry
-from ..shards import is_sharded, local, part_for, whole
+from ..shards import local, part_for, whole
 from .attachment import Attachment
 from .maintained import Maintained
 from .state_checks import VERSION, read, read_restarts, refuse_other_network, shapes_of
@@ -54,19 +54,16 @@ def _of_parameters(
 
 
 def _stored_bits(parameter: Tensor, bits: Tensor | None) -> Tensor:
-    """Flags of the last renewal: eight in a byte; of a parameter in shards one for each entry, in shards as well."""
-    n = local(parameter).numel()
-    bits = torch.zeros(-(-n // 8), dtype=torch.uint8) if bits is None else bits
-    if not is_sharded(parameter):
-        return bits
-    return whole(parameter, unpack(bits.unsqueeze(0), n).view(local(parameter).shape).to(torch.uint8))
+    """Flags of the last renewal, one for each entry, in shards where the parameter is: so any run can load them."""
+    here = local(parameter)
+    if bits is None:
+        return whole(parameter, torch.zeros(here.shape, dtype=torch.uint8))
+    return whole(parameter, unpack(bits.unsqueeze(0), here.numel()).view(here.shape).to(torch.uint8))
 
 
 def _own_bits(parameter: Tensor, stored: Tensor) -> Tensor:
-    """The same eight in a byte of what is here, from either."""
+    """Eight flags in a byte, of the entries here; regrow 0.1 stored them so."""
     if stored.shape != parameter.shape:
-        if not is_sharded(parameter):
-            return stored
         stored = unpack(stored.unsqueeze(0), parameter.numel()).view(parameter.shape)
     return pack(part_for(parameter, stored).reshape(1, -1).bool()).squeeze(0).cpu()
 
