@@ -44,6 +44,28 @@ class Missing:
     command: str
 
 
+class Series(NamedTuple):
+    """A line of a panel in numbers, (B,) each.
+
+    error: standard error over seeds, NaN for one seed; seeds: runs in each point.
+    """
+
+    look: Look
+    x: np.ndarray
+    mean: np.ndarray
+    error: np.ndarray
+    seeds: np.ndarray
+
+
+class Shown(NamedTuple):
+    """A panel, and its lines in numbers; x: what runs along its axis."""
+
+    axes: Axes
+    title: str
+    series: tuple[Series, ...] = ()
+    x: str = "task"
+
+
 @dataclass(frozen=True)
 class Drawing:
     """A figure and what a page says about it.
@@ -53,6 +75,10 @@ class Drawing:
     caption: what is drawn, of how many runs; plain text.
     alt: the figure in words, for readers who cannot see it.
     gaps: parts of it that no results cover.
+    panels: in reading order.
+    looks: of the legend; empty where the panels have their own.
+    length: how long its runs are and how many seeds they have, where there is another choice of runs.
+    others: the same figure of the other choice.
     """
 
     name: str
@@ -61,6 +87,10 @@ class Drawing:
     alt: str
     figure: Figure
     gaps: tuple[Missing, ...] = ()
+    panels: tuple[Shown, ...] = ()
+    looks: tuple[Look, ...] = ()
+    length: str = ""
+    others: tuple["Drawing", ...] = ()
 
 
 def sheet(rows: int, columns: int, height: float, share: Share = "row", width: float = WIDTH):
@@ -153,12 +183,10 @@ def counts(groups: Mapping[str, Sequence[Run]]) -> str:
 
 
 def axis_of_tasks(axes: Axes, groups: Iterable[Sequence[Run]]) -> None:
-    """An x axis of tasks, labelled with the number of seeds: at first, and at the end where runs end early."""
+    """An x axis of tasks, labelled with the number of seeds."""
     groups = [runs for runs in groups if runs]
     tasks = max(run.tasks for runs in groups for run in runs)
-    seeds = {len(runs) for runs in groups}
-    last = {sum(run.tasks >= NEAR * tasks for run in runs) for runs in groups} - {0}
-    axes.set_xlabel(f"task (n = {_range(seeds)}{f', later {_range(last)}' if last != seeds else ''})")
+    axes.set_xlabel(f"task (n = {_range({len(runs) for runs in groups})})")
     axes.set_xlim(-0.03 * tasks, 1.03 * tasks)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
