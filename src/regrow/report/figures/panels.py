@@ -285,8 +285,8 @@ def mark(axes: Axes, drawn: Drawn) -> bool:
         return False
     marked = False
     for line, runs, _ in drawn.lines:
-        known = level(*line.key) if runs[0].config_id == papers_id(*line.key) else None
-        if known is None:
+        known = level(*line.key)
+        if known is None or runs[0].config_id != papers_id(*line.key):
             continue
         if runs[0].tasks >= LEAST_TASKS:  # a shorter run has not come so far, and its axis is its own
             low, high = axes.get_ylim()
