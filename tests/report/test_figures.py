@@ -302,9 +302,9 @@ def test_renewals_are_shares_of_what_there_is() -> None:
 def test_cost_stands_beside_accuracy() -> None:
     frame = runs({("large", system): Kind() for system in SIX}, tasks=3)
     spent = {("large", "base"): 0.2, ("large", "cbp"): 0.3, ("small", "swr"): 0.1}
-    left, right = drawing(cost(Runs(frame), spent)).figure.axes
-    assert [label.get_text() for label in left.get_yticklabels()] == ["base", "CBP"]
-    assert [bar.get_width() for bar in right.patches] == [0.2, 0.3]
+    (axes,) = drawing(cost(Runs(frame), spent)).figure.axes
+    assert [text.get_text() for text in axes.texts] == ["base", "CBP"]
+    assert [bars[0].get_xdata()[0] for bars in axes.containers] == [0.2, 0.3]
     assert isinstance(cost(Runs(frame), {}), Missing)
 
 

@@ -111,6 +111,7 @@ def _weights_and_units() -> list[FigurePlan]:
         FigurePlan(
             Topic("zero-gradient", "Renewing only what has utility 0, or all but that", "zero-gradient"),
             by_setting(FOUR, ("base", "swr", *CONTROLS, "swr-random-threshold-resample")),
+            share="none",
             own=lambda line: line.system in CONTROLS,
         ),
         FigurePlan(

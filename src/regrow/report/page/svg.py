@@ -27,6 +27,8 @@ _TAG = re.compile(r"<[^>]*>")
 _DIGITS = re.compile(r"(\.\d)\d+")  # a tenth of a point is enough
 _ID = re.compile(r'(\bid="|url\(#|href="#)')
 _ARTIST = re.compile(r'id="(seed|mean|band|level|name):([^"]+)"')
+_PATH = re.compile(r' d="([ML\d\s.e-]+)"')  # lines only: no curve, nothing closed
+_NAME = re.compile(r'(class="name"[^#]*fill: )(#[0-9a-f]{6})')
 _NAMESPACE = re.compile(r' xmlns(:\w+)?="[^"]*"')
 _FONT = re.compile(r"font: (?:(bold|\d+) )?([\d.]+)px [^;\"]*")
 
@@ -95,16 +97,17 @@ def pictures(drawing: Drawing, text: str) -> list[Picture]:
     """
     root = ElementTree.fromstring(text)
     groups = {group.get("id"): group for group in root.iter(f"{{{SVG}}}g")}
-    clips = {clip.get("id") or "": clip for clip in root.iter(f"{{{SVG}}}clipPath")}
+    shared = {each.get("id") or "": each for defs in root.iter(f"{{{SVG}}}defs") for each in defs if each.get("id")}
     renderer = FigureCanvasAgg(drawing.figure).get_renderer()
     with matplotlib.rc_context(SHEET):
         return [
-            _picture(f"{drawing.name}-{i}", drawing.figure, panel.axes, groups[_gid(i)], clips, renderer)
+            _picture(f"{drawing.name}-{i}", drawing.figure, panel.axes, groups[_gid(i)], shared, renderer)
             for i, panel in enumerate(drawing.panels)
         ]
 
 
-def _picture(name: str, figure: Figure, axes: Axes, group, clips, renderer) -> Picture:
+def _picture(name: str, figure: Figure, axes: Axes, group, shared, renderer) -> Picture:
+    """One panel; shared: what any of the figure may refer to, by id."""
     scale, height = POINTS / figure.dpi, figure.get_figheight() * POINTS
 
     def corners(box) -> tuple[float, float, float, float]:
@@ -113,15 +116,44 @@ def _picture(name: str, figure: Figure, axes: Axes, group, clips, renderer) -> P
 
     left, top, right, bottom = corners(axes.get_tightbbox(renderer))
     body = ElementTree.tostring(group, encoding="unicode")
-    used = [clips[key] for key in dict.fromkeys(re.findall(r"url\(#([^)]+)\)", body)) if key in clips]
-    defs = "".join(ElementTree.tostring(clip, encoding="unicode") for clip in used)
-    body = _NAMESPACE.sub("", defs + body).replace("xlink:href", "href")
+    used = dict.fromkeys(re.findall(r'(?:url\(|href=")#([^)"]+)', body))
+    lent = [shared[key] for key in used if f'id="{key}"' not in body]
+    defs = "".join(ElementTree.tostring(each, encoding="unicode") for each in lent)
+    body = _NAMESPACE.sub("", f"<defs>{defs}</defs>{body}").replace("xlink:href", "href")
     body = re.sub(r">\s+<", "><", body)
+    body = _PATH.sub(lambda found: f' d="{relative(found[1])}"', body)
     body = _ID.sub(rf"\g<1>{name}-", body).replace(f'id="{name}-{_gid(int(name.rsplit("-", 1)[1]))}"', f'id="{name}"')
     body = _FONT.sub(lambda found: f"font-size: {found[2]}px" + "; font-weight: 700" * bool(found[1]), body)
+    body = _NAME.sub(r"\1color-mix(in srgb, \2 55%, var(--ink))", body)  # as words its colour would be too light
     body = _COLOUR.sub(lambda found: _themed(found[0]), body)
     box = left - EDGE, top - EDGE, right - left + 2 * EDGE, bottom - top + 2 * EDGE
     return Picture(name, box, corners(axes.get_window_extent(renderer)), Markup(body))
+
+
+def relative(path: str) -> str:
+    """A path of straight lines, each from the end of the one before: half as long, the same to a tenth of a point.
+
+    Example:
+        >>> relative("M 10 20.5 L 12 20 L 12.3 21")
+        'M10 20.5l2-.5 .3 1'
+    """
+    words, parts, x, y = path.split(), [], 0, 0
+    for command, *place in zip(words[::3], words[1::3], words[2::3], strict=True):
+        to_x, to_y = (round(10 * float(word)) for word in place)
+        if command == "M":
+            parts.append(f"M{_tenths(to_x)} {_tenths(to_y)}")
+        else:
+            right, down = _tenths(to_x - x), _tenths(to_y - y)
+            before = "l" if parts[-1][0] == "M" else "" if right[0] == "-" else " "
+            parts.append(f"{before}{right}{'' if down[0] == '-' else ' '}{down}")
+        x, y = to_x, to_y
+    return "".join(parts)
+
+
+def _tenths(number: int) -> str:
+    whole, rest = divmod(abs(number), 10)
+    digits = f"{whole or ('' if rest else '0')}{f'.{rest}' if rest else ''}"
+    return f"-{digits}" if number < 0 else digits
 
 
 def variables(dark: bool) -> str:

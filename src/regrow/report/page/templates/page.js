@@ -63,9 +63,10 @@
     const table = document.createElement("table");
     for (const {label, colour, value} of rows) {
       const row = table.insertRow();
-      const name = row.insertCell();
-      name.textContent = label;
-      name.style.color = colour;
+      const dot = row.insertCell();
+      dot.textContent = "●";
+      dot.style.color = colour;
+      row.insertCell().textContent = label;
       row.insertCell().textContent = value;
     }
     tip.replaceChildren(head, table);
@@ -122,11 +123,10 @@
       const here = place(svg, event);
       if (!inside(here)) return;
       from = here;
-      svg.setPointerCapture(event.pointerId);
       event.preventDefault();
     });
-    svg.addEventListener("pointerup", event => {
-      if (!from) return;
+    addEventListener("pointerup", event => {
+      if (!from || !svg.isConnected) return;
       const ends = [from[0], place(svg, event)[0]].map(x => Math.min(panel.frame[2], Math.max(panel.frame[0], x)));
       const [low, high] = ends.sort((a, b) => a - b);
       from = null;
