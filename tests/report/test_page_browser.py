@@ -34,7 +34,9 @@ UNFOLD = "all('details').forEach(each => { each.open = true; }); await wait(50);
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: str(size[0]))
-def test_the_answer_is_on_the_first_screen_and_nothing_is_cut(page: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+def test_the_answer_is_on_the_first_screen_and_nothing_is_cut(
+    page: Path, tmp_path: Path, size: tuple[int, int]
+) -> None:
     seen = visit(page, tmp_path, """
       const width = page.documentElement.clientWidth, inside = e => e.getBoundingClientRect();
       const first = all("figure .panel").map(inside).find(box => box.width > 0), title = inside(page.querySelector("h1"));
@@ -156,7 +158,9 @@ def test_cards_tables_and_the_browser_of_runs_answer_too(page: Path, tmp_path: P
     found = seen.found
     assert seen.complaints == []
     assert found["cards"] == ["claim-5c"] and found["ours"] == 5 and found["thumbnails"] == [True] * 2
-    assert found["lowest"] == ["base"] * 2 and found["highest"] == ["SWR"] * 2 and found["said"] in ("copied", "selected")
+    assert (
+        found["lowest"] == ["base"] * 2 and found["highest"] == ["SWR"] * 2 and found["said"] in ("copied", "selected")
+    )
     assert (found["drawn"], found["fewer"]) == (6, 5) and found["dead"] == "dead units (%) in large"
     assert found["lengths"] == ["40 tasks", "80 tasks"]
 

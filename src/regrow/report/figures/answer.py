@@ -26,7 +26,9 @@ def answer(runs: Runs) -> Drawing | Missing:
     """Lines with their names at their ends, and the end of the runs as points with 95 % intervals."""
     views = standings(runs)
     if not views:
-        return TOPIC.nothing("no run of the six systems", [(setting, system) for setting in ("large",) for system in SIX])
+        return TOPIC.nothing(
+            "no run of the six systems", [(setting, system) for setting in ("large",) for system in SIX]
+        )
     first, *others = [_draw(each) for each in views]
     if not others:
         return replace(first, length="")
@@ -64,7 +66,9 @@ def _lines(axes: Axes, number: int, setting: str, cells: Sequence[Standing]) -> 
     if span := limits([curve for _, curve in curves], SPAN):
         axes.set_ylim(*span)
     _name_ends(axes, curves)
-    return Shown(axes, SETTING_LABELS[setting], tuple(Series(o, c.centres, c.mean, c.error, c.seeds) for o, c in curves))
+    return Shown(
+        axes, SETTING_LABELS[setting], tuple(Series(o, c.centres, c.mean, c.error, c.seeds) for o, c in curves)
+    )
 
 
 def _name_ends(axes: Axes, curves: Sequence[tuple[Look, Curve]]) -> None:
@@ -122,7 +126,9 @@ def _points(axes: Axes, setting: str, cells: Sequence[Standing], fresh: float | 
             _published(axes, y, each.published, own, (low, high))
     if fresh is not None and low < fresh < high:
         own = look(FRESH)
-        axes.axvline(fresh, color=own.colour, linestyle=own.dashes, linewidth=1.2, zorder=1, gid=f"mean:{slug(own.label)}")
+        axes.axvline(
+            fresh, color=own.colour, linestyle=own.dashes, linewidth=1.2, zorder=1, gid=f"mean:{slug(own.label)}"
+        )
     axes.set_yticks(range(len(cells)), [look(each.system).label for each in cells])
     axes.set_ylim(len(cells) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

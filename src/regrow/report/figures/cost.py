@@ -67,9 +67,7 @@ def _error(means: list[float]) -> float:
     return estimate(np.array(means)).error if len(means) > 1 else math.nan
 
 
-def _draw(
-    axes: Axes, rows: Mapping[str, tuple[float, float, float]], runs: Runs, setting: str
-) -> tuple[Series, ...]:
+def _draw(axes: Axes, rows: Mapping[str, tuple[float, float, float]], runs: Runs, setting: str) -> tuple[Series, ...]:
     for system, (mean, error, ms) in rows.items():
         bar = error if math.isfinite(error) else None
         axes.errorbar(ms, mean, yerr=bar, fmt="o", color=look(system).colour, markersize=5)

@@ -271,9 +271,7 @@ def _compose(plan: FigurePlan, drawn: Sequence[Drawn], length: str) -> Drawing:
     ]
     text = _caption(plan, drawn) + (f" Below the axes: {', '.join(gone)}." if gone else "") + TICKS * any(marked)
     panels = tuple(drawn[i].shown(axes) for i, axes in places.items())
-    return Drawing(
-        plan.topic.name, plan.topic.title, text, _alt(plan, drawn), figure, (), panels, tuple(looks), length
-    )
+    return Drawing(plan.topic.name, plan.topic.title, text, _alt(plan, drawn), figure, (), panels, tuple(looks), length)
 
 
 TICKS = " Triangles: the levels that the paper's first author published, of 1,000 tasks and 30 runs."

@@ -13,7 +13,19 @@ from ..format import run_command
 from ..runs import FRESH, Run, Runs, entries
 from ..style import FOUR, SETTING_LABELS, SYSTEMS, Look, look
 from .line import Curve
-from .panels import Filled, FigurePlan, Line, Panel, around_zero, by_setting, compose, draw, fill, on_log, standard_error
+from .panels import (
+    Filled,
+    FigurePlan,
+    Line,
+    Panel,
+    around_zero,
+    by_setting,
+    compose,
+    draw,
+    fill,
+    on_log,
+    standard_error,
+)
 from .sheet import Drawing, Missing, Topic, logarithmic
 
 BASELINES = ("base", "l2", "shrink-perturb")

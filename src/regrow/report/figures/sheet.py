@@ -20,8 +20,8 @@ from ..format import run_command
 from ..runs import NEAR, Run
 from ..style import FAINT, SHEET, Look, look
 
-WIDTH = 7.2  # inches of a figure
-LEGEND = 104  # letters in a row of its legend
+WIDTH, NARROW = 7.2, 4.4  # inches of a figure
+LEGEND = 14.4  # letters in an inch of its legend
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 Share = Literal["row", "all", "none"]
@@ -93,18 +93,18 @@ class Drawing:
     others: tuple["Drawing", ...] = ()
 
 
-def sheet(rows: int, columns: int, height: float, share: Share = "row", width: float = WIDTH):
-    """An empty figure with panels.
+def sheet(rows: int, columns: int, height: float, share: Share = "row"):
+    """An empty figure with panels, narrower where they stand below each other.
 
     Args:
         rows, columns: of panels.
         height: of a row, in inches.
         share: which panels have the same y axis: "row", "all", or "none".
-        width: of the figure, in inches.
 
     Returns:
         The figure, and its panels in reading order.
     """
+    width = WIDTH if columns > 1 else NARROW
     figure = Figure(figsize=(width, rows * height + 0.45), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=share, squeeze=False)
     return figure, list(grid.flat)
@@ -143,7 +143,8 @@ def legend(figure: Figure, looks: Sequence[Look]) -> None:
     """One legend for the whole figure, above its panels, in as few rows as possible."""
     handles = [Line2D([], [], color=each.colour, linestyle=each.dashes, linewidth=1.8) for each in looks]
     labels = [each.label.replace("proportional", "prop.") for each in looks]
-    columns = next(n for n in range(len(labels), 0, -1) if _letters(labels, n) <= LEGEND or n == 1)
+    most = LEGEND * figure.get_figwidth()
+    columns = next(n for n in range(len(labels), 0, -1) if _letters(labels, n) <= most or n == 1)
     figure.legend(handles, labels, loc="outside upper left", ncols=columns, columnspacing=1.4, borderaxespad=0.2)
     figure.set_figheight(figure.get_figheight() + 0.19 * (-(-len(labels) // columns) - 1))
 

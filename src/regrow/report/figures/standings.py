@@ -60,7 +60,9 @@ class Standings:
 
     def best(self, setting: str) -> str:
         """The system of highest accuracy."""
-        return max((key[1] for key in self.cells if key[0] == setting), key=lambda s: self.cells[setting, s].effect.value)
+        return max(
+            (key[1] for key in self.cells if key[0] == setting), key=lambda s: self.cells[setting, s].effect.value
+        )
 
     @property
     def last(self) -> int:

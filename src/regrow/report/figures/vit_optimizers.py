@@ -89,7 +89,9 @@ def _weights(epochs: pl.DataFrame, setting: str, groups: Groups) -> Drawn:
         del curves
         axes.set_ylim(bottom=0)
 
-    panel = Panel("weights", (), axis="mean |w| after each epoch", frame=from_zero, unit="", digits=3, absent="no epochs stored")
+    panel = Panel(
+        "weights", (), axis="mean |w| after each epoch", frame=from_zero, unit="", digits=3, absent="no epochs stored"
+    )
     lines = []
     for key, runs in groups.items():
         series = [values for run in runs if len(values := by_epoch(epochs, run))]

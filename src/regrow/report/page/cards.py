@@ -9,23 +9,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...lab.runs.text import counted
-from ..claims import FAILS, HOLDS, Verdict
-from ..claims.evaluate import Outcome
+from ..claims import AGREES, CONFIRMED, CONTRADICTED, DISAGREES, NOT_RUN, UNDECIDED, Outcome, Verdict
 from ..claims.quantity import label
 from ..format import chance, number
 from ..published import level
 from ..style import SETTING_LABELS, VIT_SETTING_LABELS
 
 GRADES = {
-    "confirmed": "at least three seeds say so",
-    "agrees": "one or two seeds say so",
-    "undecided": "measured, and not decided",
-    "disagrees": "one or two seeds say otherwise",
-    "contradicted": "at least three seeds say otherwise",
-    "not run": "no runs yet",
+    CONFIRMED: "at least three seeds say so",
+    AGREES: "one or two seeds say so",
+    UNDECIDED: "measured, and not decided",
+    DISAGREES: "one or two seeds say otherwise",
+    CONTRADICTED: "at least three seeds say otherwise",
+    NOT_RUN: "runs are missing",
 }
 """{grade: what it means}, in the order of a page."""
-FOR, AGAINST = ("confirmed", "agrees"), ("contradicted", "disagrees")
+FOR, AGAINST = (CONFIRMED, AGREES), (CONTRADICTED, DISAGREES)
 _FIGURE = re.compile(r"figures?\s+(\d+)")
 _LABELS = SETTING_LABELS | VIT_SETTING_LABELS
 
@@ -95,20 +94,6 @@ def cards(verdicts: Iterable[Verdict]) -> list[Card]:
     return [_card(verdict) for verdict in verdicts]
 
 
-def grade(verdict: Verdict) -> str:
-    """One of `GRADES`."""
-    if (given := getattr(verdict, "grade", None)) is not None:
-        return given
-    if verdict.effect is None:
-        return "not run"
-    between = verdict.effect.basis == "seeds"
-    if verdict.verdict == HOLDS:
-        return "confirmed" if between else "agrees"
-    if verdict.verdict == FAILS:
-        return "contradicted" if between else "disagrees"
-    return "undecided"
-
-
 def tally(listed: Iterable[Card]) -> dict[str, list[Card]]:
     """{grade: its cards} of the grades that there are, in the order of `GRADES`."""
     listed = list(listed)
@@ -118,7 +103,7 @@ def tally(listed: Iterable[Card]) -> dict[str, list[Card]]:
 
 def of_figure(listed: Iterable[Card], number_: int) -> list[Card]:
     """The cards that a figure of the paper shows, what was not run left out."""
-    return [card for card in listed if card.figure == number_ and card.grade != "not run"]
+    return [card for card in listed if card.figure == number_ and card.grade != NOT_RUN]
 
 
 def _card(verdict: Verdict) -> Card:
@@ -126,7 +111,9 @@ def _card(verdict: Verdict) -> Card:
     found = _FIGURE.search(verdict.place)
     details = [
         f"p = {chance(verdict.p)}, after Holm's correction {chance(verdict.p_holm)}" if verdict.p is not None else "",
-        f"The other choice of runs: {verdict.second}" if verdict.second else "",
+        f"The longest runs: {verdict.second}" if verdict.second else "",
+        f"Under the rules before these: {verdict.old_verdict}" if verdict.old_verdict else "",
+        f"Evidence: {verdict.evidence}" if verdict.evidence else "",
         *verdict.beside,
         *verdict.notes,
     ]
@@ -135,10 +122,10 @@ def _card(verdict: Verdict) -> Card:
         text=verdict.text,
         place=verdict.place,
         settings=", ".join(_LABELS.get(setting, setting) for setting in verdict.settings),
-        grade=grade(verdict),
+        grade=verdict.grade,
         effect=_interval(effect.value, effect.low, effect.high, verdict.unit) if effect else "",
         n=f"{counted(effect.seeds, 'seed')} × {counted(effect.tasks, 'task')}" if effect else "",
-        criterion=getattr(verdict, "criterion", verdict.statistic),
+        criterion=verdict.criterion,
         reason=verdict.reason,
         command=verdict.command,
         figure=int(found[1]) if found else 0,
@@ -177,7 +164,9 @@ def _axis(unit: str, parts: Sequence[Outcome]) -> Axis:
     for part, papers_own in zip(parts, papers, strict=True):
         effect, test = part.effect, part.test
         assert effect is not None
-        reads = f"{_interval(effect.value, effect.low, effect.high, unit)}; criterion {test.side} {number(test.bound, 2)}"
+        reads = (
+            f"{_interval(effect.value, effect.low, effect.high, unit)}; criterion {test.side} {number(test.bound, 2)}"
+        )
         reads += f"; the paper's {number(papers_own, 2, sign=True)}" if papers_own is not None else ""
         marks.append(
             Mark(

@@ -61,18 +61,18 @@ def _series(own: Look, x: np.ndarray, mean: np.ndarray, error: np.ndarray, seeds
     """x: its values, or the first and the step where they are evenly apart."""
     series = {"key": slug(own.label), "label": own.label, "n": int(seeds.max(initial=0)), "m": _numbers(mean)}
     if np.isfinite(error).any():
-        series["e"] = _numbers(error)
+        series["e"] = _numbers(error, 2)
     steps = np.diff(x)
     even = len(x) > 2 and np.allclose(steps, steps[0])
     return series | ({"start": _rounded(x[0]), "step": _rounded(steps[0])} if even else {"x": _numbers(x)})
 
 
-def _numbers(values: np.ndarray) -> list[float | None]:
-    return [_rounded(value) for value in values]
+def _numbers(values: np.ndarray, digits: int = 4) -> list[float | None]:
+    return [_rounded(value, digits) for value in values]
 
 
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.4g}") if math.isfinite(value) else None
+def _rounded(value: float, digits: int = 4) -> float | None:
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
 def csv(drawing: Drawing) -> str:
@@ -137,6 +137,6 @@ def _curve(runs: Sequence[Run], measure: Measure, size: int) -> Mapping[str, Any
     mean, error = factor * curve.mean, factor * curve.error
     if not np.isfinite(mean).any():
         return None
-    known = {"e": _numbers(error)} if np.isfinite(error).any() else {}
+    known = {"e": _numbers(error, 2)} if np.isfinite(error).any() else {}
     step = bin_width(runs[0].tasks)
     return {"n": len(runs), "start": (step - 1) / 2, "step": step, "m": _numbers(mean)} | known

@@ -1,16 +1,17 @@
 """What a page says in sentences: the answer, and the headline of a figure, made from measured effects and verdicts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...lab.studies import SIX
+from ..claims import NOT_RUN
 from ..claims.quantities import against_fresh
 from ..figures.standings import Standings
 from ..format import number
 from ..runs import Runs
 from ..stats import SEEDS, Effect
 from ..style import FOUR, SETTING_LABELS, look
-from .cards import AGAINST, FOR, Card, tally
+from .cards import AGAINST, FOR, Card
 
 NAMES = {
     "base": "ordinary training",
@@ -114,23 +115,9 @@ def _basis(view: Standings) -> str:
     return f"{view.length} of each system; the paper has 1,000 tasks and 30 seeds{fewer}"
 
 
-def graded(listed: Iterable[Card]) -> str:
-    """How many statements have which grade, a sentence.
-
-    Example:
-        >>> graded([])
-        'No statement of the paper was judged.'
-    """
-    listed = list(listed)
-    if not listed:
-        return "No statement of the paper was judged."
-    counts = [f"{len(of)} {name}" for name, of in tally(listed).items()]
-    return f"Of {len(listed)} statements of the paper {_listed(counts)}."
-
-
 def headline(listed: Sequence[Card], figure: int) -> Card | None:
     """The statement that a figure of the paper is about: the first leading one that is decided, or that is open."""
-    own = {card.id: card for card in listed if card.grade != "not run"}
+    own = {card.id: card for card in listed if card.grade != NOT_RUN}
     leading = [own[name] for name in LEADING.get(figure, ()) if name in own]
     leading = leading or [card for card in own.values() if card.figure == figure]
     decided = [card for card in leading if card.grade in (*FOR, *AGAINST)]

@@ -150,28 +150,32 @@ def _page(
     }
     leading, new = ([figures[name] for name in names if name in figures] for names in (LEADING, NEW))
     script = (_TEMPLATES / "page.js").read_text()
-    return _environment().get_template("page.html.j2").render(
-        generator=f"{GENERATOR} {__version__}",
-        refresh=refresh,
-        title=TITLE,
-        note=note,
-        style=Markup(_style()),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        data=_json(numbers),
-        answer=first,
-        scope=parts[0].scope,
-        cards=flat,
-        tally=verdict_cards.tally(flat),
-        tally_of=verdict_cards.tally,
-        panels_of=lambda card: _thumbnails(card, figures),
-        hero=figures.get("answer"),
-        levels=[view.levels(each) for each in views],
-        leading=leading,
-        new=new,
-        browser=browser,
-        chapters=chapters,
-        sections=_sections(leading, new, browser),
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            generator=f"{GENERATOR} {__version__}",
+            refresh=refresh,
+            title=TITLE,
+            note=note,
+            style=Markup(_style()),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            data=_json(numbers),
+            answer=first,
+            scope=parts[0].scope,
+            cards=flat,
+            tally=verdict_cards.tally(flat),
+            tally_of=verdict_cards.tally,
+            panels_of=lambda card: _thumbnails(card, figures),
+            hero=figures.get("answer"),
+            levels=[view.levels(each) for each in views],
+            leading=leading,
+            new=new,
+            browser=browser,
+            chapters=chapters,
+            sections=_sections(leading, new, browser),
+        )
     )
 
 
@@ -241,7 +245,7 @@ def _json(content: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     """Templates in which every text is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),

@@ -27,10 +27,12 @@ _TAG = re.compile(r"<[^>]*>")
 _DIGITS = re.compile(r"(\.\d)\d+")  # a tenth of a point is enough
 _ID = re.compile(r'(\bid="|url\(#|href="#)')
 _ARTIST = re.compile(r'id="(seed|mean|band|level|name):([^"]+)"')
-_PATH = re.compile(r' d="([ML\d\s.e-]+)"')  # lines only: no curve, nothing closed
+_PATH = re.compile(r' d="([MLz\d\s.e-]+)"')  # lines only, no curve
+_SPARE = re.compile(
+    r' transform="rotate\(-0 [^"]*"|font-family: [^;"]*;? ?|; stroke-linecap: (square|butt)|; stroke-linejoin: \w+'
+)  # what does nothing, or is the page's
 _NAME = re.compile(r'(class="name"[^#]*fill: )(#[0-9a-f]{6})')
 _NAMESPACE = re.compile(r' xmlns(:\w+)?="[^"]*"')
-_FONT = re.compile(r"font: (?:(bold|\d+) )?([\d.]+)px [^;\"]*")
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _picture(name: str, figure: Figure, axes: Axes, group, shared, renderer) -> 
     body = re.sub(r">\s+<", "><", body)
     body = _PATH.sub(lambda found: f' d="{relative(found[1])}"', body)
     body = _ID.sub(rf"\g<1>{name}-", body).replace(f'id="{name}-{_gid(int(name.rsplit("-", 1)[1]))}"', f'id="{name}"')
-    body = _FONT.sub(lambda found: f"font-size: {found[2]}px" + "; font-weight: 700" * bool(found[1]), body)
+    body = _SPARE.sub("", body)
     body = _NAME.sub(r"\1color-mix(in srgb, \2 55%, var(--ink))", body)  # as words its colour would be too light
     body = _COLOUR.sub(lambda found: _themed(found[0]), body)
     box = left - EDGE, top - EDGE, right - left + 2 * EDGE, bottom - top + 2 * EDGE
@@ -136,9 +138,14 @@ def relative(path: str) -> str:
     Example:
         >>> relative("M 10 20.5 L 12 20 L 12.3 21")
         'M10 20.5l2-.5 .3 1'
+        >>> relative("M 1 1 L 2 1 L 2 0 z")
+        'M1 1l1 0 0-1z'
     """
-    words, parts, x, y = path.split(), [], 0, 0
-    for command, *place in zip(words[::3], words[1::3], words[2::3], strict=True):
+    parts, x, y = [], 0, 0
+    for command, *place in re.findall(r"([MLz])(?: (\S+) (\S+))?", path):
+        if command == "z":
+            parts.append("z")
+            continue
         to_x, to_y = (round(10 * float(word)) for word in place)
         if command == "M":
             parts.append(f"M{_tenths(to_x)} {_tenths(to_y)}")

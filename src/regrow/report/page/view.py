@@ -57,7 +57,9 @@ class Figure:
         return self.headline.text if self.headline else self.title
 
 
-def figure(drawing: Drawing, svgs: Mapping[str, str], headline: Card | None = None, related: Sequence[Card] = ()) -> Figure:
+def figure(
+    drawing: Drawing, svgs: Mapping[str, str], headline: Card | None = None, related: Sequence[Card] = ()
+) -> Figure:
     """A drawing as the page shows it.
 
     Args:
@@ -66,7 +68,8 @@ def figure(drawing: Drawing, svgs: Mapping[str, str], headline: Card | None = No
         headline, related: statements that it shows.
     """
     views = [
-        View(each.name, each.length, each.caption, pictures(each, svgs[each.name])) for each in (drawing, *drawing.others)
+        View(each.name, each.length, each.caption, pictures(each, svgs[each.name]))
+        for each in (drawing, *drawing.others)
     ]
     legend = [Key(slug(own.label), own.label, themed(own.colour), DASHES[own.dashes]) for own in drawing.looks]
     lacks = "; ".join(gap.reason for gap in drawing.gaps)
