@@ -71,7 +71,8 @@ def test_every_figure_is_there_as_picture_and_files(page: Page) -> None:
     for kind in ("svg", "png", "csv"):
         assert {path.stem for path in figures.glob(f"*.{kind}")} == names
     assert {"answer", "figure-01", "figure-09", "figure-14", "cost", "options"} <= names and len(names) >= 21
-    shown = {attributes["data-panel"].rsplit("-", 1)[0] for attributes in page.all("svg") if "data-panel" in attributes}
+    panels = [each for each in page.all("svg") if each.get("data-panel")]
+    shown = {str(each["data-panel"]).rsplit("-", 1)[0] for each in panels}
     assert shown == names and len(page.all("figcaption")) == len(names)
     described = [
         each["aria-label"] or "" for each in page.all("svg") if each.get("role") == "img" and "data-panel" in each

@@ -34,15 +34,15 @@ UNFOLD = "all('details').forEach(each => { each.open = true; }); await wait(50);
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: str(size[0]))
-def test_the_answer_is_on_the_first_screen_and_nothing_is_cut(
-    page: Path, tmp_path: Path, size: tuple[int, int]
-) -> None:
+def test_the_answer_comes_first_and_nothing_is_cut(page: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     seen = visit(page, tmp_path, """
       const width = page.documentElement.clientWidth, inside = e => e.getBoundingClientRect();
-      const first = all("figure .panel").map(inside).find(box => box.width > 0), title = inside(page.querySelector("h1"));
+      const first = all("figure .panel").map(inside).find(box => box.width > 0);
+      const title = inside(page.querySelector("h1"));
       """ + UNFOLD + """
       all(".card").forEach(each => { each.style.display = "block"; });
-      const wide = all("body *").filter(e => !e.parentElement.closest(".scroll, svg, nav") && inside(e).right > width + 1);
+      const wide = all("body *").filter(
+        e => !e.parentElement.closest(".scroll, svg, nav") && inside(e).right > width + 1);
       const cut = [];
       for (const svg of all("svg.panel")) {
         const own = inside(svg);
@@ -52,8 +52,9 @@ def test_the_answer_is_on_the_first_screen_and_nothing_is_cut(
               || box.bottom > own.bottom + 4)) cut.push(text.textContent);
         }
       }
+      const scale = svg => inside(svg).width / svg.viewBox.baseVal.width;
       const sizes = all("svg.panel text").filter(e => inside(e).width)
-        .map(e => parseFloat(getComputedStyle(e).fontSize) * inside(e.closest("svg")).width / e.closest("svg").viewBox.baseVal.width);
+        .map(e => parseFloat(getComputedStyle(e).fontSize) * scale(e.closest("svg")));
       return {width, title: title.bottom, first: first.top, needs: page.documentElement.scrollWidth,
         wide: wide.map(e => e.outerHTML.slice(0, 90)), cut, smallest: Math.min(...sizes),
         scrolling: all(".scroll").filter(e => e.scrollWidth > e.clientWidth + 1).length};
@@ -90,13 +91,14 @@ def test_a_figure_answers_to_its_reader(page: Path, tmp_path: Path) -> None:
       const figure = page.querySelector("#answer figure"), svg = figure.querySelector(".panel");
       const box = svg.getBoundingClientRect(), place = (x, y) => [box.left + x * box.width, box.top + y * box.height];
       const press = (query, i = 0) => all(query, figure)[i].click();
-      const texts = () => all("text", svg).filter(e => getComputedStyle(e).visibility !== "hidden").map(e => e.textContent);
+      const visible = e => getComputedStyle(e).visibility !== "hidden";
+      const texts = () => all("text", svg).filter(visible).map(e => e.textContent);
       send("pointermove", svg, ...place(.5, .5));
-      const hover = [...tip.querySelectorAll("tr")].map(row => row.innerText.trim()), head = tip.firstChild.textContent;
+      const hover = [...tip.querySelectorAll("tr")].map(row => row.innerText.trim());
+      const head = tip.firstChild.textContent;
       send("pointerleave", svg, 0, 0);
       const gone = tip.hidden;
       press("[data-key=swr]");
-      const dim = all(".mean", svg).map(e => [e.dataset.line, getComputedStyle(e).opacity]);
       await wait(300);
       const after = Object.fromEntries(all(".mean", svg).map(e => [e.dataset.line, +getComputedStyle(e).opacity]));
       press("[data-key=swr]");
@@ -146,7 +148,8 @@ def test_cards_tables_and_the_browser_of_runs_answer_too(page: Path, tmp_path: P
       copy.click();
       await wait(100);
       const said = copy.textContent, explore = page.getElementById("browser");
-      const lines = () => all("svg.main path[stroke]", explore).length, label = () => explore.querySelector("svg.main").ariaLabel;
+      const lines = () => all("svg.main path[stroke]", explore).length;
+      const label = () => explore.querySelector("svg.main").ariaLabel;
       const drawn = lines(), choose = explore.querySelector("[data-choose=measure]");
       choose.value = 1;
       choose.dispatchEvent(new Event("change"));
@@ -169,8 +172,8 @@ CONTRAST = """
   const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
   const rgba = colour => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data]; };
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const linear = v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => .2126 * linear(r / 255) + .7152 * linear(g / 255) + .0722 * linear(b / 255);
   const behind = e => { for (; e; e = e.parentElement) {
     const colour = rgba(window_.getComputedStyle(e).backgroundColor); if (colour[3] > 250) return colour; } };
   const weak = {};

@@ -14,8 +14,8 @@ from ..runs import FRESH, Run, Runs, entries
 from ..style import FOUR, SETTING_LABELS, SYSTEMS, Look, look
 from .line import Curve
 from .panels import (
-    Filled,
     FigurePlan,
+    Filled,
     Line,
     Panel,
     around_zero,

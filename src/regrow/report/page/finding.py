@@ -72,7 +72,7 @@ def answer(runs: Runs, view: Standings | None) -> Answer:
 
 
 def _against_fresh(runs: Runs, view: Standings) -> tuple[dict[str, dict[str, Effect]], dict[str, int]]:
-    """{system: {setting: its end minus a fresh network}} where there is one, and {system: settings it ends below one}."""
+    """{system: {setting: its end minus a fresh network}}, and {system: in how many settings it ends below one}."""
     effects: dict[str, dict[str, Effect]] = {}
     for system in SIX:
         for setting in FOUR:

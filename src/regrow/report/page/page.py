@@ -55,7 +55,7 @@ class Chapter:
 def write_page(
     results: AnyResults | Sequence[AnyResults], out: Path, *, refresh: int | None = None, note: str = ""
 ) -> list[Verdict]:
-    """Write the report: `index.html`, `claims.json`, `figures/*.svg|png|csv`, `tables/*.md|tex`, each whole or not at all.
+    """Write the report: `index.html`, `claims.json`, `figures/*.svg|png|csv`, `tables/*.md|tex`, each whole or not.
 
     Args:
         results: of one problem or several, from `gather`; one chapter of the page each.
