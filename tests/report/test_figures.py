@@ -186,13 +186,13 @@ def test_no_line_is_longer_than_what_a_figure_is_about() -> None:
 def test_published_levels_are_marked_at_the_papers_values() -> None:
     """Where a run is long enough its axis has room for them."""
     kinds = {("large", system): Kind(92) for system in ("base", "swr", "l2")}
-    for tasks, marked in ((200, {"#D55E00": 92.79, "#111111": 82.0}), (20, {})):
+    for tasks, marked in ((800, {"#D55E00": 92.79, "#111111": 82.0}), (20, {})):
         shown = figure(runs(kinds, tasks=tasks, seeds=[0]), "figure-02")
         axes = shown.figure.axes[0]
         triangles = [line for line in axes.lines if line.get_marker() == "<"]
         found = {to_hex(line.get_color()).upper(): line.get_ydata()[0] for line in triangles}
         assert found == marked and ("Triangles: the levels" in shown.caption) == bool(marked)
-    other = run("large", "swr", tasks=200, config={**chosen("large", "swr"), "factor": 0.5})
+    other = run("large", "swr", tasks=800, config={**chosen("large", "swr"), "factor": 0.5})
     assert "Triangles" not in figure(other, "figure-02").caption
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ...lab.runs.text import counted
-from ..margins import LEAST_TASKS
+from ..margins import PAPER_TASKS
 from ..published import level
-from ..runs import FRESH, Run, Runs, papers_id
+from ..runs import FRESH, NEAR, Run, Runs, papers_id
 from ..style import PAPER, SETTING_LABELS, Look, in_order, look
 from .lengths import Choose, choices, in_words, until
 from .line import (
@@ -286,7 +286,7 @@ def mark(axes: Axes, drawn: Drawn) -> bool:
         known = level(*line.key)
         if known is None or runs[0].config_id != papers_id(*line.key):
             continue
-        if runs[0].tasks >= LEAST_TASKS:  # a shorter run has not come so far, and its axis is its own
+        if runs[0].tasks >= NEAR * PAPER_TASKS:  # a shorter run has not come so far, and its axis is its own
             low, high = axes.get_ylim()
             gap = 0.03 * (high - low)
             axes.set_ylim(min(low, known.low - gap), max(high, (known.high or known.low) + gap))

@@ -33,6 +33,7 @@ _LABELS = SETTING_LABELS | VIT_SETTING_LABELS
 class Mark:
     """One test of a statement on its axis; places are shares of the axis's length, None where there is none.
 
+    setting: empty where all tests are of one.
     reads: the value with its interval, the criterion, and the paper's value, in words.
     """
 
@@ -160,7 +161,7 @@ def _axis(unit: str, parts: Sequence[Outcome]) -> Axis:
     def place(value: float | None) -> float | None:
         return None if value is None or not math.isfinite(value) else (value - low) / (high - low)
 
-    marks = []
+    marks, several = [], len({part.test.quantity.setting for part in parts}) > 1
     for part, papers_own in zip(parts, papers, strict=True):
         effect, test = part.effect, part.test
         assert effect is not None
@@ -171,7 +172,7 @@ def _axis(unit: str, parts: Sequence[Outcome]) -> Axis:
         marks.append(
             Mark(
                 test.quantity.name,
-                _LABELS.get(test.quantity.setting, test.quantity.setting),
+                _LABELS.get(test.quantity.setting, test.quantity.setting) if several else "",
                 reads,
                 place(effect.value) or 0.0,
                 place(effect.low),

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ...lab.studies import SIX
 from ..claims import NOT_RUN
 from ..claims.quantities import against_fresh
+from ..figures.sheet import Drawing, Shown
 from ..figures.standings import Standings
 from ..format import number
 from ..runs import Runs
@@ -122,6 +125,53 @@ def headline(listed: Sequence[Card], figure: int) -> Card | None:
     leading = leading or [card for card in own.values() if card.figure == figure]
     decided = [card for card in leading if card.grade in (*FOR, *AGAINST)]
     return next(iter([*decided, *leading]), None)
+
+
+def says(drawing: Drawing) -> str:
+    """What a figure of what the paper does not show says, one sentence from its last third; empty for any other."""
+    ends = [_ends(panel) for panel in drawing.panels]
+    make = {"zero-gradient": _zero_gradient, "against-fresh": _above_fresh, "cost": _cost}.get(drawing.name)
+    return make(ends, drawing) if make else ""
+
+
+def _ends(panel: Shown) -> dict[str, float]:
+    """{label: its mean over the last third of its points}"""
+    return {each.look.label: float(np.nanmean(each.mean[-max(1, len(each.mean) // 3) :])) for each in panel.series}
+
+
+def _zero_gradient(ends: Sequence[Mapping[str, float]], drawing: Drawing) -> str:
+    swr, only, spared = (look(name).label for name in ("swr", "swr-zero-only", "swr-zero-spared"))
+    both = [end for end in ends if {swr, only, spared} <= end.keys()]
+    if not both:
+        return ""
+    apart = max(abs(end[only] - end[swr]) for end in both)
+    less = [end[swr] - end[spared] for end in both]
+    return (
+        f"Renewing only what has utility 0 ends within {apart:.1f} points of {swr}; renewing all but that ends "
+        f"{number(min(less), 1)} to {number(max(less), 1)} points below."
+    )
+
+
+def _above_fresh(ends: Sequence[Mapping[str, float]], drawing: Drawing) -> str:
+    labels = [look(system).label for system in SIX]
+    counts = {name: sum(end.get(name, -1) > 0 for end in ends) for name in labels if any(name in end for end in ends)}
+    if not counts:
+        return ""
+    by_count: dict[int, list[str]] = {}
+    for name, above in counts.items():
+        by_count.setdefault(above, []).append(name)
+    parts = [f"{_listed(names)} in {above}" for above, names in sorted(by_count.items(), reverse=True)]
+    parts[0] = f"{parts[0]} of {len(ends)} {_plural('setting', len(ends))}"
+    return f"Above a fresh network at the end: {', '.join(parts)}."
+
+
+def _cost(ends: Sequence[Mapping[str, float]], drawing: Drawing) -> str:
+    base, parts = look("base").label, []
+    for panel in drawing.panels:
+        times = {each.look.label: float(each.x[0]) for each in panel.series}
+        if base in times and look("swr").label in times:
+            parts.append(f"{times[look('swr').label] / times[base]:.2f} times the base's in “{panel.title}”")
+    return f"An update with {look('swr').label} takes {_listed(parts)}." if parts else ""
 
 
 def difference(value: float, exact: bool) -> str:

@@ -137,8 +137,9 @@ def _page(
     """The whole page."""
     cards = {part.key: verdict_cards.cards(part.verdicts) for part in parts}
     flat = [card for own in cards.values() for card in own]
-    drawings = {each.name: each for part in parts for each in (part.hero, *part.drawn) if isinstance(each, Drawing)}
-    figures = {name: _figure(each, svgs, flat) for name, each in drawings.items()}
+    shown = [(part, each) for part in parts for each in (part.hero, *part.drawn) if isinstance(each, Drawing)]
+    drawings = {each.name: each for _, each in shown}
+    figures = {each.name: _figure(each, svgs, flat, part.warning) for part, each in shown}
     chapters = [_chapter(part, cards[part.key], figures) for part in parts]
     permuted = next((each for each in results if isinstance(each, Results)), None)
     views = standings(permuted.runs) if permuted else ()
@@ -201,11 +202,14 @@ def _of_vit(cards: Sequence[verdict_cards.Card]) -> finding.Answer:
     return finding.Answer(shown.text, f"{shown.grade}: {shown.effect} ({shown.n}).".capitalize())
 
 
-def _figure(drawing: Drawing, svgs: Mapping[str, str], cards: Sequence[verdict_cards.Card]) -> view.Figure:
+def _figure(
+    drawing: Drawing, svgs: Mapping[str, str], cards: Sequence[verdict_cards.Card], warning: str
+) -> view.Figure:
     """A drawing with the statements that it shows, where it is one of the paper's figures."""
     number = int(drawing.name[-2:]) if drawing.name.startswith("figure-") else 0
     related = verdict_cards.of_figure(cards, number) if number else []
-    return view.figure(drawing, svgs, finding.headline(related, number) if number else None, related)
+    warning = warning if drawing.name in LEADING else ""  # a chapter says it once for all others
+    return view.figure(drawing, svgs, finding.headline(related, number) if number else None, related, warning)
 
 
 def _chapter(part: Part, cards: Sequence[verdict_cards.Card], figures: Mapping[str, view.Figure]) -> Chapter:

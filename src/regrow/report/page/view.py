@@ -10,7 +10,7 @@ from ..style import SETTING_LABELS, look
 from ..tables.table import Table
 from .cards import Card
 from .data import DASHES
-from .finding import difference, halves
+from .finding import difference, halves, says
 from .svg import Picture, pictures, themed
 
 
@@ -39,6 +39,7 @@ class Figure:
     """A figure of the page.
 
     headline: the statement that it is about, or None; related: all that it shows.
+    says: what it shows where there is no such statement, one sentence or nothing; warning: of its runs, or nothing.
     views: one, or one for each choice of runs.
     """
 
@@ -50,15 +51,21 @@ class Figure:
     lacks: str
     headline: Card | None = None
     related: Sequence[Card] = ()
+    says: str = ""
+    warning: str = ""
 
     @property
     def finding(self) -> str:
         """Its headline in words; its title where there is none."""
-        return self.headline.text if self.headline else self.title
+        return self.headline.text if self.headline else self.says or self.title
 
 
 def figure(
-    drawing: Drawing, svgs: Mapping[str, str], headline: Card | None = None, related: Sequence[Card] = ()
+    drawing: Drawing,
+    svgs: Mapping[str, str],
+    headline: Card | None = None,
+    related: Sequence[Card] = (),
+    warning: str = "",
 ) -> Figure:
     """A drawing as the page shows it.
 
@@ -66,6 +73,7 @@ def figure(
         drawing: with its other choice of runs, if it has one.
         svgs: {name of a drawing: its file}
         headline, related: statements that it shows.
+        warning: of its runs, or nothing.
     """
     views = [
         View(each.name, each.length, each.caption, pictures(each, svgs[each.name]))
@@ -73,7 +81,9 @@ def figure(
     ]
     legend = [Key(slug(own.label), own.label, themed(own.colour), DASHES[own.dashes]) for own in drawing.looks]
     lacks = "; ".join(gap.reason for gap in drawing.gaps)
-    return Figure(drawing.name, drawing.title, drawing.alt, legend, views, lacks, headline, related)
+    return Figure(
+        drawing.name, drawing.title, drawing.alt, legend, views, lacks, headline, related, says(drawing), warning
+    )
 
 
 @dataclass(frozen=True)
