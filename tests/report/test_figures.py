@@ -184,7 +184,7 @@ def test_no_line_is_longer_than_what_a_figure_is_about() -> None:
 
 
 def test_published_levels_are_marked_at_the_papers_values() -> None:
-    """Where a run is long enough its axis has room for them."""
+    """The axis of a run as long as the paper's takes them in."""
     kinds = {("large", system): Kind(92) for system in ("base", "swr", "l2")}
     for tasks, marked in ((800, {"#D55E00": 92.79, "#111111": 82.0}), (20, {})):
         shown = figure(runs(kinds, tasks=tasks, seeds=[0]), "figure-02")

@@ -8,11 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ...lab.runs.text import counted
-from ..margins import PAPER_TASKS
-from ..published import level
-from ..runs import FRESH, NEAR, Run, Runs, papers_id
-from ..style import PAPER, SETTING_LABELS, Look, in_order, look
+from ..runs import FRESH, Run, Runs
+from ..style import SETTING_LABELS, Look, in_order, look
 from .lengths import Choose, choices, in_words, until
+from .level_marks import CAPTION, mark
 from .line import (
     SPAN,
     Curve,
@@ -260,7 +259,8 @@ def _compose(plan: FigurePlan, drawn: Sequence[Drawn], length: str) -> Drawing:
         together = [curve for each in drawn[start : start + step] for _, curve in each.curves]
         if together and frame:
             frame(axes, together)
-    marked = [mark(axes, drawn[i]) for i, axes in places.items()]
+    of_accuracy = [i for i in places if drawn[i].panel.measure == "online_accuracy"]
+    marked = [mark(places[i], [(line.key, line.look, runs) for line, runs, _ in drawn[i].lines]) for i in of_accuracy]
     looks = _looks(drawn)
     legend(figure, looks)
     gone = [
@@ -269,36 +269,9 @@ def _compose(plan: FigurePlan, drawn: Sequence[Drawn], length: str) -> Drawing:
         if drawn[i].panel.frame is within_span
         for name in below(axes, drawn[i].curves)
     ]
-    text = _caption(plan, drawn) + (f" Below the axes: {', '.join(gone)}." if gone else "") + TICKS * any(marked)
+    text = _caption(plan, drawn) + (f" Below the axes: {', '.join(gone)}." if gone else "") + CAPTION * any(marked)
     panels = tuple(drawn[i].shown(axes) for i, axes in places.items())
     return Drawing(plan.topic.name, plan.topic.title, text, _alt(plan, drawn), figure, (), panels, tuple(looks), length)
-
-
-TICKS = " Triangles: the levels that the paper's first author published, of 1,000 tasks and 30 runs."
-
-
-def mark(axes: Axes, drawn: Drawn) -> bool:
-    """Triangles at the levels published for the lines of a panel of accuracy; whether there are any."""
-    if drawn.panel.measure != "online_accuracy":
-        return False
-    marked = False
-    for line, runs, _ in drawn.lines:
-        known = level(*line.key)
-        if known is None or runs[0].config_id != papers_id(*line.key):
-            continue
-        if runs[0].tasks >= NEAR * PAPER_TASKS:  # a shorter run has not come so far, and its axis is its own
-            low, high = axes.get_ylim()
-            gap = 0.03 * (high - low)
-            axes.set_ylim(min(low, known.low - gap), max(high, (known.high or known.low) + gap))
-        low, high = axes.get_ylim()
-        for value in {known.low, known.high or known.low}:
-            if low <= value <= high:
-                axes.plot(
-                    1.02, value, marker="<", markersize=5, color=line.look.colour, markeredgecolor=PAPER, clip_on=False,
-                    markeredgewidth=0.5, transform=axes.get_yaxis_transform(), gid=f"level:{slug(line.look.label)}",
-                )  # fmt: skip
-                marked = True
-    return marked
 
 
 def _draw(axes: Axes, drawn: Drawn) -> None:

@@ -62,7 +62,7 @@ def answer(runs: Runs, view: Standings | None) -> Answer:
     if whole:
         only = "Only " if len(whole) == 1 else ""
         verb = "ends" if len(whole) == 1 else "end"
-        where = f"in {'all ' * (len(settings) > 1)}{_count(len(settings))} {_plural('setting', len(settings))}"
+        where = f"in {_all(len(settings))} {_plural('setting', len(settings))}"
         sentence = f"{only}{_listed([NAMES[system] for system in whole])} {verb} above a fresh network {where}{base}."
     else:
         counts = {system: sum(effect.low > 0 for effect in effects.values()) for system, effects in kept.items()}
@@ -99,13 +99,9 @@ def _leaders(view: Standings) -> str:
     for setting in view.settings:
         by_system.setdefault(view.best(setting), []).append(SETTING_LABELS[setting])
     order = [system for system in reversed(SIX) if system in by_system]
-    parts = [f"{_short(system)} {'leads in' if i == 0 else 'in'} {_quoted(by_system[system])}" for i, system in
-             enumerate(order)]  # fmt: skip
+    verbs = ["leads in", *["in"] * (len(order) - 1)]
+    parts = [f"{look(s).label} {verb} {_quoted(by_system[s])}" for s, verb in zip(order, verbs, strict=True)]
     return f"over the last {view.last} tasks {_listed(parts)}"
-
-
-def _short(system: str) -> str:
-    return look(system).label
 
 
 def _quoted(names: Sequence[str]) -> str:
@@ -205,8 +201,12 @@ def _listed(parts: Sequence[str]) -> str:
 
 def _of(part: int, whole: int) -> str:
     if part == whole:
-        return "it" if whole == 1 else f"all {_count(whole)}"
+        return "it" if whole == 1 else _all(whole)
     return f"{_count(part)} of {_count(whole)}"
+
+
+def _all(n: int) -> str:
+    return {1: "the one", 2: "both"}.get(n, f"all {_count(n)}")
 
 
 def _count(n: int) -> str:

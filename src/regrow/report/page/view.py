@@ -15,7 +15,7 @@ from .svg import Picture, pictures, themed
 
 
 @dataclass(frozen=True)
-class Key:
+class LegendEntry:
     """An entry of a legend."""
 
     key: str
@@ -46,7 +46,7 @@ class Figure:
     name: str
     title: str
     alt: str
-    legend: Sequence[Key]
+    legend: Sequence[LegendEntry]
     views: Sequence[View]
     lacks: str
     headline: Card | None = None
@@ -79,7 +79,7 @@ def figure(
         View(each.name, each.length, each.caption, pictures(each, svgs[each.name]))
         for each in (drawing, *drawing.others)
     ]
-    legend = [Key(slug(own.label), own.label, themed(own.colour), DASHES[own.dashes]) for own in drawing.looks]
+    legend = [LegendEntry(slug(own.label), own.label, themed(own.colour), DASHES[own.dashes]) for own in drawing.looks]
     lacks = "; ".join(gap.reason for gap in drawing.gaps)
     return Figure(
         drawing.name, drawing.title, drawing.alt, legend, views, lacks, headline, related, says(drawing), warning
@@ -87,7 +87,7 @@ def figure(
 
 
 @dataclass(frozen=True)
-class Cell:
+class LevelCell:
     """A system in a setting: our accuracy, its error, the published level and the difference; empty where unknown."""
 
     ours: str
@@ -104,7 +104,7 @@ class Levels:
     length: str
     last: int
     settings: Sequence[str]
-    rows: Sequence[tuple[Key, Sequence[Cell | None]]]
+    rows: Sequence[tuple[LegendEntry, Sequence[LevelCell | None]]]
     leaders: str
 
 
@@ -114,13 +114,13 @@ def levels(view: Standings) -> Levels:
     for system in view.systems:
         own = look(system)
         cells = [_cell(view, setting, view.cells.get((setting, system))) for setting in view.settings]
-        rows.append((Key(slug(own.label), own.label, themed(own.colour), DASHES[own.dashes]), cells))
+        rows.append((LegendEntry(slug(own.label), own.label, themed(own.colour), DASHES[own.dashes]), cells))
     others = {s: view.best(s) for s in view.settings if view.best(s) != "swr"}
     leaders = ", ".join(f"{look(system).label} in “{SETTING_LABELS[setting]}”" for setting, system in others.items())
     return Levels(view.length, view.last, [SETTING_LABELS[setting] for setting in view.settings], rows, leaders)
 
 
-def _cell(view: Standings, setting: str, standing: Standing | None) -> Cell | None:
+def _cell(view: Standings, setting: str, standing: Standing | None) -> LevelCell | None:
     if standing is None:
         return None
     effect, known = standing.effect, standing.published
@@ -132,7 +132,7 @@ def _cell(view: Standings, setting: str, standing: Standing | None) -> Cell | No
         papers = papers if known.exact else f"≈ {papers}"
     if standing.behind is not None and known:
         behind = difference(standing.behind, known.exact)
-    return Cell(
+    return LevelCell(
         ours=f"{effect.value:.1f}" if not known or not known.exact else f"{effect.value:.2f}",
         error=f"{error:.1f}" if error == error and error >= 0.05 and effect.basis == "seeds" else "",
         papers=papers,
