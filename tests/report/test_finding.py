@@ -88,8 +88,6 @@ def test_a_headline_is_the_first_leading_statement_that_is_decided() -> None:
 
 def test_no_card_needs_another_to_be_read() -> None:
     """A statement that begins with "there", or is of an "it", makes its reader look for the one before."""
-    from regrow.report.claims import STATEMENTS
-    from regrow.report.claims.vit import STATEMENTS as VIT
 
     bare = [
         each.id for each in (*STATEMENTS, *VIT) if {"there", "it"} & set(each.text.lower().replace(",", "").split())
