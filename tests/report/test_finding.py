@@ -4,12 +4,16 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
+from report_checks import drawing
 from results_frames import AS_IN_THE_PAPER, Kind, run, runs
 
 from regrow.lab.studies import SIX
 from regrow.report.claims import STATEMENTS, evaluate
 from regrow.report.claims.vit import STATEMENTS as VIT
 from regrow.report.figures.answer import answer as draw_answer
+from regrow.report.figures.cost import cost
+from regrow.report.figures.panels import draw
+from regrow.report.figures.permuted import PLANS, against_fresh
 from regrow.report.figures.sheet import Drawing
 from regrow.report.figures.standings import standings
 from regrow.report.page import finding
@@ -84,6 +88,22 @@ def test_a_headline_is_the_first_leading_statement_that_is_decided() -> None:
     shown = finding.headline(made_up, 2)
     assert shown and shown.id == "6c"
     assert finding.headline(made_up[3:], 2) is None
+
+
+def test_figures_beyond_the_paper_say_what_they_show() -> None:
+    kinds = {"base": 88.0, "swr": 93.0, "swr-zero-only": 92.8, "swr-zero-spared": 88.5}
+    frame = Runs(runs({("large", system): Kind(level) for system, level in kinds.items()}, seeds=range(3), noise=0.01))
+    assert finding.says(drawing(draw(frame, PLANS["zero-gradient"]))) == (
+        "Renewing only what has utility 0 ends within 0.2 points of SWR; renewing all but that ends 4.5 points below."
+    )
+    drawn = drawing(against_fresh(made(92.0, swr=93.0, base=80.0)))
+    assert (
+        finding.says(drawn)
+        == "Above a fresh network at the end: SWR in 2 of 2 settings, base, L2, S&P, CBP and ReDo in 0."
+    )
+    spent = {("large", "base"): 0.2, ("large", "swr"): 0.25}
+    assert finding.says(drawing(cost(frame, spent))) == "An update with SWR takes 1.25 times the base's in “large”."
+    assert finding.says(drawing(draw(frame, PLANS["figure-02"]))) == ""
 
 
 def test_no_card_needs_another_to_be_read() -> None:

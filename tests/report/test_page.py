@@ -297,7 +297,7 @@ def test_report_says_where_it_is(small: Path, capsys: Capture) -> None:
     Report((small, small / ".")).run()
     assert capsys.readouterr().out.startswith(f"Report: {small / 'report' / 'index.html'}. Statements: not run")
     page = Page(small / "report" / "index.html")
-    assert page.text.count('<th scope="row">weights-vs-units</th>') == 1  # the same folder twice is one
+    assert page.text.count(">weights-vs-units</th>") == 1  # the same folder twice is one
     Report((small,)).run()  # over its own
     with pytest.raises(ValueError, match="needs folders of results; got none"):
         Report(()).run()

@@ -273,9 +273,7 @@ def test_both_parts_have_their_names(page: Page) -> None:
     assert "--optimizer clean --width 12 --depth 1 --epochs-per-task 2 --images-per-class 18" in page.text
     assert "at most 4 tasks and 2 seeds, with the authors&#39; and with the clean optimizer" in page.text
     assert "Class-incremental CIFAR-100: 6 systems in 6 settings, at most 4 tasks and 2 seeds" in page.text
-    assert (
-        "Permuted digits: " in page.text and "These networks are not at the paper&#39;s scale: width 12" in page.text
-    )
+    assert "Permuted digits: " in page.text and "These networks are not at the paper&#39;s scale: width 12" in page.text
     assert '<details id="cifar100-missing">' in page.text and "over the statements of one numbered claim" in page.text
     claims = json.loads((page.path.parent / "claims.json").read_text())["claims"]
     assert {claim["claim"] for claim in claims} == {*range(1, 19)}

@@ -125,30 +125,33 @@ def headline(listed: Sequence[Card], figure: int) -> Card | None:
 
 def says(drawing: Drawing) -> str:
     """What a figure of what the paper does not show says, one sentence from its last third; empty for any other."""
-    ends = [_ends(panel) for panel in drawing.panels]
-    make = {"zero-gradient": _zero_gradient, "against-fresh": _above_fresh, "cost": _cost}.get(drawing.name)
-    return make(ends, drawing) if make else ""
+    if drawing.name == "cost":
+        return _cost(drawing.panels)
+    make = {"zero-gradient": _zero_gradient, "against-fresh": _above_fresh}.get(drawing.name)
+    return make([_ends(panel) for panel in drawing.panels]) if make else ""
 
 
 def _ends(panel: Shown) -> dict[str, float]:
-    """{label: its mean over the last third of its points}"""
-    return {each.look.label: float(np.nanmean(each.mean[-max(1, len(each.mean) // 3) :])) for each in panel.series}
+    """{label: its mean over the last third of its points} of lines that come so far"""
+    lasts = {each.look.label: each.mean[-max(1, len(each.mean) // 3) :] for each in panel.series}
+    return {label: float(last.mean()) for label, last in lasts.items() if np.isfinite(last).all()}
 
 
-def _zero_gradient(ends: Sequence[Mapping[str, float]], drawing: Drawing) -> str:
+def _zero_gradient(ends: Sequence[Mapping[str, float]]) -> str:
     swr, only, spared = (look(name).label for name in ("swr", "swr-zero-only", "swr-zero-spared"))
     both = [end for end in ends if {swr, only, spared} <= end.keys()]
     if not both:
         return ""
     apart = max(abs(end[only] - end[swr]) for end in both)
     less = [end[swr] - end[spared] for end in both]
+    ends_below = dict.fromkeys([number(min(less), 1), number(max(less), 1)])
     return (
         f"Renewing only what has utility 0 ends within {apart:.1f} points of {swr}; renewing all but that ends "
-        f"{number(min(less), 1)} to {number(max(less), 1)} points below."
+        f"{' to '.join(ends_below)} points below."
     )
 
 
-def _above_fresh(ends: Sequence[Mapping[str, float]], drawing: Drawing) -> str:
+def _above_fresh(ends: Sequence[Mapping[str, float]]) -> str:
     labels = [look(system).label for system in SIX]
     counts = {name: sum(end.get(name, -1) > 0 for end in ends) for name in labels if any(name in end for end in ends)}
     if not counts:
@@ -161,9 +164,9 @@ def _above_fresh(ends: Sequence[Mapping[str, float]], drawing: Drawing) -> str:
     return f"Above a fresh network at the end: {', '.join(parts)}."
 
 
-def _cost(ends: Sequence[Mapping[str, float]], drawing: Drawing) -> str:
+def _cost(panels: Sequence[Shown]) -> str:
     base, parts = look("base").label, []
-    for panel in drawing.panels:
+    for panel in panels:
         times = {each.look.label: float(each.x[0]) for each in panel.series}
         if base in times and look("swr").label in times:
             parts.append(f"{times[look('swr').label] / times[base]:.2f} times the base's in “{panel.title}”")
