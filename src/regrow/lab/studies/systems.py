@@ -18,7 +18,7 @@ CONTROLS = {"swr-zero-only": "zero", "swr-zero-spared": "nonzero"}
 
 _BEFORE = """
 base                                 --      #111111  base
-l2                                   -       #E69F00  L2
+l2                                   -       #887744  L2
 """
 _AFTER = """
 swr-gradient-threshold-mean          --      #B80701  SWR gradient, threshold, mean

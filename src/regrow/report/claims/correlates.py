@@ -64,7 +64,7 @@ CORRELATES = (
     ),
     Statement(
         "11b",
-        "Selective weight reinitialization (gradient utility, resampling, either pruning) avoids all four.",
+        "Selective weight reinitialization by gradient (resampling, either pruning) avoids these changes of the base.",
         "figure 10 and appendix C",
         f"{GROWTH}. Avoided: no rise by {DEAD:g} points of all units (dead units) or {STABLE:g} % (weights), no fall "
         f"by {STABLE:g} % (gradients, rank).",

@@ -26,7 +26,7 @@ WITH_OPTIMIZERS = (
     ),
     Statement(
         "9c",
-        "With SGDW and momentum it is at least second best of six.",
+        "With SGDW and momentum selective weight reinitialization is at least second best of six.",
         "figure 7 and appendix A",
         f"{AHEAD}, to each of the other five. True: at least four above 0.",
         beats("large-sgdw", "swr", *OTHERS),
@@ -35,7 +35,7 @@ WITH_OPTIMIZERS = (
     ),
     Statement(
         "9d",
-        "With AdamW it is level with continual backpropagation and ReDo.",
+        "With AdamW selective weight reinitialization is level with continual backpropagation and ReDo.",
         "figure 7 and appendix A",
         f"{AHEAD}. Level: within ±{LEVEL} points (two one-sided tests).",
         all_of(within(ahead("large-adamw", "swr", other), -LEVEL, LEVEL) for other in ("cbp", "redo")),

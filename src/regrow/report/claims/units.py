@@ -49,7 +49,7 @@ WEIGHTS_OR_UNITS = (
     ),
     Statement(
         "5b",
-        "There ReDo performs below selective weight reinitialization.",
+        "In the large network with layer norm ReDo performs below selective weight reinitialization.",
         "figure 2b",
         f"{AHEAD}. True: above 0.",
         beats("large-ln", "swr", "redo"),
@@ -57,7 +57,7 @@ WEIGHTS_OR_UNITS = (
     ),
     Statement(
         "5c",
-        "There selective weight reinitialization is the best of all six systems.",
+        "In the large network with layer norm selective weight reinitialization is the best of all six systems.",
         "figure 2b",
         f"{AHEAD}, to each of the other five. True: all above 0.",
         beats("large-ln", "swr", *OTHERS),
@@ -73,7 +73,7 @@ WEIGHTS_OR_UNITS = (
     ),
     Statement(
         "6b",
-        "There selective weight reinitialization keeps plasticity.",
+        "In the small network selective weight reinitialization keeps plasticity.",
         "figure 2c",
         KEEPS,
         keeps("small", "swr"),
@@ -82,7 +82,7 @@ WEIGHTS_OR_UNITS = (
     ),
     Statement(
         "6c",
-        "There selective weight reinitialization performs above both unit methods.",
+        "In the small network selective weight reinitialization performs above both unit methods.",
         "figure 2c",
         f"{AHEAD}. True: both above 0.",
         beats("small", "swr", "cbp", "redo"),
@@ -99,7 +99,7 @@ WEIGHTS_OR_UNITS = (
     ),
     Statement(
         "7b",
-        "There selective weight reinitialization keeps plasticity.",
+        "In the small network with layer norm selective weight reinitialization keeps plasticity.",
         "figure 2d",
         KEEPS,
         keeps("small-ln", "swr"),
@@ -108,7 +108,7 @@ WEIGHTS_OR_UNITS = (
     ),
     Statement(
         "7c",
-        "There selective weight reinitialization is the best of all six systems.",
+        "In the small network with layer norm selective weight reinitialization is the best of all six systems.",
         "figure 2d",
         f"{AHEAD}, to each of the other five. True: all above 0.",
         beats("small-ln", "swr", *OTHERS),

@@ -60,7 +60,7 @@ VARIANTS = (
     ),
     Statement(
         "2b",
-        "Of the two prunings, threshold is slightly better.",
+        "Of the two prunings of weights by gradient utility, threshold is slightly better.",
         "figure 1 and its takeaways",
         f"{AHEAD}. Better: above 0. Slightly: below {LEVEL} points, the size that 4b calls equal.",
         within(ahead("large", "swr", PROPORTIONAL), 0.0, LEVEL),
@@ -69,7 +69,7 @@ VARIANTS = (
     ),
     Statement(
         "2c",
-        "With proportional pruning it performs above both unit methods in all settings but one.",
+        "Proportional pruning of weights performs above both unit methods in all settings but one.",
         "figure 5 and appendix A",
         f"{AHEAD}. True: above 0 to both, in at least three of the four settings.",
         all_of(beats(place, PROPORTIONAL, "redo", "cbp") for place in FOUR),
@@ -79,7 +79,7 @@ VARIANTS = (
     ),
     Statement(
         "2d",
-        "With proportional pruning it performs above L2 and shrink-and-perturb in the large network with layer norm.",
+        "In the large network with layer norm proportional pruning performs above L2 and shrink-and-perturb.",
         "figure 5b and appendix A",
         f"{AHEAD}. True: above 0 to both.",
         beats("large-ln", PROPORTIONAL, "l2", "shrink-perturb"),
@@ -87,7 +87,7 @@ VARIANTS = (
     ),
     Statement(
         "2e",
-        "In the other three settings it does not perform above both.",
+        "In the other three settings proportional pruning does not perform above both L2 and shrink-and-perturb.",
         "figure 5 and appendix A",
         f"{AHEAD}. True: in each setting below 0 to the better of the two, by their own means.",
         tuple(Test(ahead_of_best(place, PROPORTIONAL, "l2", "shrink-perturb"), "<", 0.0) for place in OTHER_SETTINGS),
@@ -136,7 +136,7 @@ VARIANTS = (
     ),
     Statement(
         "3e",
-        "With magnitude utility and threshold pruning it is no better than the base system's.",
+        "With magnitude utility and threshold pruning performance is no better than the base system's.",
         "figure 4b and appendix A",
         f"{AHEAD}, with either way to renew. True: below {LEVEL} points.",
         tuple(
