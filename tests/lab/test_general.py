@@ -241,6 +241,14 @@ def test_networks_and_data_by_seed(seeds):
         torch.testing.assert_close(w, stack.parameters[name], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("net", ["conv", "branches"])
+def test_contribution_by_position_equals_single_runs_beside_other_utilities(net):
+    """A flattened feature map, two readers; in one stack with members that go by other utilities."""
+    utilities = ("contribution-by-position", "contribution-by-position", "contribution", "gradient")
+    configs = [STEPS["sgd"] | SYSTEMS["cbp"] | {"utility": utility} for utility in utilities]
+    check_equal(net, [Member("cbp", config, seed) for seed, config in enumerate(configs)], "sgd")
+
+
 @pytest.mark.parametrize("utility", ["contribution", "activation", "gradient", "magnitude"])
 def test_units_of_several_readers_and_any_utility_equal_single_runs(utility):
     kinds = ("cbp", "redo")

@@ -152,15 +152,12 @@ class ActivationSumsByPosition:
     Args:
         units: of the layer.
         model: whose units they are.
-        home: as for `ActivationSums`.
+        home, stale: as for `ActivationSums`.
     """
 
-    def __init__(self, units: Units, model: nn.Module, home: Entry) -> None:
-        readings = units.readings_by_position(model)
-        self._watches = [ActivationSums(reading, home, by_position=True) for reading in readings]
-        self._columns = [place.positions for reading in readings for place in reading.places]
-        places = [place for reading in readings for place in reading.places]
-        self._order = [places.index(place) for place in units.weight_out]
+    def __init__(self, units: Units, model: nn.Module, home: Entry, stale: Callable[[], bool] | None = None) -> None:
+        self._readings, self._units = units.readings_by_position(model), units
+        self._watches = [ActivationSums(reading, home, by_position=True, stale=stale) for reading in self._readings]
 
     @property
     def wanted(self) -> bool:
@@ -177,9 +174,8 @@ class ActivationSumsByPosition:
         sums = [s for watch in self._watches if (s := watch.sums(stale)) is not None]
         if len(sums) < len(self._watches):
             return None
-        total = torch.cat([total for total, _ in sums], dim=1).split(self._columns, dim=1)
-        count = torch.cat([count.expand(total.shape[1]) for total, count in sums]).split(self._columns)
-        return torch.cat([total[i] for i in self._order], dim=1), torch.cat([count[i] for i in self._order])
+        totals, counts = [total for total, _ in sums], [count.expand(total.shape[1]) for total, count in sums]
+        return tuple(self._units.positions_in_order(self._readings, of) for of in (totals, counts))  # type: ignore[return-value]
 
     def install(self) -> None:
         """Put the hooks on the model, if they are not there."""

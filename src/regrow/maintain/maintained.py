@@ -42,8 +42,7 @@ class Maintained:
         self._method = method
         self.coverage = Coverage(model, check.patterns("only", only), check.patterns("skip", skip))
         self.laws = LawBook(laws) if method.draws else None
-        who = type(method).__name__
-        self.units = UnitLayers(model, units, method.reads_activations, who) if method.by_unit else None
+        self.units = UnitLayers(model, units, method) if method.by_unit else None
         self._recent: tuple[Any, list[Entry]] | None = None  # what `entries` was, and what that depends on
         self._before: set[str] | None = None  # names of what could be changed when last asked
 

@@ -21,8 +21,6 @@ from .network import Choice, Network, taken
 if TYPE_CHECKING:
     from .stacked import StackedMethod
 
-UNIT_UTILITIES = ("contribution", "activation", "gradient", "magnitude")
-
 
 class Members:
     """k members of a network, at one update.
@@ -172,7 +170,7 @@ class Members:
         return range(len(self.network.units)) if self._layers is None else self._layers
 
     def unit_utility(self, layer: int, kind: str) -> Tensor | None:
-        """How useful each unit is, (k, n): contribution, activation, gradient or magnitude; None without gradient."""
+        """How useful each unit is, (k, n), by one of `unit_method.UTILITIES`; None without gradient."""
         if kind in ("contribution", "activation"):
             activity = self.network.activity(layer, self.places)
             assert activity is not None
@@ -182,6 +180,8 @@ class Members:
         assert weights is not None
         if kind == "contribution":
             return utility.contribution(activity, 1, weights)
+        if kind == "contribution-by-position":
+            return utility.contribution_by_position(self.network.activity_by_position(layer, self.places), 1, weights)
         if kind == "magnitude":
             return utility.unit_magnitude(weights)
         gradient = self.network.outgoing(layer, self.places, gradient=True)

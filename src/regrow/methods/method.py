@@ -86,6 +86,11 @@ class Method(ABC):
         """Whether it reads how active hidden units were."""
         return False
 
+    @property
+    def reads_positions(self) -> bool:
+        """Whether it reads how active hidden units were at each of the positions that outgoing weights read."""
+        return False
+
     def before(self, members: Members) -> None:  # noqa: B027
         """Do what comes before the optimizer's step: `members` has the weights and gradients it starts from."""
 

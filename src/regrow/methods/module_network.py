@@ -36,7 +36,7 @@ class ModuleNetwork(Network):
         laws: of these, by name.
         units: of its hidden layers.
         statistics: running means and variances that belong to units: name -> (module, buffer).
-        activities: mean |h| of the units of some layers, each (n).
+        activities: mean |h| of the units of some layers, each (n); or (n, F), at what each outgoing weight reads.
         forget: clears an optimizer's memory of an entry where a mask of its shape is True.
         gradient_scale: by which a gradient scaler has multiplied the gradients, where the optimizer takes it out.
     """
@@ -67,6 +67,9 @@ class ModuleNetwork(Network):
         return self._laws
 
     def activity(self, layer: int, places: Sequence[int]) -> Tensor | None:
+        return self._activities[layer].unsqueeze(0)
+
+    def activity_by_position(self, layer: int, places: Sequence[int]) -> Tensor:
         return self._activities[layer].unsqueeze(0)
 
     def gradient(self, name: str) -> Tensor | None:

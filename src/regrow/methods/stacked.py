@@ -90,6 +90,11 @@ class StackedMethod:
         return any(method.reads_activations for method in self.methods)
 
     @property
+    def reads_positions(self) -> bool:
+        """Does it read activations position by position?"""
+        return any(method.reads_positions for method in self.methods)
+
+    @property
     def observes(self) -> bool:
         """Does it look at every update?"""
         return bool(self._observers)

@@ -84,6 +84,7 @@ class StackedModule(UnitLoops):
         self._given_laws, self._given_units = laws, units
         self._gradients: dict[str, Tensor] = {}
         self._activities: list[Tensor] = []
+        self._parts: list[Tensor] = []
 
         def stacked(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {
@@ -136,6 +137,7 @@ class StackedModule(UnitLoops):
         shared: bool = False,
         keys: Tensor | None = None,
         watch: bool = False,
+        by_position: bool = False,
     ) -> Pass:
         """One forward and backward pass of all members; buffers, such as running statistics, follow.
 
@@ -146,6 +148,7 @@ class StackedModule(UnitLoops):
             shared: x and y are one batch for all members, (B, ...).
             keys: int64 (M), of this pass, for dropout.
             watch: average the activations of the hidden units, for unit methods.
+            by_position: with `watch`, also position by position.
 
         Returns:
             Losses before any update, gradients, predictions.
@@ -156,23 +159,28 @@ class StackedModule(UnitLoops):
         """
         self._check_batch(x, y, shared, keys)
         readings = self._readings if watch else []
+        apart = [reading for of in self._apart for reading in of] if watch and by_position else []
 
         def objective(parameters: dict, buffers: dict, frozen: dict, key: Tensor, x: Inputs, y: Tensor) -> tuple:
             buffers = {name: b.clone() for name, b in buffers.items()}
-            with Watching(readings) as watching, KeyedDropout(None if keys is None else key):
+            with (
+                Watching(readings) as watching,
+                Watching(apart, by_position=True) as parts,
+                KeyedDropout(None if keys is None else key),
+            ):
                 prediction = functional_call(self._module, (parameters, buffers, frozen), x)
-            return loss(prediction, y), (prediction, buffers, watching.means())
+            return loss(prediction, y), (prediction, buffers, watching.means(), parts.means())
 
         dim = None if shared else 0
         differentiate = vmap(grad_and_value(objective, has_aux=True), in_dims=(0, 0, 0, 0, dim, dim))
         placeholder = torch.zeros(self.members, dtype=torch.int64, device=self.device)
         own = dict(self.parameters), self.buffers, self._frozen, placeholder if keys is None else keys
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no vmap
-            gradients, (losses, (predictions, buffers, activities)) = _run(lambda: differentiate(*own, x, y))
+            gradients, (losses, aux) = _run(lambda: differentiate(*own, x, y))
+        predictions, buffers, self._activities, self._parts = aux
         for name, value in buffers.items():
             self.buffers[name].copy_(value)
         self._gradients = {name: g.contiguous() for name, g in gradients.items()}  # as fused optimizers read them
-        self._activities = activities
         return Pass(losses, self._gradients, predictions)
 
     @torch.no_grad()
@@ -213,9 +221,17 @@ class StackedModule(UnitLoops):
         return laws | {name: STATISTICS[end] for name in self.buffers if (end := name.split(".")[-1]) in STATISTICS}
 
     @cached_property
+    def _found(self) -> list[Units]:
+        return list(find_units(self._module) if self._given_units is None else self._given_units)
+
+    @cached_property
     def _hidden(self) -> list[tuple[HiddenUnits, Reading]]:
-        given = find_units(self._module) if self._given_units is None else self._given_units
-        return [(hidden_units(units, self._module), units.reading(self._module)) for units in given]
+        return [(hidden_units(units, self._module), units.reading(self._module)) for units in self._found]
+
+    @cached_property
+    def _apart(self) -> list[list[Reading]]:
+        """What the readers of each layer receive."""
+        return [units.readings_by_position(self._module) for units in self._found]
 
     @property
     def units(self) -> list[HiddenUnits]:  # type: ignore[override]
@@ -239,6 +255,18 @@ class StackedModule(UnitLoops):
         if not self._activities:
             raise ValueError("activations were not watched in the last pass: call losses_and_gradients(watch=True)")
         return taken(self._activities[layer], places)
+
+    def activity_by_position(self, layer: int, places: Sequence[int]) -> Tensor:
+        if not self._parts:
+            raise ValueError(
+                "activations were not watched position by position in the last pass: call "
+                "losses_and_gradients(watch=True, by_position=True)"
+            )
+        units, start = self._found[layer], sum(map(len, self._apart[:layer]))
+        readings = self._apart[layer]
+        seen = units.positions_in_order(readings, self._parts[start : start + len(readings)])
+        tensors = [self.tensor(place.name)[0] for place in units.weight_out]
+        return taken(units.outgoing_by_position(seen, tensors), places)
 
     def gradient(self, name: str) -> Tensor:
         return self._gradients[name]
