@@ -11,7 +11,7 @@ from ..core import utility
 from ..laws import Constant, Law
 from ..methods import HiddenUnits, Method, ModuleNetwork
 from ..names import Entry
-from ..wiring import Place, Units, find_units, locate
+from ..wiring import Found, Place, Units, find_units, locate
 from . import distributed
 from .activation_sums import NO_FORWARD, ActivationSums, ActivationSumsByPosition
 from .coverage import Coverage
@@ -125,16 +125,16 @@ class UnitLayers:
             raise TypeError(f"`units` must be a list of regrow.Units, or None to have them found; got {given!r}")
         self._model, self._given, self._who = model, given, type(method).__name__
         self._reads, self._by_position = method.reads_activations, method.reads_positions
-        self._watching = False
+        self._watching, self._overlooked = False, set[str]()
         self.installed = True
         self.all: dict[str, Layer] = {}
 
     def admit(self, coverage: Coverage) -> None:
         """Find the layers of the parameters that are covered."""
-        units = find_units(self._model) if self._given is None else self._given
+        covered = {home.name for entry in coverage.entries for home in (entry, *entry.aliases)}
+        units = self._search(covered) if self._given is None else self._given
         for own in self._given or ():
             own.count(self._model)  # refuses what is not there
-        covered = {home.name for entry in coverage.entries for home in (entry, *entry.aliases)}
         skipped = {name for name in coverage.skipped() if name not in covered}
         units = [
             own
@@ -153,6 +153,14 @@ class UnitLayers:
             if layer not in layers:
                 layer.watch.remove()
         self.all = {layer.name: layer for layer in layers}
+
+    def _search(self, covered: set[str]) -> Found:
+        """Find units, and warn once of each layer that may have some and of which none are found."""
+        found = find_units(self._model)
+        others = {name for name in found.overlooked if not any(c.startswith(f"{name}.") for c in covered)}
+        found.warn_of_overlooked(self._who, besides=others | self._overlooked, stacklevel=7)
+        self._overlooked |= set(found.overlooked)
+        return found
 
     def _layer(self, units: Units, homes: Mapping[str, Entry], coverage: Coverage) -> Layer:
         """The layer of these units: the one there is, with what it has watched, if its modules are the same."""

@@ -1,6 +1,6 @@
 """Follow hidden units through a traced forward, from the layers that make them to those that read them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import fx, nn
@@ -56,8 +56,7 @@ class Flow:
             return None
         module, name = self.region.called(node), ops.function_name(node)
         if node.op == "output":
-            inside = f"{self.region.name!r}, whose surroundings could not be followed"
-            raise Stop(f"its output leaves {inside if self.region.name else 'the model'}")
+            raise Stop(self._leaving(node))
         if name in ops.QUESTIONS:
             return None
         if name in ("cat", "concat"):
@@ -94,11 +93,20 @@ class Flow:
             raise Stop(f"read by {self._describe(node)}, unknown here")
         return value
 
+    def _leaving(self, node: fx.Node) -> str:
+        """Why units that leave the region are none."""
+        name = self.region.name
+        if not name:
+            return "its output leaves the model"
+        runs = [run for n in node.all_input_nodes for run in _runs(self.value[n])]
+        if all(run.act is None for run in runs):
+            return f"no activation between it and the end of {name!r}"
+        return f"its output leaves {name!r}, whose surroundings could not be followed"
+
     def _stop(self, node: fx.Node, reason: str) -> None:
-        for value in map(self.value.get, node.all_input_nodes):
-            for c in value if isinstance(value, tuple) else (value,):
-                for part in c.parts if c else ():
-                    self.stopped.setdefault(part.layer.name, reason)
+        for run in (run for n in node.all_input_nodes for run in _runs(self.value.get(n))):
+            for part in run.parts:
+                self.stopped.setdefault(part.layer.name, reason)
 
     def _made(self, node: fx.Node) -> Carrier | None:
         """The units that a node creates, if it calls a layer that may have some."""
@@ -140,7 +148,8 @@ class Flow:
         values = [self.value.get(t) for t in tensors] if isinstance(tensors, (list, tuple)) else []
         carriers = [v for v in values if isinstance(v, Carrier)]
         if not carriers or len(carriers) != len(values):
-            raise Stop("concatenated with another tensor")
+            active = any(run.act is not None for c in carriers for run in c.runs)
+            raise Stop("concatenated with another tensor" + ("" if active else ", without an activation"))
         return unit_tensor.concatenate(carriers, given(1, "dim", 0), node)
 
     def _combined(self, node: fx.Node, name: str, tensors: Sequence[fx.Node]) -> Carrier:
@@ -197,3 +206,9 @@ class Flow:
         if module is not None:
             return f"{self._catalog.name(module)!r} ({type(module).__name__})"
         return f"{ops.function_name(node) or getattr(node.target, '__name__', node.target)}(…)"
+
+
+def _runs(value: Carrier | Pieces | None) -> Iterator[Span]:
+    """What a node carries, unit by unit."""
+    for c in value if isinstance(value, tuple) else (value,):
+        yield from c.runs if c else ()

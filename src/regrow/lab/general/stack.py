@@ -222,7 +222,11 @@ class StackedModule(UnitLoops):
 
     @cached_property
     def _found(self) -> list[Units]:
-        return list(find_units(self._module) if self._given_units is None else self._given_units)
+        if self._given_units is not None:
+            return list(self._given_units)
+        found = find_units(self._module)
+        found.warn_of_overlooked("a stack")
+        return found
 
     @cached_property
     def _hidden(self) -> list[tuple[HiddenUnits, Reading]]:
