@@ -16,7 +16,9 @@ Sums = tuple[Tensor, Tensor]
 NO_FORWARD = (
     "{name} is due and has seen no forward pass of {layers} since the last update: run the model in training mode with "
     "gradients enabled before optimizer.step(). If the model is compiled, make {name} first; if another model of the "
-    "same class was compiled before, call torch._dynamo.reset() too, or its code without the hooks is used again"
+    "same class was compiled before, call torch._dynamo.reset() too, or its code without the hooks is used again. "
+    "Passes of a copy that borrows the model's parameters (TorchRL's losses, tensordict's to_module) are not seen: "
+    "unit methods cannot be used there"
 )
 """The error at an update that is due but has no sums; format it with the maintainer's `name` and the `layers`."""
 
@@ -79,7 +81,8 @@ class ActivationSums:
         if not torch.compiler.is_compiling():
             if is_functorch_wrapped_tensor(h):
                 return  # inside torch.func, whose tensors must not leave it
-            self._arm()
+            if not self._of_the_model():
+                return
             if torch._C._current_graph_task_id() != -1:  # type: ignore[attr-defined]
                 # Inside a backward pass: activation checkpointing runs the forward again. It counts if the first run
                 # did not, having had no gradients (the reentrant kind).
@@ -94,6 +97,17 @@ class ActivationSums:
                 return  # the model has grown, and the layer is to be looked at anew
             raise
         self._pending = _add(self._pending, (total, total.new_full((), count)))
+
+    def _of_the_model(self) -> bool:
+        """Does a pass belong to an update? Not so with detached tensors in the place of the parameters.
+
+        `torch.func.functional_call` puts them there; with tensors that follow from the parameters it belongs to one.
+        """
+        weight = self._home.module._parameters.get(self._home.attribute)
+        if isinstance(weight, nn.Parameter):
+            self._arm()
+            return True
+        return weight is not None and weight.requires_grad
 
     def _arm(self) -> None:
         """Have the weight tell of its gradients."""

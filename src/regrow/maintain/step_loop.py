@@ -129,7 +129,10 @@ class StepLoop:
     def _observe(self, found_inf: Tensor | None) -> None:
         """Show the method an update."""
         units = self._maintained.units
-        assert units is not None
+        if units is None:
+            if live := self._live(self.entries()):
+                self.method.observe(self._members(self._network(live), self.counter.attempts, found_inf))
+            return
         self.refresh()
         layers = [i for i in units.ready(identities(self._attachment.followed)) if units.seen(i)]
         if layers:
@@ -141,11 +144,14 @@ class StepLoop:
     def _act_always(self, found_inf: Tensor | None) -> None:
         """Do what is done at each step of the optimizer."""
         self._warn_of_leavers()
-        entries = self.entries()
+        entries = [entry for entry in self.entries() if entry.parameter.numel()]
         live = self._live(entries)
         self.stacked.counters.skipped_no_grad += len(entries) - len(live)
         if live:
-            self.method.act(self._members(self._network(live), self.counter.attempts, found_inf))
+            self.stacked.begin()
+            members = self._members(self._network(live), self.counter.attempts, found_inf)
+            self.method.act(members)
+            members.finish()
 
     def _act(self, step: int) -> None:
         """Do what is due at this update."""
@@ -153,9 +159,9 @@ class StepLoop:
         if self._maintained.units is not None:
             self._act_on_units(step)
             return
-        entries = self.entries()
+        entries = [entry for entry in self.entries() if entry.parameter.numel()]
         self._maintained.settle_laws()  # of what the model has had only since the last one
-        live = self._live([entry for entry in entries if entry.parameter.numel()], wait=True)
+        live = self._live(entries, wait=True)
         self._refuse_without_gradient(entries, by_hand=not self._attachment.attached)
         self.stacked.counters.skipped_no_grad += len(entries) - len(live)
         if self._signal() and live:

@@ -62,6 +62,11 @@ class Method(ABC):
         super().__init_subclass__(**options)
         if not hasattr(cls, "name"):
             cls.name = cls.__name__.lower()
+        if cls.by_unit and cls.at_every_attempt:
+            raise TypeError(
+                f"{cls.__name__} is by_unit and acts at_every_attempt, but activations are read at updates that take "
+                "place: leave one of the two False"
+            )
         if cls.before is not Method.before and not cls.at_every_attempt:
             raise TypeError(
                 f"{cls.__name__} has `before`, which is for methods that act at every step of the optimizer: set "

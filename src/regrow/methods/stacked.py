@@ -134,7 +134,7 @@ class StackedMethod:
             layers: only these hidden layers.
         """
         self.gradients = gradients
-        self.counters.begin()
+        self.begin()
         if layers is None and any(self.methods[i].needs_gradient for i in which):
             which = self._with_signal(network, which)
         for alike in self._alike(which) if which else ():
@@ -142,6 +142,11 @@ class StackedMethod:
             self.at(alike).act(members)
             members.finish()
         self.gradients = None
+
+    def begin(self) -> None:
+        """A renewal starts, but for methods that act always and renew nothing: they count their own firings."""
+        if self.kind.renews or not self.kind.at_every_attempt:
+            self.counters.begin()
 
     def _with_signal(self, network: Network, which: Sequence[int]) -> list[int]:
         """Those that go by gradients only where any gradient of theirs is not 0: without one there is no least."""
