@@ -351,7 +351,7 @@ def lab_of(system="base", config=None, net=normed_mlp, **options):
         (lambda: lab_of("base", {"step_size": 0.1, "evry": 2}), "of 'base' must hold some of .*; got 'evry': leave"),
         (
             lambda: lab_of("redo", {"step_size": 0.1, "every": 2, "threshold": 1, "utility": "x"}),
-            "one of 'contribution', 'activation'",
+            "one of 'contribution', 'contribution-by-position'",
         ),
         (lambda: lab_of(optimizer="adam"), "`optimizer` must be one of 'sgd', 'sgdw', 'adamw'; got 'adam'"),
         (lambda: Lab(StackedModule([nn.Linear(4, 2)]), [], F.mse_loss), "each of the 1 networks; got 0"),

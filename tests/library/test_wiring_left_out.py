@@ -257,10 +257,13 @@ def test_they_do_not_where_it_is_wanted(make, options) -> None:
         lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
         lambda: nn.TransformerDecoderLayer(8, 2, 16, batch_first=True),
         lambda: ViT(image_size=8, patch_size=4, width=8, depth=2, heads=2, mlp=12, classes=5),
+        lambda: nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3), nn.Softmax(-1)),
+        lambda: Net(lambda m, x: F.cross_entropy(m.d(F.relu(m.c(F.relu(m.b(F.relu(m.a(x))))))), x.argmax(1))),
+        lambda: Net(lambda m, x: m.d(F.relu(m.c(F.relu(m.b(F.relu(m.a(x))))))).argmax(-1)),
     ],
 )
 def test_they_do_not_warn_of_what_has_no_units_by_its_nature(model) -> None:
-    """Outputs, residual streams, attention, the patches of a vision transformer."""
+    """Outputs, also as probabilities and losses, residual streams, attention, the patches of a vision transformer."""
     net = model()
     assert find_units(net).overlooked == {}
     regrow.ReDo(net, every=1, threshold=0.1)

@@ -9,15 +9,10 @@ from torch import nn
 
 from .. import check
 from . import example_run
+from .flow import BY_NATURE
 from .modules import Catalog
 from .search import KINDS, Search, maker
 from .units import Units
-
-_BY_NATURE = (
-    "added to another tensor, as in a residual stream", "frozen", "its output leaves the model", "its units are found",
-    "no activation between it and", "tied: ", "projects in attention", "concatenated with another tensor, without",
-)  # fmt: skip
-"""How the reasons begin where a layer has no hidden units by its nature, and was not merely overlooked."""
 
 
 class Found(list[Units]):
@@ -39,7 +34,7 @@ class Found(list[Units]):
     @property
     def overlooked(self) -> dict[str, str]:
         """{layer that looks hidden but yields no units: the reason}; for a warning."""
-        return {name: reason for name, reason in self.left_out.items() if not reason.startswith(_BY_NATURE)}
+        return {name: reason for name, reason in self.left_out.items() if not reason.startswith(BY_NATURE)}
 
     def warn_of_overlooked(self, who: str, besides: Container[str] = (), stacklevel: int = 2) -> None:
         """Warn of what is overlooked, in one line.

@@ -16,6 +16,13 @@ Shapes = Mapping[int, tuple[tuple[int, ...], tuple[int, ...]]]
 """Shapes of a module's first input and of its output, by the module's id, where an example was run."""
 
 
+BY_NATURE = (
+    "added to another tensor, as in a residual stream", "frozen", "its output leaves the model", "its units are found",
+    "no activation between it and", "tied: ", "projects in attention", "concatenated with another tensor, without",
+)  # fmt: skip
+"""How the reasons begin where a layer has no hidden units by its nature, and was not merely overlooked."""
+
+
 @dataclass(frozen=True)
 class Use:
     """Units arrive at a layer that reads them."""
@@ -103,7 +110,24 @@ class Flow:
             return f"no activation between it and the end of {name!r}"
         return f"its output leaves {name!r}, whose surroundings could not be followed"
 
+    def _goes_on(self, node: fx.Node) -> bool:
+        """Is a node, or what follows from it, computed with parameters? Else it is an output: probabilities, a loss."""
+        seen, left, leaves = {node}, [node], False
+        while left:
+            node = left.pop()
+            module = self.region.called(node)
+            if (module is not None and any(True for _ in module.parameters())) or any(
+                n.op == "get_attr" for n in node.all_input_nodes
+            ):
+                return True
+            leaves = leaves or node.op == "output"
+            left += [user for user in node.users if user not in seen]
+            seen.update(node.users)
+        return not leaves  # it may have been written into another tensor
+
     def _stop(self, node: fx.Node, reason: str) -> None:
+        if not (self.region.name or reason.startswith(BY_NATURE) or self._goes_on(node)):
+            reason = f"its output leaves the model: {reason}"
         for run in (run for n in node.all_input_nodes for run in _runs(self.value.get(n))):
             for part in run.parts:
                 self.stopped.setdefault(part.layer.name, reason)
