@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import regrow
-from regrow.cli import main
+from regrow.cli import _COMMANDS, main
 from regrow.commands import demo
 from regrow.lab.studies import STUDIES
 
@@ -143,3 +143,9 @@ def test_ctrl_c_while_it_loads(command: str, quiet: bool) -> None:
     done = subprocess.run([sys.executable, "-c", LOADING, command], capture_output=True, text=True)
     assert (done.stderr == "") == quiet and (done.returncode == 130) == quiet
     assert quiet or "KeyboardInterrupt" in done.stderr
+
+
+@pytest.mark.parametrize("command", list(_COMMANDS))
+def test_no_help_speaks_of_none(command: str, capsys: Capture) -> None:
+    assert main([command, "--help"]) == 0
+    assert "None" not in capsys.readouterr().out

@@ -1,7 +1,5 @@
 """The recipes of docs/integrations.md for frameworks that need no callback, each where it is installed."""
 
-import io
-
 import pytest
 import torch
 from integration_cases import MAKERS, same, weights
@@ -49,21 +47,6 @@ def test_accelerate(method, tmp_path):
     assert kept.report()["renewals"] > 0
 
 
-class Whole:
-    """As in docs/integrations.md: the state as one value, for its tensors need not have the sizes they had."""
-
-    def __init__(self, maintainer):
-        self.maintainer = maintainer
-
-    def state_dict(self):
-        stored = io.BytesIO()
-        torch.save(self.maintainer.state_dict(), stored)
-        return {"state": stored.getvalue()}
-
-    def load_state_dict(self, state):
-        self.maintainer.load_state_dict(torch.load(io.BytesIO(state["state"]), weights_only=True))
-
-
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 @pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
 @pytest.mark.parametrize("method", ["swr", "cbp", "redo"])
@@ -76,10 +59,10 @@ def test_distributed_checkpoint(method, tmp_path):
     model, opt, kept = start(0)
     for step in range(12):
         if step == 7:
-            dcp.save({"model": model, "regrow": Whole(kept)}, checkpoint_id=tmp_path / "state")
+            dcp.save({"model": model, "regrow": kept}, checkpoint_id=tmp_path / "state")
         update(model, opt, step)
     resumed, opt, again = start(1)
-    dcp.load({"model": resumed, "regrow": Whole(again)}, checkpoint_id=tmp_path / "state")
+    dcp.load({"model": resumed, "regrow": again}, checkpoint_id=tmp_path / "state")
     for step in range(7, 12):
         update(resumed, opt, step)
     assert same(weights(model), weights(resumed)) and same(kept.state_dict(), again.state_dict())

@@ -16,6 +16,8 @@ import torch
 
 from regrow.lab.data import cifar
 from regrow.lab.data.cifar import load_cifar100
+from regrow.lab.data.errors import checksums, verify
+from regrow.lab.runs.problems import ViTJob
 
 NAME = "cifar-100-python"
 
@@ -261,3 +263,20 @@ def test_an_archive_that_unpacks_to_anything_is_refused(
     with pytest.raises(ValueError, match=r"unpacks to more than 20,000,000 bytes: `regrow data fetch") as caught:
         load_cifar100(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_the_manifest_s_checksums_are_of_all_that_is_read(small: dict[str, bytes], tmp_path: Path) -> None:
+    """Of the images and the labels, for training and for evaluation: one that differs is named, and only that."""
+    (tmp_path / NAME).mkdir()
+    for name, content in small.items():
+        (tmp_path / name).write_bytes(content)
+    sums = ViTJob(folder=tmp_path).data()
+    assert sums.keys() - {"data"} == {f"{s}{w}_checksum" for s in ("", "test_") for w in ("data", "labels")}
+    train, test = load_cifar100(tmp_path)
+    changed = test.labels.clone()
+    changed[[3, 4]] = changed[[4, 3]]
+    assert checksums(test.pixels, changed, "test_")["test_data_checksum"] == sums["test_data_checksum"]
+    verify(sums, *train, tmp_path)
+    verify(sums, *test, tmp_path, "test_")
+    with pytest.raises(ValueError, match="have `test_labels_checksum` .*: put the same data on every machine"):
+        verify(sums, test.pixels, changed, tmp_path, "test_")

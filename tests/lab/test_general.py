@@ -241,6 +241,14 @@ def test_networks_and_data_by_seed(seeds):
         torch.testing.assert_close(w, stack.parameters[name], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("net", ["conv", "branches"])
+def test_contribution_by_position_equals_single_runs_beside_other_utilities(net):
+    """A flattened feature map, two readers; in one stack with members that go by other utilities."""
+    utilities = ("contribution-by-position", "contribution-by-position", "contribution", "gradient")
+    configs = [STEPS["sgd"] | SYSTEMS["cbp"] | {"utility": utility} for utility in utilities]
+    check_equal(net, [Member("cbp", config, seed) for seed, config in enumerate(configs)], "sgd")
+
+
 @pytest.mark.parametrize("utility", ["contribution", "activation", "gradient", "magnitude"])
 def test_units_of_several_readers_and_any_utility_equal_single_runs(utility):
     kinds = ("cbp", "redo")
@@ -343,7 +351,7 @@ def lab_of(system="base", config=None, net=normed_mlp, **options):
         (lambda: lab_of("base", {"step_size": 0.1, "evry": 2}), "of 'base' must hold some of .*; got 'evry': leave"),
         (
             lambda: lab_of("redo", {"step_size": 0.1, "every": 2, "threshold": 1, "utility": "x"}),
-            "one of 'contribution', 'activation'",
+            "one of 'contribution', 'contribution-by-position'",
         ),
         (lambda: lab_of(optimizer="adam"), "`optimizer` must be one of 'sgd', 'sgdw', 'adamw'; got 'adam'"),
         (lambda: Lab(StackedModule([nn.Linear(4, 2)]), [], F.mse_loss), "each of the 1 networks; got 0"),

@@ -5,6 +5,9 @@ import fcntl
 import json
 import random
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -313,3 +316,49 @@ def test_a_file_system_without_locks_is_one_line(folder: Path, monkeypatch: pyte
         raise AssertionError("without a lock")
     assert "lies on a file system without file locks (No locks available): choose an --out" in says(caught)
     assert not lock.is_running(folder)
+
+
+def test_a_folder_of_before_a_checksum_was_stored_is_extended_and_takes_it(tmp_path: Path) -> None:
+    """From then on it is verified, and the rows that are there count."""
+    later = ("labels_checksum", "test_data_checksum", "test_labels_checksum")
+    old = {"data": "cifar100", "data_checksum": "ac99dcfb"}
+    new = old | dict.fromkeys(later, "01234567")
+    train_here(begin(tmp_path / "run", config=old), plans(2), 2)
+    store = begin(tmp_path / "run", config=new)
+    assert {key: manifest.read(store.folder)["config"][key] for key in new} == new
+    assert [store.done(plan, 3) for plan in plans(2)] == [2, 2]
+    begin(tmp_path / "run", config=new)
+    for key in later:
+        with pytest.raises(ValueError, match=f'was begun with `{key}` "01234567"; got "89abcdef"'):
+            begin(tmp_path / "run", config=new | {key: "89abcdef"})
+
+
+def test_a_folder_that_is_deleted_in_mid_run(tmp_path: Path) -> None:
+    """One line says so; nothing is made in its place."""
+    out = tmp_path / "run"
+    words = [
+        "run",
+        "weights-vs-units",
+        "--settings",
+        "small",
+        "--systems",
+        "base",
+        "--tasks",
+        "50000",
+        "--workers",
+        "1",
+    ]
+    command = [sys.executable, "-m", "regrow", *words, "--out", str(out), "--quiet"]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        until = time.monotonic() + 300
+        while not list(out.glob("checkpoints/*.pt")) and run.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        out.rename(tmp_path / "gone")
+        shutil.rmtree(tmp_path / "gone")
+        error = run.communicate(timeout=300)[1]
+    finally:
+        run.kill()
+    assert run.returncode == 1 and not out.exists()
+    (line,) = error.splitlines()
+    assert line.startswith(f"regrow: {out} was deleted or moved during the run. To begin again: regrow run weights-vs")

@@ -6,8 +6,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from wiring_zoo import ZOO, ActorCritic, CReLU, Tokens
 
+import regrow
 from regrow.core import utility
+from regrow.lab.nets import MLP
+from regrow.lab.stack import StackedMLP
 from regrow.maintain.activation_sums import ActivationSumsByPosition
+from regrow.methods import StackedMethod
 from regrow.names import walk
 from regrow.wiring import Tap, Units, find_units
 
@@ -39,6 +43,77 @@ def test_convolution_flatten_linear_as_in_the_original() -> None:
     torch.testing.assert_close(by_position(net, units, passes), original)
     means = features.abs().mean(0).view(5, 9).mean(1) * net[4].weight.abs().mean(0).view(5, 9).mean(1)
     assert not torch.allclose(original, means, rtol=0.02)  # the two choose different units
+
+
+def loop_utility(h: list, weight: list, units: int) -> list[float]:
+    """One unit and one position after another: h (examples, units * positions), weight (outputs, the same)."""
+    positions = len(h[0]) // units
+    result = []
+    for unit in range(units):
+        total = 0.0
+        for column in range(unit * positions, (unit + 1) * positions):
+            mean_h = sum(abs(row[column]) for row in h) / len(h)
+            mean_w = sum(abs(row[column]) for row in weight) / len(weight)
+            total += mean_h * mean_w
+        result.append(total / positions)
+    return result
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_continual_backpropagation_replaces_what_a_loop_would(decay: float) -> None:
+    """Convolution, pooling, flatten, linear: by position, update by update; often other units than by the means."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 7, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(63, 4)).double()
+    net[4].weight.data.mul_(torch.rand(63) ** 4)
+    bright = torch.rand(8, 8).double() ** 4  # what the positions see differs as well
+    rate, maturity = 0.02, 3
+    cbp = regrow.ContinualBackprop(
+        net, replacement_rate=rate, maturity=maturity, utility="contribution-by-position", decay=decay, seed=0
+    )
+    opt = torch.optim.SGD(net.parameters(), lr=0.3)
+    flat: dict[str, Tensor] = {}
+    net[3].register_forward_hook(lambda m, args, h: flat.update(h=h.detach()))
+    ages, average, owed, replaced, otherwise = [0] * 7, [0.0] * 7, 0.0, 0, 0
+    for _ in range(150):
+        opt.zero_grad()
+        net(torch.randn(5, 1, 8, 8).double() * bright).square().mean().backward()
+        opt.step()
+        weight = net[4].weight.detach().clone()
+        u = loop_utility(flat["h"].tolist(), weight.tolist(), 7)
+        ages = [age + 1 for age in ages]
+        average = [decay * a + (1 - decay) * b for a, b in zip(average, u)]
+        u = [a / (1 - decay**age) for a, age in zip(average, ages)]
+        mature = [i for i in range(7) if ages[i] > maturity]
+        owed += rate * len(mature)
+        expected = sorted(mature, key=lambda i: u[i])[: int(owed)]
+        owed -= int(owed)
+        means = flat["h"].abs().mean(0).view(7, 9).mean(1) * weight.abs().mean(0).view(7, 9).mean(1)
+        otherwise += set(expected) != set(sorted(mature, key=lambda i: means[i])[: len(expected)])
+        cbp.step()
+        silent = (net[4].weight == 0).view(4, 7, 9).all(2).all(0)
+        was = (weight == 0).view(4, 7, 9).all(2).all(0)
+        assert set((silent & ~was).nonzero().flatten().tolist()) == set(expected)
+        for unit in expected:
+            ages[unit], average[unit] = 0, 0.0
+        replaced += len(expected)
+    assert cbp.report()["renewed_total"] == replaced > 15 and (decay or otherwise > 3)
+
+
+def test_redo_takes_it_too_and_a_network_without_positions_refuses_it() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 4))
+    redo = regrow.ReDo(net, every=1, threshold=0.9, utility="contribution-by-position", seed=0)
+    x = torch.randn(5, 1, 8, 8)
+    net(x).square().mean().backward()
+    u = torch.tensor(loop_utility(net[:3](x).tolist(), net[3].weight.tolist(), 6))
+    chosen = u <= 0.9 * u.mean()
+    redo.step()
+    assert 0 < chosen.sum() < 6
+    assert torch.equal((net[3].weight == 0).view(4, 6, 36).all(2).all(0), chosen)
+    stack = StackedMLP(MLP(hidden=4, inputs=6), 1)
+    method = regrow.methods.ReDo(every=1, threshold=0.9, utility="contribution-by-position")
+    with pytest.raises(NotImplementedError, match="StackedMLP has no activations by position: .* another utility"):
+        StackedMethod([method], [0], [0], stack).act(1, stack, None, [0])
 
 
 def test_readers_of_every_kind() -> None:

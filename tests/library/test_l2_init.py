@@ -6,10 +6,13 @@ from models import backward, mlp, same, train, weights
 from torch import nn
 
 import regrow
+from regrow.lab.data.mnist import Images
 from regrow.lab.general import Lab, StackedModule
 from regrow.lab.mlp.network import StackedMLP
+from regrow.lab.mlp.trainer import Trainer
 from regrow.lab.nets import MLP
-from regrow.lab.studies import Member
+from regrow.lab.problems.permuted import Course, PermutedImages
+from regrow.lab.studies import Member, Setting, StackPlan
 from regrow.lab.studies.systems import System
 from regrow.methods import L2Init, StackedMethod
 
@@ -211,6 +214,39 @@ def test_references_follow_the_pixels_and_spare_norms():
     for w in net.parameters.values():
         w.add_(1.0)
     pull.before(1, net)  # strength 1 at step size 1: what is pulled is where it began
+    net.add_penalties()
     for name, w in net.parameters.items():
         expected = initial[name][:, :, shuffle] if name == "fc1.weight" else initial[name]
         torch.testing.assert_close(w, expected + 1.0 if name.startswith("norm") else expected)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.2])
+@pytest.mark.parametrize("optimizer", ["sgd", "sgdw"])
+def test_a_stack_that_decays_adds_the_pull_to_the_gradient_as_single_runs_do(optimizer, decay):
+    """theta <- (1 - decay) theta - lr (g + strength (theta - theta_0)), the pull of the weights before they decay."""
+    lr, strength = 0.1, 0.7
+    config = {"step_size": lr, "momentum": 0.0, "strength": strength, "decay": decay, "noise_variance": 0.0}
+    plan = StackPlan("l2", Setting("tiny", 6, False, optimizer), 0, (Member("l2-init", config, 0),))
+    images = Images(torch.randint(256, (40, 9), dtype=torch.uint8), torch.arange(40) % 3, 255)
+    trainer = Trainer(plan, images, course=Course(images=32, batch=8), dtype=torch.float64)
+    names = list(trainer.net.parameters)
+    alone = {name: w[0].clone().requires_grad_() for name, w in trainer.net.parameters.items()}
+    start = None
+    problem = PermutedImages(images, Course(images=32, batch=8))
+    task = problem.task(0, 0)
+    with torch.no_grad():
+        alone["fc1.weight"].copy_(alone["fc1.weight"][:, task.shuffle])
+    start = {name: w.detach().clone() for name, w in alone.items()}
+    for order, labels in zip(task.order, task.labels):
+        h = problem.inputs(order, problem.pixels).double()
+        for layer in ("fc1", "fc2", "fc3"):
+            h = (h @ alone[f"{layer}.weight"].T + alone[f"{layer}.bias"]).relu()
+        loss = nn.functional.cross_entropy(h @ alone["out.weight"].T + alone["out.bias"], labels)
+        gradients = torch.autograd.grad(loss, list(alone.values()))
+        with torch.no_grad():
+            for (name, w), g in zip(alone.items(), gradients):
+                pull = strength * (w - start[name])
+                w.mul_(1 - decay).sub_(lr * (g + pull))
+    trainer.run_task()
+    for name in names:
+        torch.testing.assert_close(trainer.net.parameters[name][0], alone[name].detach(), rtol=1e-6, atol=1e-8)

@@ -34,7 +34,14 @@ UNITS = {
         f"cbp-{utility}-{decay}": lambda model, utility=utility, decay=decay, **more: regrow.ContinualBackprop(
             model, **{"replacement_rate": 0.05, "maturity": 1, "utility": utility, "decay": decay, **more}
         )
-        for utility, decay in (("contribution", 0.0), ("contribution", 0.9), ("gradient", 0.0), ("magnitude", 0.0))
+        for utility, decay in (
+            ("contribution", 0.0),
+            ("contribution", 0.9),
+            ("contribution-by-position", 0.0),
+            ("contribution-by-position", 0.9),
+            ("gradient", 0.0),
+            ("magnitude", 0.0),
+        )  # fmt: skip
     },
     **{
         f"redo-{utility}": lambda model, utility=utility, **more: regrow.ReDo(

@@ -313,3 +313,129 @@ def test_counters_go_on_after_a_task_on_a_device():
         counters.reset()
     counters.begin()
     assert counters.renewals == 3
+
+
+class Seen(methods.Dates):
+    """How many updates of each member were observed, and the sum of a gradient's magnitudes."""
+
+    def __init__(self, every):
+        super().__init__(every)
+        self.updates, self.sums = [0] * len(every), [0.0] * len(every)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observer(Method):
+    """Sets the bias to the mean magnitude of the weight's gradient since the beginning."""
+
+    draws = renews = False
+    every: int = methods.whole(1, "updates between")
+
+    @property
+    def observes(self):
+        return True
+
+    @property
+    def needs_gradient(self):
+        return True
+
+    @classmethod
+    def dates(cls, methods):
+        return Seen([method.every for method in methods])
+
+    def observe(self, members):
+        g = members.gradient("weight")
+        for row, i in enumerate(members.which):
+            members.memory.updates[i] += 1
+            members.memory.sums[i] += float(g[row].abs().mean())
+
+    def act(self, members):
+        w = members.weights("bias").clone()
+        for row, i in enumerate(members.which):
+            w[row] = members.memory.sums[i] / members.memory.updates[i]
+        members.write("bias", w)
+
+
+def test_a_method_that_observes_needs_no_units():
+    """In the library and in a stack alike."""
+    model, x = nn.Linear(3, 2).double(), torch.randn(7, 4, 3, generator=torch.Generator().manual_seed(0)).double()
+    stack = StackedModule([model, model])
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    regrow.Maintainer(model, Observer(every=3)).attach(opt)
+    total, biases = 0.0, []
+    lab = Lab(
+        stack, [Member("observer", {"step_size": 0.1, "every": n}, 0) for n in (3, 2)],
+        lambda p, y: (p - y).square().mean(), own={"observer": Observer}, shared=True,
+    )  # fmt: skip
+    for step, batch in enumerate(x, 1):
+        opt.zero_grad()
+        model(batch).square().mean().backward()
+        opt.step()
+        total += float(model.weight.grad.abs().mean())
+        lab.update(batch, torch.zeros(4, 2).double())
+        if step % 3 == 0:
+            assert torch.allclose(model.bias, torch.full((2,), total / step).double())
+            biases.append(model.bias.detach().clone())
+        torch.testing.assert_close(stack.parameters["bias"][0], model.bias.detach())
+    assert len(biases) == 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Always(Method):
+    """Draws negative entries anew at every step of the optimizer."""
+
+    at_every_attempt = True
+
+    def act(self, members):
+        for name in members.parameters:
+            members.renew(name, members.weights(name) < 0)
+
+
+def test_what_acts_always_and_renews_is_counted_and_forgotten():
+    model = nn.Linear(8, 4)
+    opt = torch.optim.Adam(model.parameters())
+    kept = regrow.Maintainer(model, Always(), clear_moments="zero", seed=0).attach(opt)
+    renewed = []
+    for _ in range(3):
+        opt.zero_grad()
+        model(torch.ones(2, 8)).square().mean().backward()
+        opt.step()
+        renewed.append(sum(int((opt.state[p]["exp_avg"] == 0).sum()) for p in model.parameters()))
+    report = kept.report()
+    assert report["renewals"] == 3 and report["renewed_last"] == renewed[-1] > 0
+    assert report["renewed_total"] == sum(renewed)
+
+
+def test_noise_is_one_firing_an_update_in_the_library_and_in_a_stack():
+    model = nn.Linear(3, 2)
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    kept = regrow.ShrinkPerturb(model, noise_variance=1e-4).attach(opt)
+    stack = StackedModule([model])
+    method = StackedMethod([ShrinkPerturb(noise_variance=1e-4)], [0], [0], stack)
+    for step in (1, 2):
+        model(torch.ones(1, 3)).sum().backward()
+        opt.step()
+        method.act(step, stack, None, [0])
+    assert kept.report()["renewals"] == method.counters.renewals == 2
+
+
+def test_unit_methods_do_not_act_at_every_attempt():
+    with pytest.raises(TypeError, match="Both is by_unit and acts at_every_attempt, .*: leave one of the two False"):
+
+        class Both(Method):
+            by_unit = at_every_attempt = True
+
+            def act(self, members): ...
+
+
+@pytest.mark.parametrize("make", [
+    lambda model: regrow.SWR(model, every=1, factor=0.1),
+    lambda model: regrow.ShrinkPerturb(model, noise_variance=1e-6),
+])  # fmt: skip
+def test_a_parameter_without_entries_is_not_one_without_a_gradient(make):
+    model = nn.Linear(3, 2)
+    model.none = nn.Parameter(torch.zeros(0, 3))
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    kept = make(model).attach(opt)
+    model(torch.ones(1, 3)).sum().backward()
+    opt.step()
+    assert kept.report()["skipped_no_grad"] == 0 and kept.report()["steps"] == 1

@@ -145,3 +145,16 @@ def test_after_detach_it_goes_on_where_it_was(by_hand: bool) -> None:
             train(model, opt, range(2, 6))
         runs.append((weights(model), redo.report()))
     assert same(runs[0][0], runs[1][0]) and runs[0][1] == runs[1][1] and runs[0][1]["renewals"] == 3
+
+
+def test_covers_says_which_optimizer_attach_takes() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    own, other = torch.optim.SGD(model.parameters()), torch.optim.SGD(nn.Linear(2, 2).parameters())
+    head = torch.optim.SGD(model[2].parameters())
+    for kept in (regrow.SWR(model, every=1, factor=0.1), regrow.ReDo(model, every=1, threshold=0.1)):
+        assert kept.covers(own) and not kept.covers(other) and not kept.covers("adam")  # type: ignore[arg-type]
+        assert kept.covers(head) == isinstance(kept, regrow.SWR)  # the units' incoming weights are not in it
+        for optimizer in (other, head):
+            if not kept.covers(optimizer):
+                with pytest.raises(ValueError, match="holds none of the maintained parameters"):
+                    kept.attach(optimizer)

@@ -98,3 +98,31 @@ def test_a_second_model_of_a_compiled_class() -> None:
     second(X).sum().backward()
     redo.step()
     assert "torch._dynamo.reset()" in NO_FORWARD.format(name="ReDo", layers="'conv1'")
+
+
+@pytest.mark.parametrize("utility", ["contribution", "contribution-by-position"])
+def test_passes_with_other_tensors_in_place_of_the_parameters(utility: str) -> None:
+    """Detached ones (a target network, an old policy) take no part in an update; what follows from them does."""
+    torch.manual_seed(0)
+    nets = [Net() for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    kept = [regrow.ReDo(net, every=1, threshold=0.8, utility=utility, seed=0) for net in nets]
+    opts = [torch.optim.SGD(net.parameters(), lr=0.1) for net in nets]
+    for step in range(4):
+        for i, (net, redo, opt) in enumerate(zip(nets, kept, opts, strict=True)):
+            if i:
+                detached = {name: 2 * p.detach() for name, p in net.named_parameters()}
+                torch.func.functional_call(net, detached, (10 * X,))
+            opt.zero_grad()
+            net(X + step).square().mean().backward()
+            opt.step()
+            redo.step()
+    assert kept[0].report() == kept[1].report() and kept[0].report()["renewed_total"] > 0
+    for a, b in zip(*(net.parameters() for net in nets), strict=True):
+        assert torch.equal(a, b)
+    net, redo = nets[0], kept[0]
+    net.zero_grad()
+    fast = {name: p - 0.1 * p.detach() for name, p in net.named_parameters()}  # as of an inner step
+    torch.func.functional_call(net, fast, (X,)).square().mean().backward()
+    redo.step()
+    assert redo.report()["renewals"] == 5

@@ -164,7 +164,7 @@ def test_parts_of_an_untraceable_model() -> None:
         "inputs to control flow"
     )
     assert found.left_out == {
-        "first": reason, "last": reason, "mlp.2": "its output leaves 'mlp', whose surroundings could not be followed",
+        "first": reason, "last": reason, "mlp.2": "no activation between it and the end of 'mlp'",
     }  # fmt: skip
 
 

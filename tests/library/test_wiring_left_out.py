@@ -11,6 +11,9 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 from wiring_zoo import LeNet, Net, layers
 
+import regrow
+from regrow.lab.general import StackedModule
+from regrow.lab.nets import ViT
 from regrow.wiring import find_units
 
 CONV = {"k": nn.Conv2d(3, 4, 3), "l": nn.Conv2d(4, 4, 3, groups=2), "m": nn.Conv2d(4, 2, 1)}
@@ -209,3 +212,75 @@ def test_layers_of_unknown_transformers() -> None:
         find_units(Own(8, 2, 12))
     with pytest.raises(ValueError, match="linear1: its activation is unknown here"):
         find_units(nn.TransformerEncoderLayer(8, 2, 12, activation=lambda x: x.softmax(-1)))
+
+
+def softmaxed() -> nn.Module:
+    """Layer b looks hidden, but is read by what `find_units` does not know."""
+    return Net(lambda m, x: m.d(F.relu(m.c(m.b(F.relu(m.a(x))).relu().softmax(-1)))))
+
+
+MAKE = {
+    "cbp": lambda model, **more: regrow.ContinualBackprop(model, replacement_rate=0.1, maturity=1, **more),
+    "redo": lambda model, **more: regrow.ReDo(model, every=1, threshold=0.1, **more),
+}
+
+
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+def test_unit_methods_warn_once_of_layers_that_they_overlook(make) -> None:
+    net = softmaxed()
+    with pytest.warns(UserWarning) as caught:
+        kept = make(net)
+    (warning,) = caught
+    message = "leaves out layers that may have hidden units: b: read by softmax(…), unknown here. To add them, give "
+    assert f"{message}units=[*regrow.find_units(model), regrow.Units(...)]" in str(warning.message)
+    assert warning.filename == __file__  # the caller's line
+    net.d = nn.Linear(6, 3)  # looked at anew: nothing new to say (warnings are errors here)
+    net(torch.randn(2, 6)).sum().backward()
+    kept.step()
+    copy.deepcopy(kept)
+
+
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+@pytest.mark.parametrize(
+    "options",
+    [lambda net: {"units": find_units(net)}, lambda net: {"skip": "b"}, lambda net: {"only": ["a", "c"]}],
+    ids=["units given", "skipped", "not in only"],
+)
+def test_they_do_not_where_it_is_wanted(make, options) -> None:
+    net = softmaxed()
+    make(net, **options(net))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
+        lambda: nn.TransformerDecoderLayer(8, 2, 16, batch_first=True),
+        lambda: ViT(image_size=8, patch_size=4, width=8, depth=2, heads=2, mlp=12, classes=5),
+        lambda: nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3), nn.Softmax(-1)),
+        lambda: Net(lambda m, x: F.cross_entropy(m.d(F.relu(m.c(F.relu(m.b(F.relu(m.a(x))))))), x.argmax(1))),
+        lambda: Net(lambda m, x: m.d(F.relu(m.c(F.relu(m.b(F.relu(m.a(x))))))).argmax(-1)),
+    ],
+)
+def test_they_do_not_warn_of_what_has_no_units_by_its_nature(model) -> None:
+    """Outputs, also as probabilities and losses, residual streams, attention, the patches of a vision transformer."""
+    net = model()
+    assert find_units(net).overlooked == {}
+    regrow.ReDo(net, every=1, threshold=0.1)
+
+
+def test_what_ends_a_part_of_a_forward_that_cannot_be_followed() -> None:
+    """The last layer of all, and the last of a part without an activation behind it, are outputs, it seems."""
+    part = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+    net = Net(lambda m, x: m.f(m.e(m.d(F.relu(m.a(x))))) if x.sum() > 0 else x, e=part, f=nn.Linear(6, 2))
+    found = find_units(net)
+    assert layers(found) == ["e.0"] and set(found.overlooked) == {"a", "b", "c", "d"}
+    assert found.left_out["e.2"] == "no activation between it and the end of 'e'"
+    assert found.left_out["f"].startswith("its output leaves the model, it seems: the last of what could not be")
+
+
+def test_stacks_warn_too() -> None:
+    stack = StackedModule([softmaxed(), softmaxed()])
+    with pytest.warns(UserWarning, match="a stack leaves out layers that may have hidden units: b: read by softmax"):
+        assert len(stack.units) == 2
+    assert len(stack.units) == 2

@@ -45,8 +45,12 @@ _SYSTEMS = (
 )
 
 
+@dataclass(frozen=True)
 class Size(Options):
     """Size, length and precision of a run of vision transformers; the defaults are the paper's."""
+
+    images_per_class: Count = None
+    """vit-cifar: training images of each class; default: all 450"""
 
     def __post_init__(self) -> None:
         """Checked later, with the other options: `prepare` reports an error in one line."""

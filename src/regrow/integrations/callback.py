@@ -12,8 +12,6 @@ from .fresh_values import fresh_values
 
 Make = Callable[[Any], Maintainer | Sequence[Maintainer]]
 
-_HOLDS_NONE = "holds none of the maintained parameters"
-
 
 def missing(framework: str, package: str, extra: str) -> ImportError:
     """The error for a framework that is not installed."""
@@ -86,16 +84,20 @@ class MaintainerGroup:
 
     def _make_all(self, model: nn.Module, optimizers: Mapping[str, Optimizer]) -> None:
         self._members, self._model = [], model
-        errors: dict[int, list[ValueError]] = {}
+        refused: dict[int, list[tuple[Maintainer, Optimizer]]] = {}
         for label, optimizer in optimizers.items():
             for i, maintainer in enumerate(self._made(model)):
-                error = self._attached(label, optimizer, maintainer)
-                if error is not None:
-                    errors.setdefault(i, []).append(error)
-        for refusals in errors.values():
+                if any(maintainer is member for member in self.maintainers):
+                    continue  # `make` returns the same object each time, and another optimizer has it
+                if maintainer.covers(optimizer):
+                    self._members.append((label, maintainer.attach(optimizer)))
+                else:
+                    refused.setdefault(i, []).append((maintainer, optimizer))
+        for refusals in refused.values():
             if len(refusals) == len(optimizers):
                 self.forget()
-                raise refusals[0]
+                maintainer, optimizer = refusals[0]
+                maintainer.attach(optimizer)  # says why not
 
     def _made(self, model: nn.Module) -> list[Maintainer]:
         """What `make` returns, checked; of a resumed model it sees fresh values."""
@@ -105,19 +107,6 @@ class MaintainerGroup:
         if not (isinstance(made, Sequence) and made and all(isinstance(m, Maintainer) for m in made)):
             raise TypeError(f"`make` must return a maintainer or a list of them; got {made!r}")
         return list(made)
-
-    def _attached(self, label: str, optimizer: Optimizer, maintainer: Maintainer) -> ValueError | None:
-        """Attach one maintainer; the error instead where this optimizer holds none of its parameters."""
-        if any(maintainer is member for member in self.maintainers):
-            return None  # `make` returns the same object each time, and another optimizer has it
-        try:
-            maintainer.attach(optimizer)
-        except ValueError as error:
-            if _HOLDS_NONE not in str(error):
-                raise
-            return error
-        self._members.append((label, maintainer))
-        return None
 
     @staticmethod
     def _silence(model: nn.Module, optimizers: Mapping[str, Optimizer], expected: Collection[str]) -> None:

@@ -28,6 +28,7 @@ class Renewal(ABC):
 
     method: ClassVar[str]
     reads_activations: ClassVar[bool] = False
+    reads_positions: ClassVar[bool] = False
     observes: ClassVar[bool] = False
 
     def __init__(

@@ -17,7 +17,9 @@ Sums = tuple[Tensor, Tensor]
 NO_FORWARD = (
     "{name} is due and has seen no forward pass of {layers} since the last update: run the model in training mode with "
     "gradients enabled before optimizer.step(). If the model is compiled, make {name} first; if another model of the "
-    "same class was compiled before, call torch._dynamo.reset() too, or its code without the hooks is used again"
+    "same class was compiled before, call torch._dynamo.reset() too, or its code without the hooks is used again. "
+    "Passes of a copy that borrows the model's parameters (TorchRL's losses, tensordict's to_module) are not seen: "
+    "unit methods cannot be used there"
 )
 """The error at an update that is due but has no sums; format it with the maintainer's `name` and the `layers`."""
 
@@ -81,7 +83,8 @@ class ActivationSums:
         if not torch.compiler.is_compiling():
             if is_functorch_wrapped_tensor(h):
                 return  # inside torch.func, whose tensors must not leave it
-            self._arm()
+            if not self._of_the_model():
+                return
             if torch._C._current_graph_task_id() != -1:  # type: ignore[attr-defined]
                 # Inside a backward pass: activation checkpointing runs the forward again. It counts if the first run
                 # did not, having had no gradients (the reentrant kind).
@@ -96,6 +99,17 @@ class ActivationSums:
                 return  # the model has grown, and the layer is to be looked at anew
             raise
         self._pending = _add(self._pending, (total, total.new_full((), count)))
+
+    def _of_the_model(self) -> bool:
+        """Does a pass belong to an update? Not so with detached tensors in the place of the parameters.
+
+        `torch.func.functional_call` puts them there; with tensors that follow from the parameters it belongs to one.
+        """
+        weight = self._home.module._parameters.get(self._home.attribute)
+        if isinstance(weight, nn.Parameter):
+            self._arm()
+            return True
+        return weight is not None and weight.requires_grad
 
     def _arm(self) -> None:
         """Have the weight tell of its gradients."""
@@ -161,15 +175,12 @@ class ActivationSumsByPosition:
     Args:
         units: of the layer.
         model: whose units they are.
-        home: as for `ActivationSums`.
+        home, stale: as for `ActivationSums`.
     """
 
-    def __init__(self, units: Units, model: nn.Module, home: Entry) -> None:
-        readings = units.readings_by_position(model)
-        self._watches = [ActivationSums(reading, home, by_position=True) for reading in readings]
-        self._columns = [place.positions for reading in readings for place in reading.places]
-        places = [place for reading in readings for place in reading.places]
-        self._order = [places.index(place) for place in units.weight_out]
+    def __init__(self, units: Units, model: nn.Module, home: Entry, stale: Callable[[], bool] | None = None) -> None:
+        self._readings, self._units = units.readings_by_position(model), units
+        self._watches = [ActivationSums(reading, home, by_position=True, stale=stale) for reading in self._readings]
 
     @property
     def wanted(self) -> bool:
@@ -186,9 +197,8 @@ class ActivationSumsByPosition:
         sums = [s for watch in self._watches if (s := watch.sums(stale)) is not None]
         if len(sums) < len(self._watches):
             return None
-        total = torch.cat([total for total, _ in sums], dim=1).split(self._columns, dim=1)
-        count = torch.cat([count.expand(total.shape[1]) for total, count in sums]).split(self._columns)
-        return torch.cat([total[i] for i in self._order], dim=1), torch.cat([count[i] for i in self._order])
+        totals, counts = [total for total, _ in sums], [count.expand(total.shape[1]) for total, count in sums]
+        return tuple(self._units.positions_in_order(self._readings, of) for of in (totals, counts))  # type: ignore[return-value]
 
     def install(self) -> None:
         """Put the hooks on the model, if they are not there."""

@@ -247,6 +247,25 @@ class Maintainer:
         for watch in self._maintained.watches:
             watch.remove()
 
+    def covers(self, optimizer: Optimizer) -> bool:
+        """Does an optimizer hold any of what is maintained, so that `attach` takes it?
+
+        Args:
+            optimizer: as for `attach`; False for what is none.
+
+        Example:
+            >>> import torch, regrow
+            >>> actor, critic = torch.nn.Linear(4, 2), torch.nn.Linear(4, 1)
+            >>> swr = regrow.SWR(actor, every=2, factor=0.1)
+            >>> swr.covers(torch.optim.SGD(actor.parameters())), swr.covers(torch.optim.SGD(critic.parameters()))
+            (True, False)
+        """
+        target = optimizers.followed(optimizer)
+        if target is None:
+            return False
+        self._loop.refresh()
+        return not self._maintained.lacking(target)[1]
+
     def _holds_any(self, parameters: set[int]) -> bool:
         return self._maintained.holds_any(parameters)
 

@@ -47,9 +47,8 @@ class Maintained:
         self._method = method
         self.coverage = Coverage(model, check.patterns("only", only), check.patterns("skip", skip))
         self.laws = LawBook(laws) if method.draws else None
-        who = type(method).__name__
-        self.units = UnitLayers(model, units, method.reads_activations, who) if method.by_unit else None
-        self.inputs = LayerInputs(model, who) if method.reads_inputs else None
+        self.units = UnitLayers(model, units, method) if method.by_unit else None
+        self.inputs = LayerInputs(model, type(method).__name__) if method.reads_inputs else None
         self._recent: tuple[Any, list[Entry]] | None = None  # what `entries` was, and what that depends on
         self._before: set[str] | None = None  # names of what could be changed when last asked
 
@@ -112,11 +111,16 @@ class Maintained:
 
     def _refuse_shards(self) -> None:
         if self.coverage.sharded and not self._method.on_shards:
-            who = type(self._method).__name__
-            raise TypeError(
-                f"{who} does not serve parameters in shards (FSDP2): set on_shards = True in its class if it goes by "
-                "single entries, and leaves sums over entries to members.select and members.unit_utility; or use DDP"
+            who, remedy = (
+                type(self._method).__name__,
+                (
+                    "set on_shards = True in its class if it goes by single entries, and leaves sums over entries to "
+                    "members.select and members.unit_utility; or use DDP"
+                ),
             )
+            if self._method.reads_positions:
+                who, remedy = f"{who} by position", "take utility='contribution', or use DDP"
+            raise TypeError(f"{who} does not serve parameters in shards (FSDP2): {remedy}")
 
     def holds_any(self, identities: set[int]) -> bool:
         """Is anything that is maintained among these parameters? Whatever has become of the model."""

@@ -134,7 +134,10 @@ class StepLoop:
         units = self._maintained.units
         self.refresh()
         if units is None:
-            self.method.observe(self._members(self._maintained.seen(), self.counter.attempts, found_inf))
+            if self._maintained.inputs is not None:
+                self.method.observe(self._members(self._maintained.seen(), self.counter.attempts, found_inf))
+            elif live := self._live(self.entries()):
+                self.method.observe(self._members(self._network(live), self.counter.attempts, found_inf))
             return
         layers = [i for i in units.ready(identities(self._attachment.followed)) if units.seen(i)]
         if layers:
@@ -146,10 +149,11 @@ class StepLoop:
     def _act_always(self, found_inf: Tensor | None) -> None:
         """Do what is done at each step of the optimizer."""
         self._warn_of_leavers()
-        entries = self.entries()
+        entries = [entry for entry in self.entries() if entry.parameter.numel()]
         live = self._live(entries)
         self.stacked.counters.skipped_no_grad += len(entries) - len(live)
         if live:
+            self.stacked.begin()
             members = self._members(self._network(live), self.counter.attempts, found_inf)
             self.method.act(members)
             members.finish()
@@ -160,9 +164,9 @@ class StepLoop:
         if self._maintained.units is not None:
             self._act_on_units(step)
             return
-        entries = self.entries()
+        entries = [entry for entry in self.entries() if entry.parameter.numel()]
         self._maintained.settle_laws()  # of what the model has had only since the last one
-        live = self._live([entry for entry in entries if entry.parameter.numel()], wait=True)
+        live = self._live(entries, wait=True)
         self._refuse_without_gradient(entries, by_hand=not self._attachment.attached)
         self.stacked.counters.skipped_no_grad += len(entries) - len(live)
         if self._signal() and live:

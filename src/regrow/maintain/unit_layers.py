@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from ..core import utility
 from ..laws import Constant, Law
-from ..methods import HiddenUnits, ModuleNetwork, network_of
+from ..methods import HiddenUnits, Method, ModuleNetwork, network_of
 from ..names import Entry
-from ..wiring import Place, Units, find_units, locate
+from ..wiring import Found, Place, Units, find_units, locate
 from . import distributed
-from .activation_sums import NO_FORWARD, ActivationSums
+from .activation_sums import NO_FORWARD, ActivationSums, ActivationSumsByPosition
 from .coverage import Coverage
 from .law_book import LawBook
 
@@ -26,10 +26,13 @@ class Layer:
         units: which of its entries they are.
         homes: the model's entries by each of their names.
         coverage: of the model, which knows whether it has changed.
+        by_position: watch activations position by position.
     """
 
-    def __init__(self, model: nn.Module, units: Units, homes: Mapping[str, Entry], coverage: Coverage) -> None:
-        self.units, self._coverage = units, coverage
+    def __init__(
+        self, model: nn.Module, units: Units, homes: Mapping[str, Entry], coverage: Coverage, by_position: bool
+    ) -> None:
+        self.units, self._coverage, self._by_position = units, coverage, by_position
         self.n = units.count(model)
         self.name = units.layer
         self.homes = {place.name: homes[place.name] for place in units.places if place.name in homes}
@@ -38,8 +41,11 @@ class Layer:
 
     def rewatch(self, model: nn.Module) -> None:
         """Watch with new hooks."""
-        home = self.homes[self.units.weight_in[0].name]
-        self.watch = ActivationSums(self.units.reading(model), home, stale=self._coverage.stale)
+        home, stale = self.homes[self.units.weight_in[0].name], self._coverage.stale
+        if self._by_position:
+            self.watch = ActivationSumsByPosition(self.units, model, home, stale)
+        else:
+            self.watch = ActivationSums(self.units.reading(model), home, stale=stale)
 
     def _statistics(self, model: nn.Module) -> dict[Place, tuple[nn.Module, str]]:
         """Running means and variances of the norms, named as units or not: {where the units lie: (module, buffer)}."""
@@ -64,6 +70,15 @@ class Layer:
         units = self.units
         incoming = named((*units.weight_in, *units.bias, *units.norm))
         return HiddenUnits.of(self.name, self.n, (*incoming, *self.statistics), named(units.weight_out))
+
+    def activity(self, total: Tensor, count: Tensor) -> Tensor:
+        """Mean |h| from its sums: of each unit, (n); position by position at each of its outgoing weights, (n, F)."""
+        mean = utility.activation(total, count)
+        if not self._by_position:
+            return mean
+        return self.units.outgoing_by_position(
+            mean, [self.homes[place.name].parameter for place in self.units.weight_out]
+        )
 
     @property
     def weights(self) -> list[nn.Parameter]:
@@ -99,28 +114,27 @@ class UnitLayers:
     Args:
         model: with hidden units.
         given: `regrow.Units`, or None to have them found.
-        reads_activations: whether sums of activations are needed.
-        who: the maintainer's name, for messages.
+        method: what renews them.
     """
 
-    def __init__(self, model: nn.Module, given: object, reads_activations: bool, who: str) -> None:
+    def __init__(self, model: nn.Module, given: object, method: Method) -> None:
         given = [given] if isinstance(given, Units) else given
         if given is not None and not (
             isinstance(given, Sequence) and given and all(isinstance(u, Units) for u in given)
         ):
             raise TypeError(f"`units` must be a list of regrow.Units, or None to have them found; got {given!r}")
-        self._model, self._given, self._who = model, given, who
-        self._reads = reads_activations
-        self._watching = False
+        self._model, self._given, self._who = model, given, type(method).__name__
+        self._reads, self._by_position = method.reads_activations, method.reads_positions
+        self._watching, self._overlooked = False, set[str]()
         self.installed = True
         self.all: dict[str, Layer] = {}
 
     def admit(self, coverage: Coverage) -> None:
         """Find the layers of the parameters that are covered."""
-        units = find_units(self._model) if self._given is None else self._given
+        covered = {home.name for entry in coverage.entries for home in (entry, *entry.aliases)}
+        units = self._search(covered) if self._given is None else self._given
         for own in self._given or ():
             own.count(self._model)  # refuses what is not there
-        covered = {home.name for entry in coverage.entries for home in (entry, *entry.aliases)}
         skipped = {name for name in coverage.skipped() if name not in covered}
         units = [
             own
@@ -140,12 +154,20 @@ class UnitLayers:
                 layer.watch.remove()
         self.all = {layer.name: layer for layer in layers}
 
+    def _search(self, covered: set[str]) -> Found:
+        """Find units, and warn once of each layer that may have some and of which none are found."""
+        found = find_units(self._model)
+        others = {name for name in found.overlooked if not any(c.startswith(f"{name}.") for c in covered)}
+        found.warn_of_overlooked(self._who, besides=others | self._overlooked, stacklevel=7)
+        self._overlooked |= set(found.overlooked)
+        return found
+
     def _layer(self, units: Units, homes: Mapping[str, Entry], coverage: Coverage) -> Layer:
         """The layer of these units: the one there is, with what it has watched, if its modules are the same."""
         old = self.all.get(units.layer)
         if old is not None and old.units == units and all(homes[n].module is h.module for n, h in old.homes.items()):
             return old
-        layer = Layer(self._model, units, homes, coverage)
+        layer = Layer(self._model, units, homes, coverage, self._by_position)
         weakref.finalize(self, layer.watch.remove)  # the model's hooks go with their maintainer
         return layer
 
@@ -246,7 +268,7 @@ class UnitLayers:
         if unseen := ", ".join(repr(layers[i].name) for i, seen in sums.items() if seen is None):
             raise RuntimeError((_NO_PREVIEW if stale else NO_FORWARD).format(name=self._who, layers=unseen))
         totals = distributed.sum_over_ranks([seen for seen in sums.values() if seen is not None])
-        return {i: utility.activation(*total) for i, total in zip(sums, totals, strict=True)}
+        return {i: layers[i].activity(*total) for i, total in zip(sums, totals, strict=True)}
 
 
 _NO_PREVIEW = (

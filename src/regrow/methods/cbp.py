@@ -10,12 +10,12 @@ from torch import Tensor
 from ..core import random, select
 from .ages import Ages
 from .knobs import choice, number, per_member, whole
-from .members import UNIT_UTILITIES, Members
-from .method import Method
+from .members import Members
+from .unit_method import UTILITIES, UnitMethod
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContinualBackprop(Method):
+class ContinualBackprop(UnitMethod):
     """Continual backpropagation: replace the least useful mature units at a fixed rate.
 
     At every update, for each layer on its own:
@@ -25,11 +25,17 @@ class ContinualBackprop(Method):
 
         U_i = mean |h_i| * mean |w_out,i| over the update's examples and positions (contribution)
 
+    Where a feature map is flattened into a linear layer a unit owns outgoing weights at P positions; `utility=
+    "contribution-by-position"` averages products there, as the original code for convolutional networks does:
+
+        U_i = mean over p of (mean |h_i,p| over the examples) * (mean |w_out,i,p|),  h as the linear layer receives it
+
     and with decay > 0 an average of U per unit, A <- decay * A + (1 - decay) * U, read as A / (1 - decay ** age).
     A renewed unit gets incoming weights, bias and norm from their laws, outgoing weights 0, age 0 and A = 0.
 
     "Continual backpropagation" means several utilities in public code. With `decay=0` this is the paper's, on the
-    present batch only; `decay=0.99` is the bias-corrected average of the original, on |h| without centring.
+    present batch only; `decay=0.99` is the bias-corrected average of the original, on |h| without centring. The
+    original owes rate * (all units of the layer), not only the mature ones: it replaces more while units are young.
 
     Raises:
         ValueError, TypeError: for an argument out of its range, a model in which no units are found, or a parameter
@@ -53,13 +59,11 @@ class ContinualBackprop(Method):
     """
 
     name = "cbp"
-    on_shards = True
-    by_unit = True
     memory = "layers"
 
     replacement_rate: float = number(0, 1, "share of the mature units per update")
     maturity: int = whole(0, "updates that a new unit is left alone")
-    utility: str = choice(UNIT_UTILITIES, "how useful a unit is", "contribution")
+    utility: str = choice(UTILITIES, "how useful a unit is", "contribution")
     decay: float = number(0, 1, "of the average of the utility", 0.0, config="utility_decay")
 
     def __post_init__(self) -> None:
@@ -70,14 +74,6 @@ class ContinualBackprop(Method):
     @property
     def off(self) -> bool:
         return self.replacement_rate == 0
-
-    @property
-    def needs_gradient(self) -> bool:
-        return self.utility == "gradient"
-
-    @property
-    def reads_activations(self) -> bool:
-        return self.utility in ("activation", "contribution")
 
     @classmethod
     def dates(cls, methods: Sequence[Any]) -> Ages:

@@ -22,8 +22,6 @@ from .selection import Selected, Wanted
 if TYPE_CHECKING:
     from .stacked import StackedMethod
 
-UNIT_UTILITIES = ("contribution", "activation", "gradient", "magnitude")
-
 
 class Members:
     """k members of a network, at one update.
@@ -200,7 +198,11 @@ class Members:
         return range(len(self.network.units)) if self._layers is None else self._layers
 
     def unit_utility(self, layer: int, kind: str) -> Tensor | None:
-        """How useful each unit is, (k, n): contribution, activation, gradient or magnitude; None without gradient."""
+        """How useful each unit is, (k, n), by one of `unit_method.UTILITIES`; None without gradient."""
+        if kind == "contribution-by-position":
+            weights = self.network.outgoing(layer, self.places)
+            assert weights is not None
+            return utility.contribution_by_position(self.network.activity_by_position(layer, self.places), 1, weights)
         if kind == "magnitude":
             return self.network.unit_magnitude(layer, self.places)
         if kind == "gradient":

@@ -67,6 +67,11 @@ class Method(ABC):
         super().__init_subclass__(**options)
         if not hasattr(cls, "name"):
             cls.name = cls.__name__.lower()
+        if cls.by_unit and cls.at_every_attempt:
+            raise TypeError(
+                f"{cls.__name__} is by_unit and acts at_every_attempt, but activations are read at updates that take "
+                "place: leave one of the two False"
+            )
         if cls.before is not Method.before and not cls.at_every_attempt:
             raise TypeError(
                 f"{cls.__name__} has `before`, which is for methods that act at every step of the optimizer: set "
@@ -89,6 +94,11 @@ class Method(ABC):
     @property
     def reads_activations(self) -> bool:
         """Whether it reads how active hidden units were."""
+        return False
+
+    @property
+    def reads_positions(self) -> bool:
+        """Whether it reads how active hidden units were at each of the positions that outgoing weights read."""
         return False
 
     def before(self, members: Members) -> None:  # noqa: B027

@@ -38,7 +38,7 @@ class ModuleNetwork(Network):
         laws: of these, by name.
         units: of its hidden layers.
         statistics: running means and variances that belong to units: name -> (module, buffer).
-        activities: mean |h| of the units of some layers, each (n).
+        activities: mean |h| of the units of some layers, each (n); or (n, F), at what each outgoing weight reads.
         inputs, active: of weights that are renewed by inputs: how many; and which were other than 0, bool (n).
         forget: clears an optimizer's memory of the entries of a parameter where a mask of its shape is True.
         gradient_scale: by which a gradient scaler has multiplied the gradients, where the optimizer takes it out.
@@ -82,6 +82,9 @@ class ModuleNetwork(Network):
     def active(self, name: str, places: Sequence[int]) -> Tensor | None:
         seen = self._active.get(name)
         return None if seen is None else seen.unsqueeze(0)
+
+    def activity_by_position(self, layer: int, places: Sequence[int]) -> Tensor:
+        return self._activities[layer].unsqueeze(0)
 
     def gradient(self, name: str) -> Tensor | None:
         g = local(self._entries[name].parameter.grad)

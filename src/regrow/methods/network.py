@@ -88,6 +88,13 @@ class Network(ABC):
     def activity(self, layer: int, places: Sequence[int]) -> Tensor | None:
         """Mean |h| of the units of a hidden layer over the update's batch, (k, n); None where none was recorded."""
 
+    def activity_by_position(self, layer: int, places: Sequence[int]) -> Tensor:
+        """Mean |h| over the update's batch at the position that each outgoing weight reads, (k, n, F)."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no activations by position: define `activity_by_position`, or choose another "
+            "utility than 'contribution-by-position'"
+        )
+
     def gradient(self, name: str) -> Tensor | None:
         """The gradient of the update, (M, ...)."""
         raise NotImplementedError(f"{type(self).__name__} has no gradients: define `gradient`")

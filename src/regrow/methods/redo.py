@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from ..core import select
 from .knobs import choice, number, whole
-from .members import UNIT_UTILITIES, Members
-from .method import Method
+from .members import Members
+from .unit_method import UTILITIES, UnitMethod
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReDo(Method):
+class ReDo(UnitMethod):
     """ReDo: renew the units that are dormant compared with their layer.
 
     Every `every` updates, for each layer on its own, over the examples and positions of the update's passes:
@@ -43,24 +43,14 @@ class ReDo(Method):
     """
 
     name = "redo"
-    on_shards = True
-    by_unit = True
 
     every: int = whole(1, "updates between renewals")
     threshold: float = number(0, math.inf, "share of the layer's mean utility")
-    utility: str = choice(UNIT_UTILITIES, "how useful a unit is", "activation")
+    utility: str = choice(UTILITIES, "how useful a unit is", "activation")
 
     @property
     def off(self) -> bool:
         return self.threshold == 0
-
-    @property
-    def needs_gradient(self) -> bool:
-        return self.utility == "gradient"
-
-    @property
-    def reads_activations(self) -> bool:
-        return self.utility in ("activation", "contribution")
 
     def act(self, members: Members) -> None:
         for layer in members.layers:

@@ -91,6 +91,11 @@ class StackedMethod:
         return any(method.reads_activations for method in self.methods)
 
     @property
+    def reads_positions(self) -> bool:
+        """Does it read activations position by position?"""
+        return any(method.reads_positions for method in self.methods)
+
+    @property
     def observes(self) -> bool:
         """Does it look at every update?"""
         return bool(self._observers)
@@ -130,7 +135,7 @@ class StackedMethod:
             layers: only these hidden layers.
         """
         self.gradients = gradients
-        self.counters.begin()
+        self.begin()
         if layers is None and any(self.methods[i].needs_gradient for i in which):
             which = self._with_signal(network, which)
         for alike in self._alike(which) if which else ():
@@ -138,6 +143,11 @@ class StackedMethod:
             self.at(alike).act(members)
             members.finish()
         self.gradients = None
+
+    def begin(self) -> None:
+        """A renewal starts, but for methods that act always and renew nothing: they count their own firings."""
+        if self.kind.renews or not self.kind.at_every_attempt:
+            self.counters.begin()
 
     def _with_signal(self, network: Network, which: Sequence[int]) -> list[int]:
         """Those that go by gradients only where any gradient of theirs is not 0: without one there is no least."""

@@ -1,7 +1,8 @@
 """Find the hidden units of a model."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -9,15 +10,10 @@ from torch import nn
 from .. import check
 from ..shards import as_made
 from . import example_run
+from .flow import BY_NATURE
 from .modules import Catalog
 from .search import KINDS, Search, maker
 from .units import Units
-
-_BY_NATURE = (
-    "added to another tensor, as in a residual stream", "frozen", "its output leaves the model", "its units are found",
-    "no activation between it and", "tied: ",
-)  # fmt: skip
-"""How the reasons begin where a layer has no hidden units by its nature, and was not merely overlooked."""
 
 
 class Found(list[Units]):
@@ -39,7 +35,26 @@ class Found(list[Units]):
     @property
     def overlooked(self) -> dict[str, str]:
         """{layer that looks hidden but yields no units: the reason}; for a warning."""
-        return {name: reason for name, reason in self.left_out.items() if not reason.startswith(_BY_NATURE)}
+        return {name: reason for name, reason in self.left_out.items() if not reason.startswith(BY_NATURE)}
+
+    def warn_of_overlooked(self, who: str, besides: Container[str] = (), stacklevel: int = 2) -> None:
+        """Warn of what is overlooked, in one line.
+
+        Args:
+            who: renews the units.
+            besides: names of layers that nobody need be warned of.
+            stacklevel: of the warning, from the caller on.
+        """
+        overlooked = {name: reason for name, reason in self.overlooked.items() if name not in besides}
+        if overlooked:
+            lines = _lines(overlooked)
+            more = f"; and {len(lines) - 3} more" if len(lines) > 3 else ""
+            warnings.warn(
+                f"{who} leaves out layers that may have hidden units: {'; '.join(lines[:3])}{more}. To add them, give "
+                "units=[*regrow.find_units(model), regrow.Units(...)]; to leave them out without this warning, give "
+                "units=regrow.find_units(model)",
+                stacklevel=stacklevel + 1,
+            )
 
     def __repr__(self) -> str:
         lines = [f"{sum(self.sizes)} units in {len(self)} {'layer' if len(self) == 1 else 'layers'}"]

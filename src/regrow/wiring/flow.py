@@ -1,6 +1,6 @@
 """Follow hidden units through a traced forward, from the layers that make them to those that read them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import fx, nn
@@ -14,6 +14,13 @@ from .unit_tensor import Carrier, Rows, Span, Stop
 
 Shapes = Mapping[int, tuple[tuple[int, ...], tuple[int, ...]]]
 """Shapes of a module's first input and of its output, by the module's id, where an example was run."""
+
+
+BY_NATURE = (
+    "added to another tensor, as in a residual stream", "frozen", "its output leaves the model", "its units are found",
+    "no activation between it and", "tied: ", "projects in attention", "concatenated with another tensor, without",
+)  # fmt: skip
+"""How the reasons begin where a layer has no hidden units by its nature, and was not merely overlooked."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,7 @@ class Flow:
             return None
         module, name = self.region.called(node), ops.function_name(node)
         if node.op == "output":
-            inside = f"{self.region.name!r}, whose surroundings could not be followed"
-            raise Stop(f"its output leaves {inside if self.region.name else 'the model'}")
+            raise Stop(self._leaving(node))
         if name in ops.QUESTIONS:
             return None
         if name in ("cat", "concat"):
@@ -94,11 +100,37 @@ class Flow:
             raise Stop(f"read by {self._describe(node)}, unknown here")
         return value
 
+    def _leaving(self, node: fx.Node) -> str:
+        """Why units that leave the region are none."""
+        name = self.region.name
+        if not name:
+            return "its output leaves the model"
+        runs = [run for n in node.all_input_nodes for run in _runs(self.value[n])]
+        if all(run.act is None for run in runs):
+            return f"no activation between it and the end of {name!r}"
+        return f"its output leaves {name!r}, whose surroundings could not be followed"
+
+    def _goes_on(self, node: fx.Node) -> bool:
+        """Is a node, or what follows from it, computed with parameters? Else it is an output: probabilities, a loss."""
+        seen, left, leaves = {node}, [node], False
+        while left:
+            node = left.pop()
+            module = self.region.called(node)
+            if (module is not None and any(True for _ in module.parameters())) or any(
+                n.op == "get_attr" for n in node.all_input_nodes
+            ):
+                return True
+            leaves = leaves or node.op == "output"
+            left += [user for user in node.users if user not in seen]
+            seen.update(node.users)
+        return not leaves  # it may have been written into another tensor
+
     def _stop(self, node: fx.Node, reason: str) -> None:
-        for value in map(self.value.get, node.all_input_nodes):
-            for c in value if isinstance(value, tuple) else (value,):
-                for part in c.parts if c else ():
-                    self.stopped.setdefault(part.layer.name, reason)
+        if not (self.region.name or reason.startswith(BY_NATURE) or self._goes_on(node)):
+            reason = f"its output leaves the model: {reason}"
+        for run in (run for n in node.all_input_nodes for run in _runs(self.value.get(n))):
+            for part in run.parts:
+                self.stopped.setdefault(part.layer.name, reason)
 
     def _made(self, node: fx.Node) -> Carrier | None:
         """The units that a node creates, if it calls a layer that may have some."""
@@ -140,7 +172,8 @@ class Flow:
         values = [self.value.get(t) for t in tensors] if isinstance(tensors, (list, tuple)) else []
         carriers = [v for v in values if isinstance(v, Carrier)]
         if not carriers or len(carriers) != len(values):
-            raise Stop("concatenated with another tensor")
+            active = any(run.act is not None for c in carriers for run in c.runs)
+            raise Stop("concatenated with another tensor" + ("" if active else ", without an activation"))
         return unit_tensor.concatenate(carriers, given(1, "dim", 0), node)
 
     def _combined(self, node: fx.Node, name: str, tensors: Sequence[fx.Node]) -> Carrier:
@@ -197,3 +230,9 @@ class Flow:
         if module is not None:
             return f"{self._catalog.name(module)!r} ({type(module).__name__})"
         return f"{ops.function_name(node) or getattr(node.target, '__name__', node.target)}(…)"
+
+
+def _runs(value: Carrier | Pieces | None) -> Iterator[Span]:
+    """What a node carries, unit by unit."""
+    for c in value if isinstance(value, tuple) else (value,):
+        yield from c.runs if c else ()

@@ -51,6 +51,11 @@ def hidden(catalog: Catalog) -> Iterator[Known]:
                     yield Known(layer, Units((first.weight, 0), bias, None, (second.weight, 1), read))
 
 
+def writes_to_stream(block: nn.Module, layer: nn.Module) -> bool:
+    """Is this the second layer of the MLP of a transformer layer of torch, whose output is added to its input?"""
+    return isinstance(block, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) and layer is block.linear2
+
+
 def attention(catalog: Catalog) -> Iterator[Known]:
     """Value channels: a row of the value projection, and the columns of the output projection that read it.
 

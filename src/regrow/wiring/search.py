@@ -104,10 +104,16 @@ class Search:
             called = self.catalog.calls.get(id(self.catalog.modules[name]))
             name = name.rpartition(".")[0]
             around = self.catalog.modules[name]
+            if "Attention" in type(around).__name__:
+                return f"projects in attention ({type(around).__name__})"
+            if known_blocks.writes_to_stream(around, module):
+                return "added to another tensor, as in a residual stream"
             if type(around).__module__.startswith("torch.nn") and not isinstance(around, nn.Sequential):
                 return f"part of a {type(around).__name__}"
             if not called and any(region.name == name for region in self._regions.followed):
                 return f"the forward of {_quoted(name)} does not call it"
+            if name == "" in failed and module is list(self.catalog.candidates().values())[-1]:
+                return f"its output leaves the model, it seems: the last of what could not be followed: {failed['']}"
             if name in failed:
                 reason = reason or f"the forward of {_quoted(name)} could not be followed: {failed[name]}"
         return reason or "no layer reads its output"

@@ -146,6 +146,20 @@ class Units:
         """
         return readings_by_position(self, model, self.count(model))
 
+    def positions_in_order(self, readings: Sequence[Reading], values: Sequence[Tensor]) -> Tensor:
+        """Values of all `readings_by_position`, in the order of `weight_out`: what `outgoing_by_position` takes.
+
+        Args:
+            readings: from `readings_by_position`.
+            values: of each, (..., positions of the reading).
+
+        Returns:
+            (..., positions of all entries of `weight_out`).
+        """
+        places = [place for reading in readings for place in reading.places]
+        parts = torch.cat(list(values), dim=-1).split([place.positions for place in places], dim=-1)
+        return torch.cat([parts[places.index(place)] for place in self.weight_out], dim=-1)
+
     def outgoing(self, tensors: Sequence[Tensor], n: int) -> Tensor:
         """All outgoing weights, or their gradients, by unit.
 

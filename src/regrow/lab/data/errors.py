@@ -22,30 +22,31 @@ def checksum(paths: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def checksums(pixels: Any, labels: Any) -> dict[str, str]:
+def checksums(pixels: Any, labels: Any, split: str = "") -> dict[str, str]:
     """Checksums of decoded pixels and labels, for the manifest.
 
     Args:
         pixels, labels: tensors on the CPU.
+        split: "test_" for images that are evaluated on, "" for those that are trained on.
     """
     return {
-        "data_checksum": f"{zlib.crc32(pixels.contiguous().numpy().data):08x}",
-        "labels_checksum": f"{zlib.crc32(labels.long().contiguous().numpy().astype('<i8').data):08x}",
+        f"{split}data_checksum": f"{zlib.crc32(pixels.contiguous().numpy().data):08x}",
+        f"{split}labels_checksum": f"{zlib.crc32(labels.long().contiguous().numpy().astype('<i8').data):08x}",
     }
 
 
-def verify(expected: Mapping[str, str], pixels: Any, labels: Any, source: object) -> None:
+def verify(expected: Mapping[str, str], pixels: Any, labels: Any, source: object, split: str = "") -> None:
     """Refuse images that are not those that a run was begun with.
 
     Args:
-        expected: of `checksums`; what is missing is not verified.
-        pixels, labels: as read here.
+        expected: of `checksums`; what is missing (in manifests of before it was stored) is not verified.
+        pixels, labels, split: as read here, see `checksums`.
         source: where from.
 
     Raises:
         ValueError: where they differ; one line.
     """
-    for key, value in checksums(pixels, labels).items():
+    for key, value in checksums(pixels, labels, split).items():
         if value != expected.get(key, value):
             raise ValueError(
                 f"the images from {source} on {socket.gethostname()} have `{key}` {value}, and the run has "

@@ -125,10 +125,13 @@ class Lab:
         keys = random.key(self._seeds, "dropout", 0, self.step)
         assert isinstance(keys, Tensor)
         observers = [renewal for renewal in self.renewals.values() if renewal.observes]
-        watch = any(renewal.reads_activations for renewal in (*observers, *(renewal for renewal, _ in due)))
-        fed = any(isinstance(renewal, StackedMethod) and renewal.kind.reads_inputs for renewal in observers)
-        options = {"shared": self._shared, "keys": keys, "watch": watch, "watch_inputs": fed}
-        seen = self.net.losses_and_gradients(x, y, self._loss, **options)
+        looking = (*observers, *(renewal for renewal, _ in due))
+        seen = self.net.losses_and_gradients(
+            x, y, self._loss, shared=self._shared, keys=keys,
+            watch=any(renewal.reads_activations for renewal in looking),
+            by_position=any(renewal.reads_positions for renewal in looking),
+            watch_inputs=any(isinstance(renewal, StackedMethod) and renewal.kind.reads_inputs for renewal in observers),
+        )  # fmt: skip
         record = {"loss": seen.losses}
         for name, metric in self._metrics.items():
             record[name] = vmap(metric, in_dims=(0, None if self._shared else 0))(seen.predictions, y)

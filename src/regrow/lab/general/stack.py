@@ -85,6 +85,7 @@ class StackedModule(UnitLoops):
         self._gradients: dict[str, Tensor] = {}
         self._activities: list[Tensor] = []
         self._fed: dict[str, Tensor] = {}
+        self._parts: list[Tensor] = []
 
         def stacked(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {
@@ -138,6 +139,7 @@ class StackedModule(UnitLoops):
         keys: Tensor | None = None,
         watch: bool = False,
         watch_inputs: bool = False,
+        by_position: bool = False,
     ) -> Pass:
         """One forward and backward pass of all members; buffers, such as running statistics, follow.
 
@@ -149,6 +151,7 @@ class StackedModule(UnitLoops):
             keys: int64 (M), of this pass, for dropout.
             watch: average the activations of the hidden units, for unit methods.
             watch_inputs: see which inputs of linear and convolutional layers are 0.
+            by_position: with `watch`, also position by position.
 
         Returns:
             Losses before any update, gradients, predictions.
@@ -160,24 +163,26 @@ class StackedModule(UnitLoops):
         self._check_batch(x, y, shared, keys)
         readings = self._readings if watch else []
         inputs = self._input_readings if watch_inputs else {}
+        apart = [reading for of in self._apart for reading in of] if watch and by_position else []
 
         def objective(parameters: dict, buffers: dict, frozen: dict, key: Tensor, x: Inputs, y: Tensor) -> tuple:
             buffers = {name: b.clone() for name, b in buffers.items()}
-            units, fed = Watching(readings), Watching(list(inputs.values()))
-            with units, fed, KeyedDropout(None if keys is None else key):
+            units, parts = Watching(readings), Watching(apart, by_position=True)
+            fed = Watching(list(inputs.values()))
+            with units, parts, fed, KeyedDropout(None if keys is None else key):
                 prediction = functional_call(self._module, (parameters, buffers, frozen), x)
-            return loss(prediction, y), (prediction, buffers, units.means(), fed.sums([*inputs]))
+            return loss(prediction, y), (prediction, buffers, units.means(), parts.means(), fed.sums([*inputs]))
 
         dim = None if shared else 0
         differentiate = vmap(grad_and_value(objective, has_aux=True), in_dims=(0, 0, 0, 0, dim, dim))
         placeholder = torch.zeros(self.members, dtype=torch.int64, device=self.device)
         own = dict(self.parameters), self.buffers, self._frozen, placeholder if keys is None else keys
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no vmap
-            gradients, (losses, (predictions, buffers, activities, fed)) = _run(lambda: differentiate(*own, x, y))
+            gradients, (losses, aux) = _run(lambda: differentiate(*own, x, y))
+        predictions, buffers, self._activities, self._parts, self._fed = aux
         for name, value in buffers.items():
             self.buffers[name].copy_(value)
         self._gradients = {name: g.contiguous() for name, g in gradients.items()}  # as fused optimizers read them
-        self._activities, self._fed = activities, fed
         return Pass(losses, self._gradients, predictions)
 
     @torch.no_grad()
@@ -218,9 +223,21 @@ class StackedModule(UnitLoops):
         return laws | {name: STATISTICS[end] for name in self.buffers if (end := name.split(".")[-1]) in STATISTICS}
 
     @cached_property
+    def _found(self) -> list[Units]:
+        if self._given_units is not None:
+            return list(self._given_units)
+        found = find_units(self._module)
+        found.warn_of_overlooked("a stack")
+        return found
+
+    @cached_property
     def _hidden(self) -> list[tuple[HiddenUnits, Reading]]:
-        given = find_units(self._module) if self._given_units is None else self._given_units
-        return [(hidden_units(units, self._module), units.reading(self._module)) for units in given]
+        return [(hidden_units(units, self._module), units.reading(self._module)) for units in self._found]
+
+    @cached_property
+    def _apart(self) -> list[list[Reading]]:
+        """What the readers of each layer receive."""
+        return [units.readings_by_position(self._module) for units in self._found]
 
     @property
     def units(self) -> list[HiddenUnits]:  # type: ignore[override]
@@ -244,6 +261,18 @@ class StackedModule(UnitLoops):
         if not self._activities:
             raise ValueError("activations were not watched in the last pass: call losses_and_gradients(watch=True)")
         return taken(self._activities[layer], places)
+
+    def activity_by_position(self, layer: int, places: Sequence[int]) -> Tensor:
+        if not self._parts:
+            raise ValueError(
+                "activations were not watched position by position in the last pass: call "
+                "losses_and_gradients(watch=True, by_position=True)"
+            )
+        units, start = self._found[layer], sum(map(len, self._apart[:layer]))
+        readings = self._apart[layer]
+        seen = units.positions_in_order(readings, self._parts[start : start + len(readings)])
+        tensors = [self.tensor(place.name)[0] for place in units.weight_out]
+        return taken(units.outgoing_by_position(seen, tensors), places)
 
     @property
     def inputs(self) -> dict[str, int]:

@@ -52,10 +52,11 @@ class Watching:
 
     Args:
         readings: where each layer's h is.
+        by_position: keep the positions of a unit apart.
     """
 
-    def __init__(self, readings: list[Reading]) -> None:
-        self._readings = readings
+    def __init__(self, readings: list[Reading], by_position: bool = False) -> None:
+        self._readings, self._by_position = readings, by_position
         self._sums: list[tuple[Tensor, int] | None] = [None] * len(readings)
         self._taps: list[Tap] = []
 
@@ -68,7 +69,8 @@ class Watching:
             tap.remove()
 
     def _add(self, i: int, module: nn.Module, h: Tensor) -> None:
-        total, count = self._readings[i].sum_abs(h)
+        reading = self._readings[i]
+        total, count = (reading.sum_abs_by_position if self._by_position else reading.sum_abs)(h)
         seen = self._sums[i]
         self._sums[i] = (total, count) if seen is None else (seen[0] + total, seen[1] + count)
 
@@ -77,7 +79,7 @@ class Watching:
         return {name: sums[0] for name, sums in zip(names, self._sums, strict=True) if sums is not None}
 
     def means(self) -> list[Tensor]:
-        """Mean |h| over examples and positions, (n) of each layer."""
+        """Mean |h| over examples and positions, (n) of each layer; or over examples, (n, positions)."""
         unseen = [reading.name for reading, sums in zip(self._readings, self._sums, strict=True) if sums is None]
         if unseen:
             raise ValueError(

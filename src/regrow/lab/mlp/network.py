@@ -79,6 +79,7 @@ class StackedMLP(UnitLoops):
         self._laws: dict[str, Law] = net.init_laws()
         self.norms = frozenset(name for name, _ in net.named_parameters() if name.startswith("norm"))
         self.units_read = "before"
+        self._penalties: list[tuple[str, Sequence[int], Tensor]] = []
         self.scale: Tensor | None = None
         self.normed = isinstance(net.norm1, torch.nn.LayerNorm)
         self.norm_first = self.normed and net.ln_position == "before"
@@ -214,6 +215,7 @@ class StackedMLP(UnitLoops):
 
     def descend(self) -> None:
         """Add the gradients to the parameters: with the loss scaled by -(step size), a step of plain SGD."""
+        self.add_penalties()
         if self._formed:  # same rounding as `_add_products`: BLAS treats a batch as one block
             grads = [self._gradients[name] for name in self.parameters]
             torch._foreach_add_(list(self.parameters.values()), grads)  # type: ignore[attr-defined]
@@ -221,6 +223,12 @@ class StackedMLP(UnitLoops):
         for layer in self.layers:
             self._add_products(layer, layer.weight, 1)
         torch._foreach_add_(self._small, self._small_grads)  # type: ignore[attr-defined]  # one call, since overhead dominates
+
+    def add_penalties(self) -> None:
+        """The part of `descend` that `add_to_gradient` left to it."""
+        for name, places, penalty in self._penalties:
+            added(self.parameters[name], places, penalty)
+        self._penalties.clear()
 
     def _add_products(self, layer: Layer, out: Tensor, beta: int) -> None:
         """out <- beta * out + grad^T inputs; in the first layer only for the active pixels, those of its inputs."""
@@ -278,6 +286,6 @@ class StackedMLP(UnitLoops):
         if self.scale is None:
             self._filled = self.layers[0].weight.shape[2]  # at all pixels
             added(self._gradients[name], places, penalty)
-        else:  # of plain SGD no gradient is stored: its step is made at once
+        else:  # of plain SGD no gradient is stored: `descend` adds it to the parameters, after they have decayed
             scale = taken(self.scale, places).to(penalty).view(-1, *[1] * (penalty.dim() - 1))
-            added(self.parameters[name], places, scale * penalty)
+            self._penalties.append((name, places, scale * penalty))

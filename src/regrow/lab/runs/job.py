@@ -15,7 +15,7 @@ from . import best_of_sweep, lock, manifest, problems
 from .problems import PermutedMaker, Problem, ViTMaker
 from .store import Store
 
-DATA = ("data", "data_checksum", "labels_checksum")
+DATA = ("data", "data_checksum", "labels_checksum", "test_data_checksum", "test_labels_checksum")
 """Keys of a manifest's config: what the networks learn from."""
 MOST = 1_000_000
 """The largest number that an option takes."""

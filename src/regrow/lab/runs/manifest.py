@@ -25,7 +25,9 @@ from .manifest_file import read as read
 from .manifest_file import write as write
 
 _GROW = ("tasks", "seeds")
-_LATER = ("labels_checksum",)  # keys of a config that older versions did not write
+_LATER = ("labels_checksum", "test_data_checksum", "test_labels_checksum")
+"""Keys of a config that older versions did not write: a run that extends such a folder adds them, and from then on they
+are verified."""
 _FIXED = ("study", "version", "device")
 _STARTED = ("commit", "torch", "machine", "cpu", "started", "command")
 

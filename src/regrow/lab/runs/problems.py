@@ -264,5 +264,5 @@ class ViTJob:
 
 @functools.cache
 def _cifar(folder: Path) -> dict[str, str]:
-    train, _ = load_cifar100(folder)
-    return checksums(*train)
+    train, test = load_cifar100(folder)
+    return checksums(*train) | checksums(*test, "test_")

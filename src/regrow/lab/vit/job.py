@@ -49,6 +49,7 @@ def _problem(
 ) -> ClassIncremental:
     train, test = load_cifar100(data)
     verify(dict(expected), *train, data)
+    verify(dict(expected), *test, data, "test_")
     return ClassIncremental(train, test, seed=0, classes_a_task=classes, images_per_class=images, device=device)
 
 
