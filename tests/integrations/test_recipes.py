@@ -1,4 +1,4 @@
-"""The recipes of docs/integrations.md for frameworks that need no callback, each where it is installed."""
+"""The recipes of docs/howto/other-frameworks.md for frameworks that need no callback, each where it is installed."""
 
 import io
 
@@ -50,7 +50,7 @@ def test_accelerate(method, tmp_path):
 
 
 class Whole:
-    """As in docs/integrations.md: the state as one value, for its tensors need not have the sizes they had."""
+    """As in docs/howto/resuming.md: the state as one value, for its tensors need not have the sizes they had."""
 
     def __init__(self, maintainer):
         self.maintainer = maintainer
