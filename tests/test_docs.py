@@ -4,6 +4,7 @@ That links to pages lead somewhere and documented names exist is checked by the 
 """
 
 import inspect
+import json
 import pydoc
 import re
 from importlib import import_module
@@ -50,6 +51,12 @@ def test_pictures_are_there(page):
 def test_code_fits_its_column(page):
     blocks = re.findall(r"^```(?:python|py)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     assert [line for block in blocks for line in block.splitlines() if len(line) > 100] == []
+
+
+def test_code_of_the_tutorial_fits_its_column():
+    notebook = json.loads((pages.ROOT / "docs" / "tutorial" / "tutorial.ipynb").read_text())
+    code = [line for cell in notebook["cells"] if cell["cell_type"] == "code" for line in cell["source"]]
+    assert code and [line for line in code if len(line.rstrip()) > 100] == []
 
 
 @pytest.mark.parametrize("page", [page for page in DOCS if page.parent.name in ("docs", "methods")], ids=lambda p: p.stem)

@@ -52,7 +52,7 @@ def main() -> None:
     with_fresh = {s: runs[s] | {"scratch": fresh[s].mean(1, keepdims=True)} for s in FOUR}
     write("resets.svg", *(panel(setting, with_fresh[setting], ("scratch",), others=()) for setting in FOUR))
     write("l2-init.svg", *strengths(RESULTS / "l2-init"))
-    (MADE / "standing.md").write_text(standing(runs, fresh))
+    (MADE / "standing.txt").write_text(standing(runs, fresh))
     report(MADE / "report")
     if "--quick" not in sys.argv:
         tutorial()
@@ -129,7 +129,8 @@ def plot(title: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray, bool]], e
 
     Colours follow the page (see docs/extra.css) except those of systems, which are the same everywhere.
     """
-    width, height, left, right, top, bottom = 340, 210, 34, 80, 28, 36
+    width, height, left, top, bottom = 340, 210, 34, 28, 36
+    right = 14 + 7 * max(len(look(name).label) for name, (_, _, chosen) in lines.items() if chosen)
     values = np.concatenate([y[1:] for _, y, _ in lines.values()])  # the first point is the rise from nothing
     low, high = np.floor(values.min()), np.ceil(values.max())
 
