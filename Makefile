@@ -22,7 +22,7 @@ bench: $(VENV)/.bench
 	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
 
 docs: $(VENV)/.docs
-	$(BIN)/python tools/site.py
+	$(BIN)/python tools/make_docs.py
 	$(BIN)/zensical build --strict
 
 $(VENV)/.installed: pyproject.toml constraints.txt

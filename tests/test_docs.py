@@ -14,7 +14,7 @@ import pytest
 
 import regrow
 
-BUILT = ("made", "tutorial")  # by tools/site.py, which runs the tutorial
+BUILT = ("made", "tutorial")  # by tools/make_docs.py, which runs the tutorial
 DOCS = sorted(page for page in (pages.ROOT / "docs").rglob("*.md") if not set(BUILT) & set(page.parts))
 API = "\n".join(page.read_text() for page in DOCS if page.parent.name == "api")
 DOCUMENTED = re.findall(r"^::: (\S+)", API, re.MULTILINE)
@@ -59,7 +59,9 @@ def test_code_of_the_tutorial_fits_its_column():
     assert code and [line for line in code if len(line.rstrip()) > 100] == []
 
 
-@pytest.mark.parametrize("page", [page for page in DOCS if page.parent.name in ("docs", "methods")], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in DOCS if page.parent.name in ("docs", "methods")], ids=lambda p: p.stem
+)
 def test_names_in_prose_exist(page):
     prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     missing = [name for name in re.findall(r"`(regrow(?:\.\w+)+)`", prose) if pydoc.locate(name) is None]

@@ -1,9 +1,10 @@
 """Make the parts of the docs that come from stored results, and run the tutorial; `make docs` calls this first.
 
-    python tools/site.py            # docs/made: curves, a table, the report; docs/tutorial: the notebook as a page
-    python tools/site.py --quick    # without the tutorial, which trains for a minute
+    python tools/make_docs.py            # docs/made: curves, the report; docs/tutorial: the notebook as a page
+    python tools/make_docs.py --quick    # without the tutorial, which trains for a minute
 
-Pages take a curve or the table in by name (`--8<-- "made/swr.svg"`), so no number or picture of ours is kept twice.
+Pages take a curve in by name (`--8<-- "made/swr.svg"`), so no picture of ours is kept twice. Numbers in
+pages are filled by `prose.py`.
 """
 
 import shutil
@@ -17,27 +18,16 @@ import polars as pl
 
 import regrow
 from regrow.lab.studies.systems import SIX
-from regrow.report.stats import estimate
 from regrow.report.style import FOUR, SETTING_LABELS, look
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, DOCS = ROOT / "results", ROOT / "docs"
 MADE, TUTORIAL = DOCS / "made", DOCS / "tutorial"
-LAST = 100  # tasks that the table averages over
 BIN = 10  # tasks that a point of a curve averages over
-NAMES = {
-    "base": "plain training",
-    "l2": "L2",
-    "shrink-perturb": "shrink and perturb",
-    "cbp": "Continual Backprop",
-    "redo": "ReDo",
-    "swr": "SWR",
-    "scratch": "a fresh network on every task",
-}
 METHODS = {name: (name,) for name in ("swr", "cbp", "redo")} | {"shrink-perturb": ("l2", "shrink-perturb")}
 """{page: the systems it is about}"""
 
-Curves = Mapping[str, np.ndarray]
+Curves = dict[str, np.ndarray]
 """{system: online accuracy in percent, of shape (seeds, tasks)}"""
 
 
@@ -52,7 +42,6 @@ def main() -> None:
     with_fresh = {s: runs[s] | {"scratch": fresh[s].mean(1, keepdims=True)} for s in FOUR}
     write("resets.svg", *(panel(setting, with_fresh[setting], ("scratch",), others=()) for setting in FOUR))
     write("l2-init.svg", *strengths(RESULTS / "l2-init"))
-    (MADE / "standing.txt").write_text(standing(runs, fresh))
     report(MADE / "report")
     if "--quick" not in sys.argv:
         tutorial()
@@ -79,24 +68,6 @@ def curves(folder: Path, setting: str) -> Curves:
     }
 
 
-def standing(runs: Mapping[str, Curves], fresh: Mapping[str, np.ndarray]) -> str:
-    """A table: online accuracy over the last tasks, systems by settings, the best of each setting in bold."""
-    cells = {s: {name: estimate(runs[s][name][:, -LAST:].mean(1)) for name in SIX} for s in FOUR}
-    best = {s: max(cells[s].values(), key=lambda e: e.mean) for s in FOUR}
-    lines = ["| | " + " | ".join(SETTING_LABELS[s] for s in FOUR) + " |", "|---|" + "---|" * len(FOUR)]
-    for name in SIX:
-        texts = [f"**{e.mean:.1f}**" if e is best[s] else f"{e.mean:.1f}" for s in FOUR for e in [cells[s][name]]]
-        errors = [f" ± {e.error:.1f}" if e.error >= 0.05 else "" for s in FOUR for e in [cells[s][name]]]
-        lines.append(f"| {NAMES[name]} | " + " | ".join(a + b for a, b in zip(texts, errors, strict=True)) + " |")
-    lines.append(f"| {NAMES['scratch']} | " + " | ".join(f"{fresh[s].mean():.1f}" for s in FOUR) + " |")
-    seeds, tasks = runs["large"]["base"].shape
-    note = (
-        f"Online accuracy on permuted MNIST in percent, mean of the last {LAST} of {tasks} tasks and {seeds} seeds, ± "
-        "its standard error over seeds where that is 0.05 or more; the best method of each setting is in bold."
-    )
-    return "\n".join(lines) + f"\n\n{note}\n"
-
-
 def panel(setting: str, curves: Curves, systems: Sequence[str], others: Sequence[str] = SIX) -> str:
     """The course of some systems in colour, and of the others in grey."""
     seeds, tasks = curves["base"].shape
@@ -121,46 +92,64 @@ def strengths(folder: Path) -> Iterator[str]:
         places = means["power"].to_numpy()
         lines = {"l2-init": (places - places[0], 100 * means["online_accuracy"].to_numpy(), True)}
         names = [f"1e{round(power)}" for power in places]
-        yield plot(SETTING_LABELS[setting], lines, places[-1] - places[0], f"strength ({seeds} seeds, {tasks} tasks)", names)
+        yield plot(
+            SETTING_LABELS[setting], lines, places[-1] - places[0], f"strength ({seeds} seeds, {tasks} tasks)", names
+        )
 
 
-def plot(title: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray, bool]], end: float, axis: str, names=()) -> str:
-    """One panel as SVG: {system: (x, y in percent, whether it is what the panel is about)}.
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 340, 210, 34, 28, 36  # of a panel and its margins, in SVG units
 
-    Colours follow the page (see docs/extra.css) except those of systems, which are the same everywhere.
+Lines = Mapping[str, tuple[np.ndarray, np.ndarray, bool]]
+"""{system: (x, y in percent, whether it is what the panel is about)}"""
+
+
+def plot(title: str, lines: Lines, end: float, axis: str, names: Sequence[str] = ()) -> str:
+    """One panel as SVG; its classes are in docs/extra.css, so that it follows the colours of the page.
+
+    Args:
+        title: above it.
+        lines: what to draw.
+        end: the largest x; the smallest is 0.
+        axis: below it.
+        names: of the places 0, 1, …, end; none: 0, the middle and the end as numbers.
     """
-    width, height, left, top, bottom = 340, 210, 34, 28, 36
     right = 14 + 7 * max(len(look(name).label) for name, (_, _, chosen) in lines.items() if chosen)
     values = np.concatenate([y[1:] for _, y, _ in lines.values()])  # the first point is the rise from nothing
     low, high = np.floor(values.min()), np.ceil(values.max())
 
     def x(value: float) -> float:
-        return left + (width - left - right) * value / end
+        return LEFT + (WIDTH - LEFT - right) * value / end
 
     def y(value: float) -> float:
-        return top + (height - top - bottom) * (high - value) / (high - low)
+        return TOP + (HEIGHT - TOP - BOTTOM) * (high - min(max(value, low), high)) / (high - low)
 
     step = next(s for s in (1, 2, 5, 10, 20) if (high - low) / s <= 5)
-    drawn = [f'<text x="{left}" y="14" class="title">{escape(title)}</text>']
+    drawn = [text(LEFT, 14, title, "title"), text((LEFT + WIDTH - right) / 2, HEIGHT - 4, axis, "tick middle")]
     for tick in np.arange(np.ceil(low / step) * step, high + 0.1, step):
-        drawn.append(f'<path d="M{left} {y(tick):.1f}H{width - right}" class="grid"/>')
-        drawn.append(f'<text x="{left - 5}" y="{y(tick) + 4:.1f}" class="tick end">{tick:.0f}</text>')
-    for place, name in enumerate(names) if names else ((v, f"{v:,.0f}") for v in (0, end / 2, end)):
-        drawn.append(f'<text x="{x(place):.1f}" y="{height - bottom + 15}" class="tick middle">{name}</text>')
-    drawn.append(f'<text x="{(left + width - right) / 2}" y="{height - 4}" class="tick middle">{escape(axis)}</text>')
-    labels = []
+        drawn.append(f'<path d="M{LEFT} {y(tick):.1f}H{WIDTH - right}" class="grid"/>')
+        drawn.append(text(LEFT - 5, y(tick) + 4, f"{tick:.0f}", "tick end"))
+    for place, name in enumerate(names) if names else [(v, f"{v:,.0f}") for v in (0, end / 2, end)]:
+        drawn.append(text(x(place), HEIGHT - BOTTOM + 15, name, "tick middle"))
+    heights = []
     for name, (places, means, chosen) in sorted(lines.items(), key=lambda line: line[1][2]):
-        path = "M" + "L".join(f"{x(p):.1f} {y(min(max(m, low), high)):.1f}" for p, m in zip(places, means, strict=True))
-        colour = "" if name == "base" or not chosen else f' style="stroke:{look(name).colour}"'
+        path = "M" + "L".join(f"{x(p):.1f} {y(m):.1f}" for p, m in zip(places, means, strict=True))
         kind = "base" if name == "base" else "chosen" if chosen else "other"
-        drawn.append(f'<path d="{path}" class="line {kind}"{colour}/>')
-        if chosen or name == "base":
-            labels.append((y(means[-1]), name))
-    for height_, name in apart(labels, 13):
-        colour = "" if name == "base" else f' style="fill:{look(name).colour}"'
-        drawn.append(f'<text x="{width - right + 6}" y="{height_ + 4:.1f}" class="label"{colour}>{look(name).label}</text>')
+        drawn.append(f'<path d="{path}" class="line {kind}"{coloured("stroke", name) if chosen else ""}/>')
+        if kind != "other":
+            heights.append((y(means[-1]), name))
+    for height, name in apart(heights, 13):
+        drawn.append(text(WIDTH - right + 6, height + 4, look(name).label, "label", coloured("fill", name)))
     body = "\n".join(drawn)
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">\n{body}\n</svg>'
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">\n{body}\n</svg>'
+
+
+def text(x: float, y: float, words: str, kind: str, colour: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}"{colour}>{escape(words)}</text>'
+
+
+def coloured(what: str, system: str) -> str:
+    """The colour a system has everywhere; base has that of the text."""
+    return "" if system == "base" else f' style="{what}:{look(system).colour}"'
 
 
 def apart(labels: list[tuple[float, str]], gap: float) -> list[tuple[float, str]]:
