@@ -9,6 +9,7 @@ import pytest
 import regrow
 from regrow.cli import _COMMANDS, main
 from regrow.commands import demo
+from regrow.lab.studies import STUDIES
 
 Capture = pytest.CaptureFixture[str]
 
@@ -36,6 +37,16 @@ def test_help_names_commands_and_options(capsys: Capture) -> None:
     said = capsys.readouterr().out
     options = "settings systems tasks seeds data out device workers engine sweep from measure-every ln-position quiet"
     assert "STUDY" in said and all(f"--{option}" in said for option in options.split())
+    assert all(study in said for study in STUDIES)
+
+
+def test_a_reader_that_leaves_early_ends_a_command_without_a_traceback() -> None:
+    command = [sys.executable, "-m", "regrow", "run", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as shown:
+        assert shown.stdout is not None and shown.stderr is not None
+        shown.stdout.close()
+        assert shown.stderr.read() == "regrow: stopped, for nothing reads its output any more\n"
+    assert shown.returncode == 128 + 13
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,11 @@ def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
+def test_an_index_can_show_the_readme_and_the_metadata(wheel: Path, tmp_path: Path) -> None:
+    said = call(sys.executable, "-m", "twine", "check", "--strict", wheel, cwd=tmp_path)
+    assert "PASSED" in said
+
+
 def test_the_wheel_works_elsewhere(elsewhere: Path, tmp_path: Path) -> None:
     program = (
         "import torch, regrow\n"

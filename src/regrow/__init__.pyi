@@ -112,3 +112,19 @@ class L2Init(Maintainer):
         seed: int | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> None: ...
+
+class SilentInput(Maintainer):
+    def __init__(
+        self,
+        model: Module,
+        *,
+        every: int,
+        laws: Mapping[str, Law] | str | None = None,
+        only: str | Sequence[str] | None = None,
+        skip: str | Sequence[str] | None = None,
+        optimizer: Optimizer | None = None,
+        clear_moments: bool | str = True,
+        seed: int | None = None,
+        track_overlap: bool = False,
+        state: Mapping[str, Any] | None = None,
+    ) -> None: ...

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib
 import io
+import os
 import signal
 import sys
 import typing
@@ -42,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):  # the terminal may be gone
             print(f"\nregrow: {_flags(str(stop), _command(arguments))}" if str(stop) else "", file=sys.stderr)
         return 128 + getattr(stop, "number", signal.SIGINT)
+    except BrokenPipeError:  # `regrow … | head`
+        print("regrow: stopped, for nothing reads its output any more", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the end
+        return 128 + signal.SIGPIPE
 
 
 def _main(arguments: list[str]) -> int:
@@ -63,6 +68,8 @@ def _main(arguments: list[str]) -> int:
         return int(stop.code or 0)
     try:
         command.run()
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError) as error:
         return _fail(_flags(str(error), type(command)))
     return 0

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .shards import is_sharded, refused
+
 
 @dataclass(frozen=True, eq=False)
 class Entry:
@@ -107,7 +109,8 @@ def is_wrapper(module: nn.Module, child: str) -> bool:
 def unsupported(tensor: Tensor) -> str:
     """Why entries of a parameter, or of an optimizer's state, cannot be renewed one by one; "" where they can.
 
-    Plain tensors can. So can subclasses that add methods; those that override how operations compute cannot.
+    Plain tensors can, and those that `fully_shard` makes on a mesh of one dimension. So can subclasses that add
+    methods; those that override how operations compute cannot.
 
     Args:
         tensor: any tensor.
@@ -116,6 +119,9 @@ def unsupported(tensor: Tensor) -> str:
         >>> unsupported(nn.Parameter(torch.zeros(2))), unsupported(torch.zeros(2, 2).to_sparse())
         ('', 'a sparse tensor (sparse_coo): keep it dense')
     """
+    if is_sharded(tensor):
+        why = refused(tensor)
+        return f"a DTensor {why}" if why else ""
     kinds = type(tensor).__mro__
     for (package, name), reason in _UNSUPPORTED.items():
         if any(k.__module__.split(".")[0] == package and (not name or k.__name__ == name) for k in kinds):
@@ -129,8 +135,7 @@ def unsupported(tensor: Tensor) -> str:
 
 _PLAIN = tuple(getattr(kind, "__torch_dispatch__", None) for kind in (Tensor, nn.Parameter))
 _UNSUPPORTED = {
-    ("torch", "DTensor"): "sharded tensors (FSDP2, tensor parallel) are not supported yet; use DistributedDataParallel",
-    ("torch", "FlatParameter"): "FSDP keeps many parameters in one here; use DistributedDataParallel",
+    ("torch", "FlatParameter"): "FSDP keeps many parameters in one here; use fully_shard, or DistributedDataParallel",
     ("torchao", ""): "its entries share scales in blocks; use an optimizer of torch.optim, or unquantised weights",
     ("bitsandbytes", ""): "its entries share scales in blocks; maintain the floating-point model",
 }

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
+from PIL import Image
 
 import regrow
 from regrow.commands import demo
 from regrow.lab.mlp.trainer import Trainer
 from regrow.report.stats import estimate
 from regrow.report.style import SYSTEMS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_seed_is_one_stack_of_all_systems() -> None:
@@ -115,6 +118,12 @@ def test_a_folder_of_other_data_is_refused(
     demo.Demo(out=tmp_path).run()
     with pytest.raises(ValueError, match='was begun with `data` "digits"; got "mnist": give'):
         demo.Demo(out=tmp_path, data=real_mnist).run()
+
+
+def test_the_picture_of_the_docs_is_what_the_command_draws_now() -> None:
+    """Drawn by `regrow demo` with today's values and today's arithmetic."""
+    with Image.open(ROOT / "docs" / "demo.png") as picture:
+        assert picture.info["Description"] == demo.made_by(demo.DIGITS, "digits"), "copy regrow-demo/accuracy.png"
 
 
 @pytest.mark.slow

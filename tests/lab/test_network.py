@@ -48,6 +48,19 @@ def test_a_stack_is_its_members(name, dtype, tolerance):
             torch.testing.assert_close(together.net.parameters[key][i], value[0], rtol=tolerance, atol=tolerance)
 
 
+def test_standardized_pixels():
+    images = load_digits_images()
+    raw, standard = (PermutedImages(images, SHORT, standardized=of) for of in (False, True))
+    one, other = raw.task(0, 1), standard.task(0, 1)
+    assert torch.equal(one.order, other.order) and torch.equal(one.shuffle, other.shuffle)
+    assert set(other.active_pixels) == {64} and min(one.active_pixels) < 64
+    x = standard.inputs(one.order[0], 64)
+    torch.testing.assert_close(x, (raw.inputs(one.order[0], 64) - 0.1307) / 0.3081)
+    assert (x != 0).all() and (standard.probe(0, 0) != 0).all()
+    with pytest.raises(ValueError, match="pixels of a plan and of its images must be alike"):
+        Trainer(plan_of(SETTINGS["wide"], ["base"]), standard)
+
+
 @pytest.mark.parametrize("name", ["wide", "wide-ln", "narrow", "narrow-ln", "wide-sgdw", "wide-adamw"])
 def test_a_member_does_not_know_its_neighbours(name):
     """What the others are, and even that one of them explodes, changes no bit of a member."""

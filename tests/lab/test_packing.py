@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from regrow.lab.problems.permuted import DIGITS
 from regrow.lab.studies import ALIASES, SETTINGS, STUDIES, SYSTEMS, VIT_SETTINGS, Member, StackPlan
 from regrow.lab.studies.packing import STACK_SIZE, count, describe, pack, restore
-from regrow.lab.studies.permuted_grids import grid
+from regrow.lab.studies.permuted_grids import TABLES, grid
 from regrow.lab.studies.permuted_values import chosen, scaled
 
 examples = settings(deadline=None, max_examples=60)
@@ -43,7 +43,8 @@ def wanted(run: dict, seeds: int) -> Counter:
     for setting in run["settings"]:
         for system in run["systems"]:
             one = [scaled(chosen(setting, system), run["ratio"])]
-            for config in grid(setting, system, ratio=run["ratio"]) if run["sweep"] else one:
+            tables = TABLES[STUDIES[run["study"]].grids]
+            for config in grid(setting, system, ratio=run["ratio"], tables=tables) if run["sweep"] else one:
                 position = config.get("ln_position", run["ln_position"])
                 text = json.dumps(config, sort_keys=True)
                 found.update((setting, position, system, text, seed) for seed in range(seeds))
@@ -114,11 +115,33 @@ def test_whole_studies() -> None:
     alone = [1] * len(VIT_SETTINGS) * 6
     sizes_of_all = {"initial-assessment": [7, 8], "weights-vs-units": [6, 6, 6, 6], "optimizers": [6, 6, 6]}
     sizes_of_all["zero-gradient"] = [5, 5, 5, 5]
+    sizes_of_all["dense-inputs"] = [6, 6, 6, 6, 6, 6, 18, 18]
     assert sizes == sizes_of_all | {"vit-cifar": alone}
     sweep = pack("weights-vs-units", sweep=True, seeds=10)
     assert count(sweep, tasks=1000, updates_per_task=2000)[1:] == (4220, 8_440_000_000)  # 125, 100, 94 and 103 configs
     assert {len(plan.members) for plan in sweep if plan.setting.name == "small"} == {94}
     assert count([], 1000, 2000) == (0, 0, 0)
+
+
+def test_standardized_pixels_are_in_every_config() -> None:
+    for sweep in (False, True):
+        plans = pack("dense-inputs", ["small"], ["base", "swr"], sweep=sweep, pixels="standardized")
+        configs = [member.config for plan in plans for member in plan.members]
+        assert {(c["pixels"], c["source"]) for c in configs} == {("standardized", "ours")}
+        assert all(plan.standardized for plan in plans)
+    assert not any(plan.standardized for plan in pack("dense-inputs", ["small"], ["base"]))
+    assert pack("weights-vs-units", ["small"], ["base"]) == pack("weights-vs-units", ["small"], ["base"], pixels="raw")
+
+
+def test_the_best_take_the_place_of_chosen_values_from_a_first_seed_on() -> None:
+    best = {"small": [("swr", {"step_size": 0.1}), ("base", {"step_size": 0.2}), ("swr", {"step_size": 0.3})]}
+    plans = pack("dense-inputs", ["small"], ["base", "swr", "redo"], 2, best=best, first_seed=3)
+    assert [plan.id for plan in plans] == ["small.seed3.0", "small.seed4.0"]
+    members = [(m.system, m.config["step_size"], m.seed) for m in plans[0].members]
+    assert members == [("base", 0.2, 3), ("swr", 0.1, 3), ("swr", 0.3, 3)]
+    with pytest.raises(ValueError, match="^`best` has no config of redo in small: name other systems"):
+        pack("dense-inputs", ["small"], ["redo"], best=best)
+    assert pack("optimizers", seeds=3)[3:] == pack("optimizers", seeds=2, first_seed=1)
 
 
 def test_positions_of_layer_norm_part_the_stacks() -> None:
@@ -136,9 +159,26 @@ def test_winners_reach_the_members() -> None:
     assert plan.ln_position == "before" and {member.config["step_size"] for member in plan.members} == {0.5}
 
 
+def test_equal_share_adds_members_and_leaves_the_others() -> None:
+    systems = ["base", "swr-random-threshold-resample", "swr-random-proportional-mean"]
+    (plan,) = pack("initial-assessment", systems=systems, equal_share=True)
+    (usual,) = pack("initial-assessment", systems=systems)
+    assert [m for m in plan.members if "share_of" not in m.config] == list(usual.members)
+    added = [(m.system, m.config["every"], m.config["factor"]) for m in plan.members if "share_of" in m.config]
+    assert added == [(systems[1], 4096, 0.8), (systems[2], 2048, 0.2), (systems[2], 512, 0.05)]
+    (short,) = pack("initial-assessment", systems=systems, equal_share=True, ratio=DIGITS.ratio)
+    assert [m.config["every"] for m in short.members if "share_of" in m.config] == [459, 229, 57]
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "says"),
     [
+        ({"equal_share": True}, ValueError, r"^`equal_share` is of the systems swr-random-.*; got base, .*: name one"),
+        (
+            {"equal_share": True, "sweep": True, "systems": ["swr-random-threshold-resample"]},
+            ValueError,
+            r"^`equal_share` adds members beside chosen values; got it with a sweep: leave one",
+        ),
         ({"seeds": 0}, ValueError, r"^`seeds` must be at least 1 .*; got 0$"),
         ({"seeds": 1.0}, TypeError, r"^`seeds` must be a whole number .*; got 1.0 of type float$"),
         ({"settings": ["small"]}, ValueError, r"^`settings` must be among those of study 'optimizers'; got 'small'"),

@@ -1,5 +1,6 @@
 """`regrow run` refuses what makes no sense, stores what it trains, and goes on as if it had never stopped."""
 
+import dataclasses
 import json
 import os
 import random
@@ -50,7 +51,8 @@ def test_a_run_goes_on_and_grows(tmp_path: Path, capfd: pytest.CaptureFixture[st
     said = capfd.readouterr().out.splitlines()
     assert said[0] == f"{STUDY} on digits: 6 networks in 2 stacks, 2 tasks, 2,688 network-updates, on cpu."
     assert said[1].startswith("Expected time: for the remaining 75%, about ")
-    assert said[1].endswith(" with 1 worker.") and said[-1] == f"Results: {out}"
+    assert said[1].endswith(" with 1 worker.") and said[-1].startswith(f"Results: {out}. ")
+    assert said[-1].endswith(f"verdicts: regrow report {out}")
     ends = [line.partition(" in ")[0] for line in said if line.endswith(" stacks done)")]
     assert ends == ["small.seed1.0: 2 tasks", "small.seed0.0: 1 task"]
     rows = regrow.load(out)
@@ -157,8 +159,14 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
         ("optimizers --units-read after", "`--units-read` 'after' needs a setting with layer norm"),
         (
             "optimizers --from there",
-            "`--from` takes the winners of one sweep into another; got no --sweep: add --sweep",
+            "`--from` takes the winners of sweeps into another, or with --best into a run; got no --sweep: add --sweep",
         ),
+        (
+            "optimizers --best 3",
+            "`--best` trains the best configs of the sweeps in --from; give --from, and no --sweep",
+        ),
+        ("optimizers --from there --best 0", "`--best` must be at least 1"),
+        ("vit-cifar --pixels standardized", "`--pixels` is an option of studies on permuted images"),
         ("optimizers --sweep --from there", "there is no folder: give a folder that `regrow run` wrote"),
         ("optimizers --data there", "train-images-idx3-ubyte.gz is missing"),
     ],
@@ -207,12 +215,64 @@ def test_a_sweep_and_one_from_its_winners(tmp_path: Path, capfd: pytest.CaptureF
     assert base[0]["mean"] == pytest.approx(means["online_accuracy"][0])
     assert base[0]["n"] == 1 and base[0]["standard_error"] is None  # one seed
 
-    (sweep,) = prepare(Run(STUDY, ("small",), ("l2",), sweep=True, from_=out)).plans
+    (sweep,) = prepare(Run(STUDY, ("small",), ("l2",), sweep=True, from_=(out,))).plans
     assert {member.config["step_size"] for member in sweep.members} == {base[0]["config"]["step_size"]}
     changed = manifest.read(out)
     manifest.write(out, changed | {"config": changed["config"] | {"data": "mnist"}})
     with pytest.raises(ValueError, match="has `data` mnist; got digits: sweep on the same data first"):
-        prepare(Run(STUDY, sweep=True, from_=out))
+        prepare(Run(STUDY, sweep=True, from_=(out,)))
+
+
+def test_the_best_of_sweeps_on_other_seeds(tmp_path: Path) -> None:
+    """As study dense-inputs is run: tune the base, then a grid of everything, then the best on new seeds."""
+    study, steps, grids = "dense-inputs", tmp_path / "steps", tmp_path / "grids"
+    small = {"settings": ("small",), "tasks": 1, "sweep": True, "quiet": True}
+    assert main(words(Run(study, systems=("base",), out=steps, **small))) == 0
+    others = ("l2", "swr-silent-input")
+    assert main(words(Run(study, systems=others, out=grids, from_=(steps,), **small))) == 0
+    both = (steps, grids)
+    (silent,) = prepare(Run(study, ("small",), ("swr-silent-input",), sweep=True, from_=both)).plans
+    winner = best_of_sweep.read(steps).ranking["small"]["base"][0]
+    assert {m.config["step_size"] for m in silent.members} == {winner["config"]["step_size"]}
+
+    options = Run(study, ("small",), tasks=1, seeds=2, first_seed=1, best=2, from_=both, out=tmp_path / "best")
+    job = prepare(options)
+    for plan in job.plans:
+        for system in ("base", "l2", "swr-silent-input"):
+            ranked = best_of_sweep.read(steps if system == "base" else grids).ranking["small"][system]
+            chosen = [m.config_id for m in plan.members if m.system == system]
+            assert chosen == [each["config_id"] for each in ranked[:2]]
+    assert [plan.seed for plan in job.plans] == [1, 2] and all(plan.standardized for plan in job.plans)
+    config = job.manifest["config"]
+    assert (config["first_seed"], config["pixels"]) == (1, "standardized") and len(config["best"]["small"]) == 6
+
+    for changed, message in (
+        ({"first_seed": 0}, "`--first-seed` must be at least 1, or the seeds that selected the best also judge them"),
+        ({"settings": ("small-ln",)}, "`--from` has no ranking of small-ln"),
+        ({"pixels": "raw"}, "has `pixels` standardized; got raw: sweep on the same data first"),
+        ({"systems": ("redo",)}, "`best` has no config of redo in small"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            prepare(dataclasses.replace(options, **changed))
+
+
+def test_variants_of_one_method_compete() -> None:
+    def ranked(*means: float) -> list[dict]:
+        return [{"mean": mean, "config_id": str(mean), "config": {"every": int(mean * 100)}} for mean in means]
+
+    ranking = {"small": {"swr": ranked(0.9, 0.7), "swr-random-threshold-mean": ranked(0.8), "redo": ranked(0.5, 0.4)}}
+    sweep = best_of_sweep.Sweep(Path("a"), ranking, 30, range(1))
+    with pytest.raises(ValueError, match=r"sweeps over equally many tasks; got \[20, 30\]: extend the short"):
+        best_of_sweep.best([sweep, sweep._replace(tasks=20)], ["small"], 2, range(1, 6))
+    best = best_of_sweep.best([sweep], ["small"], 2, range(1, 6))["small"]
+    assert [(system, config["every"]) for system, config in best] == [
+        ("swr", 90), ("swr-random-threshold-mean", 80), ("redo", 50), ("redo", 40),
+    ]  # fmt: skip
+
+
+def test_options_that_are_not_used_leave_the_manifest_as_it_was() -> None:
+    config = prepare(Run(STUDY, ("small",), ("base",))).manifest["config"]
+    assert not config.keys() & {"pixels", "first_seed", "best", "equal_share"}
 
 
 def test_winners_are_only_those_of_a_finished_sweep(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from regrow.lab.studies import (
 from regrow.lab.studies.permuted_grids import grid
 from regrow.lab.studies.permuted_values import chosen
 
+TIES = ("swr-gradient-proportional-resample-authors", "swr-gradient-proportional-mean-authors")
+
 
 def test_defaults() -> None:
     assert choose("weights-vs-units") == (("large", "large-ln", "small", "small-ln"), SIX)
@@ -30,7 +32,7 @@ def test_defaults() -> None:
     settings, systems = choose("initial-assessment")
     assert settings == ("large",) and len(systems) == 15
     assert {system_name(name) for name in VARIANTS} | {"base", "l2", "shrink-perturb"} == set(systems)
-    assert len(SYSTEMS) == len(set(SYSTEMS)) == 24
+    assert len(SYSTEMS) == len(set(SYSTEMS)) == 27
     for study in STUDIES.values():
         assert choose(study.name) == (study.settings, choose(study.name, systems=study.systems)[1])
         assert set(study.settings) <= set(SETTINGS) or set(study.settings) == set(VIT_SETTINGS)
@@ -53,10 +55,16 @@ def test_a_name_is_parsed_once() -> None:
     assert (variant.utility, authors.utility, System.of("l2").utility) == ("random", "activation", None)
     assert {name for name in SYSTEMS if System.of(name).by_unit} == {"cbp", "redo", "cbp-authors", "redo-authors"}
     assert {name for name in SYSTEMS if System.of(name).renews} == {
-        *VARIANTS, *CONTROLS, "swr", "cbp", "redo", "cbp-authors", "redo-authors",
+        *VARIANTS, *CONTROLS, *TIES, "swr", "swr-silent-input", "cbp", "redo", "cbp-authors", "redo-authors",
     }  # fmt: skip
     assert {name for name in SYSTEMS if not System.of(name).draws} == {"base", "l2", "l2-init"}
     assert set(VIT_SYSTEMS) < set(SYSTEMS)
+    for name in TIES:
+        ties, ours = System.of(name), System.of(name.removesuffix("-authors"))
+        assert (ties.variant, ties.order, ties.tuned_as) == (ours.variant, "after", ours.name)
+        assert ties.fixed == ours.fixed | {"ties": "position"} and "ties" not in ours.fixed
+        for setting in ("large", "large-ln", "small", "small-ln"):
+            assert chosen(setting, name) == dict(chosen(setting, ours.name)) | {"ties": "position"}
     for name in ("bsae", "swr-", "swr-gradient", "base-authors", ""):
         with pytest.raises(ValueError, match=f"^`system` must be one of 'base', .*; got '{name}'$"):
             System.of(name)

@@ -1,5 +1,7 @@
 """A member of a stack is a plain PyTorch loop with the library's own maintainers, for every system and setting."""
 
+import json
+
 import pytest
 import torch
 from lab_twins import SETTINGS, SYSTEMS, TASKS, plain_loop, plan_of, trainer
@@ -37,6 +39,17 @@ def test_other_optimizers_equal_a_plain_loop(setting):
     )
     if setting == "wide-sgdw":
         check_equal(plan_of(SETTINGS[setting], ["l2", "shrink-perturb"]))
+
+
+@pytest.mark.parametrize("setting", ["wide", "narrow"])
+def test_standardized_pixels_equal_a_plain_loop(setting):
+    """No input is 0, so no weight is left out of a product, and no gradient is exactly 0 for that."""
+    systems = ["base", "swr-gradient-threshold-resample", "swr-silent-input", "redo"]
+    plan = plan_of(SETTINGS[setting], systems, pixels="standardized")
+    rows = check_equal(plan)
+    raw = check_equal(plan_of(SETTINGS[setting], systems))
+    assert rows[-1][2]["renewed"] < raw[-1][2]["renewed"] and rows[-1][1]["renewed_zero"] < raw[-1][1]["renewed_zero"]
+    assert all("pixels" in json.loads(row["config"]) for row in rows[0])
 
 
 def test_norm_before_the_activation_equals_a_plain_loop():

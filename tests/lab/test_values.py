@@ -9,8 +9,8 @@ import pytest
 
 from regrow.lab.problems.permuted import DIGITS, MNIST
 from regrow.lab.studies import PROBE, SETTINGS, SIX, SYSTEMS, TASKS, VARIANTS, Member
-from regrow.lab.studies.permuted_grids import GRIDS, grid
-from regrow.lab.studies.permuted_values import CHOSEN, chosen, scaled
+from regrow.lab.studies.permuted_grids import GRIDS, TABLES, grid
+from regrow.lab.studies.permuted_values import CHOSEN, chosen, equal_share, scaled
 
 _PAPER = Path(__file__).resolve().parents[3] / "shared" / "hyperparameters.md"
 SGD, OPTIMIZERS = ["large", "large-ln", "small", "small-ln"], ["large-sgdw", "large-adamw"]
@@ -258,9 +258,14 @@ def test_ours_where_the_paper_has_none() -> None:
     assert {config["source"] for config in grid("large-sgdw", "swr")} == {"paper"}
 
 
+OURS = {"l2-init", "swr-silent-input"}
+
+
 def test_no_table_has_a_row_in_vain() -> None:
     assert {system for rows in CHOSEN.values() for system in rows} <= set(SYSTEMS)
-    assert {row for rows in GRIDS.values() for row in rows} == {*SIX[:-1], "threshold", "proportional", "l2-init"}
+    assert {row for rows in GRIDS.values() for row in rows} == {*SIX[:-1], "threshold", "proportional", *OURS}
+    dense = {row for rows in TABLES["dense"].values() for row in rows}
+    assert dense == {*SIX[:-1], "threshold", "proportional", "swr-silent-input"}
     assert CHOSEN.keys() == GRIDS.keys() == SETTINGS.keys()
 
 
@@ -332,3 +337,34 @@ def test_winners_are_not_scaled_again() -> None:
     for winners in ({("small", "l2"): l2}, None):
         decays = {config["decay"] for config in grid("small", "shrink-perturb", winners, DIGITS.ratio)}
         assert decays == {l2["decay"]} == {1e-4 / 0.112}
+
+
+# ---- random utility, equal in share
+
+
+def test_values_of_equal_share_are_of_the_papers_proportional_value() -> None:
+    def values(setting: str, system: str) -> list[tuple[int, float]]:
+        return [(int(c["every"]), float(c["factor"])) for c in equal_share(setting, system)]
+
+    threshold, mean = "swr-random-threshold-resample", "swr-random-proportional-mean"
+    assert values("large", threshold) == [(4096, 0.8)]
+    assert values("large", mean) == [(2048, 0.2), (512, 0.05)]
+    for setting in SGD:
+        paper = chosen(setting, "swr-gradient-proportional-resample")
+        for system, halved in ((threshold, 2), (mean, 1)):
+            for config in equal_share(setting, system):
+                assert config["source"] == "ours" and config["share_of"] == "swr-gradient-proportional-resample"
+                share = config["factor"] / halved / config["every"]
+                assert share == pytest.approx(paper["factor"] / paper["every"], rel=1e-12)
+                assert config.keys() - {"share_of"} == chosen(setting, system).keys()
+    assert not any(equal_share("large", system) for system in SYSTEMS if system not in (threshold, mean))
+
+
+def test_a_threshold_takes_half_its_factor_of_uniform_utilities() -> None:
+    import torch
+
+    from regrow.core import select
+
+    u = torch.rand(100_000, generator=torch.Generator().manual_seed(0))
+    for factor in (0.8, 1.0, 0.05):
+        assert select.threshold(u, factor).float().mean().item() == pytest.approx(factor / 2, rel=0.05)

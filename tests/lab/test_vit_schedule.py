@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from regrow.lab.studies import VIT_SETTINGS
-from regrow.lab.vit.optimizer import Authors, Clean, Descent, guard_
+from regrow.lab.vit.optimizer import Authors, AuthorsCleared, Clean, Descent, guard_
 from regrow.lab.vit.schedule import one_cycle
 
 CONFIG = {"step_size": 0.01, "decay": 6e-6}
@@ -64,6 +64,22 @@ def test_an_update_that_the_task_has_not_is_refused(update: int) -> None:
 
 
 # ---- the authors' way
+
+
+def test_the_cleared_way_is_the_authors_with_a_new_optimizer_at_each_task() -> None:
+    net, other, step = Net(), Net(), 0
+    descent = AuthorsCleared(net, VIT_SETTINGS["vit"], CONFIG)
+    for updates in TASKS:
+        descent.begin_task(updates)
+        fresh = Authors(other, VIT_SETTINGS["vit"], CONFIG)
+        fresh.begin_task(updates)
+        for update in range(updates):
+            step += 1
+            net.set_gradients(step)
+            other.set_gradients(step)
+            descent.step(update)
+            fresh.step(update)
+            assert same(net, other), (updates, update)
 
 
 class AuthorsTwin:

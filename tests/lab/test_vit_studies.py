@@ -214,7 +214,7 @@ def test_the_base_is_tuned_on_all_classes() -> None:
             r"of study 'vit-cifar'; got 'swr-r.*: choose from 'base'",
         ),
         ({"settings": ["large"]}, r"^`settings` must be among those of study 'vit-cifar'; got 'large'"),
-        ({"optimizer": "adam"}, r"^`optimizer` must be one of 'authors', 'clean'; got 'adam'$"),
+        ({"optimizer": "adam"}, r"^`optimizer` must be one of 'authors', 'clean', 'authors-cleared'; got 'adam'$"),
         ({"study": "optimizers", "optimizer": "clean"}, r"^`optimizer` is of vision .*; got 'clean': leave it out$"),
         ({"systems": ["base", "swr"], "sweep": True}, r"^`systems` of a sweep .*got base, swr: sweep 'base' first$"),
         ({"systems": ["scratch"], "sweep": True}, r"^`scratch` has no sweep.*: sweep `base` instead$"),

@@ -29,7 +29,11 @@ def build() -> nn.Module:
 
 
 def leave() -> None:
-    """End a process once all ranks are done: at once, for gloo's threads may abort an interpreter that shuts down."""
+    """End a process once all ranks are done, without shutting the interpreter down.
+
+    gloo's threads may still hold tensors then; freeing them needs the interpreter's lock, and a thread that waits for
+    the lock of an interpreter that is gone aborts the process (pytorch/pytorch#179291).
+    """
     dist.barrier()
     time.sleep(1)  # until the others have left the barrier, too
     os._exit(0)

@@ -28,7 +28,7 @@ from regrow.lab.studies import (
     vit_values,
 )
 from regrow.methods import REGISTRY, Counters, Method, StackedMethod, from_config, knobs_of
-from regrow.methods.registry import SWR, ContinualBackprop, L2Init, ReDo, ShrinkPerturb
+from regrow.methods.registry import SWR, ContinualBackprop, L2Init, ReDo, ShrinkPerturb, SilentInput
 
 ROOT = Path(__file__).parents[2]
 MSE = nn.functional.mse_loss
@@ -38,6 +38,7 @@ MADE = {
     "redo": ReDo(every=2, threshold=0.1),
     "swr": SWR(every=2, factor=0.5),
     "l2-init": L2Init(strength=0.1),
+    "swr-silent-input": SilentInput(every=2),
 }
 
 

@@ -62,11 +62,18 @@ def test_sharded_tensors(tmp_path: Any) -> None:
     if not dist.is_available():
         pytest.skip("torch was built without torch.distributed")
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Shard, distribute_tensor
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
-        sharded = distribute_tensor(torch.zeros(4, 2), init_device_mesh("cpu", (1,)), [Shard(0)])
-        assert unsupported(nn.Parameter(sharded)).startswith("a DTensor: sharded tensors (FSDP2, tensor parallel)")
+        for shape, placements, reason in (
+            ((1,), [Shard(0)], ""),
+            ((1,), [Shard(-1)], ""),
+            ((1,), [Replicate()], "a DTensor of placement Replicate: shard it along one dimension"),
+            ((1, 1), [Replicate(), Shard(0)], "a DTensor on a mesh of 2 dimensions: use fully_shard on a mesh of one"),
+        ):
+            tensor = distribute_tensor(torch.zeros(4, 2), init_device_mesh("cpu", shape), placements)
+            why = unsupported(nn.Parameter(tensor))
+            assert why.startswith(reason) and bool(why) == bool(reason)
     finally:
         dist.destroy_process_group()

@@ -14,6 +14,7 @@ from report_checks import bold, check_texts, drawing
 from results_frames import Kind, run, runs, sweep
 
 from regrow.lab.studies import SIX, choose
+from regrow.lab.studies.permuted_values import chosen
 from regrow.report.figures import line as lines
 from regrow.report.figures import sweeps
 from regrow.report.figures.all import figures
@@ -146,20 +147,53 @@ def test_one_seed_has_no_band_and_that_is_said() -> None:
     assert len(thin) == 6 * 5
 
 
-def test_a_line_is_broken_where_seeds_end() -> None:
-    """The mean of five seeds does not run on as the level of one."""
-    frame = pl.concat(
+def uneven(seeds: int = 1) -> pl.DataFrame:
+    """Five seeds of 20 tasks, some of which have 40."""
+    return pl.concat(
         [
-            runs({("large", "swr"): Kind(90)}, tasks=20, seeds=range(1, 5)),
-            runs({("large", "swr"): Kind(80)}, tasks=40, seeds=[0]),
+            runs({("large", "swr"): Kind(90)}, tasks=20, seeds=range(seeds, 5)),
+            runs({("large", "swr"): Kind(80)}, tasks=40, seeds=range(seeds)),
         ]
     )
-    shown = figure(frame, "figure-02")
-    parts = [line.get_xdata() for line in shown.figure.axes[0].lines if line.get_linewidth() > 1]
-    assert [(part[0], part[-1]) for part in parts] == [(0, 19), (20, 39)]
-    assert "broken where seeds end" in shown.caption
-    assert "n = 1 seed × 40 tasks and 4 seeds × 20 tasks." in shown.caption
-    assert shown.figure.axes[0].get_xlabel() == "task (n = 5, later 1)"
+
+
+@pytest.mark.parametrize(("seeds", "first"), [(1, 20), (3, 40)])
+def test_a_line_is_of_the_same_seeds_throughout(seeds: int, first: int) -> None:
+    """The mean of five seeds does not run on as the level of one: the two are figures of their own."""
+    shown = figure(uneven(seeds), "figure-02")
+    (other,) = shown.others
+    for each, tasks in ((shown, first), (other, 60 - first)):
+        n = 5 if tasks == 20 else seeds
+        (line,) = [line for line in each.figure.axes[0].lines if line.get_linewidth() > 1]
+        assert (line.get_xdata()[0], line.get_xdata()[-1]) == (0, tasks - 1)
+        assert f"n = {n} seed{'s' * (n > 1)} × {tasks} tasks." in each.caption
+        assert each.figure.axes[0].get_xlabel() == f"task (n = {n})"
+        assert each.length == f"{tasks} tasks, {n} seed{'s' * (n > 1)}"
+    assert other.name == f"figure-02-{60 - first}-tasks-{n}-seed{'s' * (n > 1)}"
+
+
+def test_a_seed_that_has_only_begun_is_left_out() -> None:
+    frame = pl.concat([uneven(3), run("large", "swr", tasks=2, seed=5)])
+    assert figure(frame, "figure-02").others[0].length == "20 tasks, 5 seeds"
+
+
+def test_no_line_is_longer_than_what_a_figure_is_about() -> None:
+    frame = pl.concat([run("large", "swr", tasks=40), run("large", "swr-gradient-proportional-resample", tasks=20),
+                       run("large", "swr-zero-only", tasks=10)])  # fmt: skip
+    assert len(points(figure(frame, "zero-gradient").figure.axes[0], "swr")) == 10
+
+
+def test_published_levels_are_marked_at_the_papers_values() -> None:
+    """The axis of a run as long as the paper's takes them in."""
+    kinds = {("large", system): Kind(92) for system in ("base", "swr", "l2")}
+    for tasks, marked in ((800, {"#D55E00": 92.79, "#111111": 82.0}), (20, {})):
+        shown = figure(runs(kinds, tasks=tasks, seeds=[0]), "figure-02")
+        axes = shown.figure.axes[0]
+        triangles = [line for line in axes.lines if line.get_marker() == "<"]
+        found = {to_hex(line.get_color()).upper(): line.get_ydata()[0] for line in triangles}
+        assert found == marked and ("Triangles: the levels" in shown.caption) == bool(marked)
+    other = run("large", "swr", tasks=800, config={**chosen("large", "swr"), "factor": 0.5})
+    assert "Triangles" not in figure(other, "figure-02").caption
 
 
 def test_runs_of_nearly_the_same_length_are_counted_together() -> None:
@@ -224,7 +258,7 @@ def test_sensitivity_shows_the_grid_the_papers_choice_and_the_best() -> None:
     assert [(point.x, point.line) for point in grid.points if point.papers] == [(1e-5, 2048)]
     drawn = drawing(sweeps.sensitivity(Runs(frame), sweeps.SENSITIVITIES[0]))
     (axes,) = drawn.figure.axes
-    assert axes.get_title("left") == "h   gradient, threshold" and axes.get_xscale() == "log"
+    assert axes.get_title("left") == "f   gradient, threshold" and axes.get_xscale() == "log"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == "256 512 1024 2048 4096 8192".split()
     (ring,) = [line for line in axes.lines if line.get_marker() == "o" and line.get_fillstyle() == "none"]
     assert ring.get_xdata()[0] == 1e-5
@@ -268,9 +302,9 @@ def test_renewals_are_shares_of_what_there_is() -> None:
 def test_cost_stands_beside_accuracy() -> None:
     frame = runs({("large", system): Kind() for system in SIX}, tasks=3)
     spent = {("large", "base"): 0.2, ("large", "cbp"): 0.3, ("small", "swr"): 0.1}
-    left, right = drawing(cost(Runs(frame), spent)).figure.axes
-    assert [label.get_text() for label in left.get_yticklabels()] == ["base", "CBP"]
-    assert [bar.get_width() for bar in right.patches] == [0.2, 0.3]
+    (axes,) = drawing(cost(Runs(frame), spent)).figure.axes
+    assert [text.get_text() for text in axes.texts] == ["base", "CBP"]
+    assert [bars[0].get_xdata()[0] for bars in axes.containers] == [0.2, 0.3]
     assert isinstance(cost(Runs(frame), {}), Missing)
 
 

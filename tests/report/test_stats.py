@@ -11,11 +11,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import stats as scipy_stats
 from scipy.signal import lfilter
 
+from regrow.report.bootstrap import block_length, block_variance
 from regrow.report.stats import (
     Effect,
     average,
-    block_length,
-    block_variance,
     contrast,
     estimate,
     hedges,
@@ -162,6 +161,8 @@ def test_two_runs_far_apart_are_no_sure_mean() -> None:
     series = rng.normal(size=(2, 100)) + np.array([[0.0], [10.0]])
     effect = average(series)
     assert effect.basis == "tasks" and effect.error == pytest.approx(5, rel=0.05)
+    assert effect.freedom == 1 and slope(series).freedom == 1  # however many tasks there are
+    assert effect.half_width == pytest.approx(12.7062 * effect.error, rel=1e-4)
     assert average(series[:1]).error < 0.3
 
 

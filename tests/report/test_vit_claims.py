@@ -12,10 +12,10 @@ from vit_frames import AS_IN_THE_PAPER, SHRINKING, Kind, run, runs
 
 from regrow.lab.studies import choose
 from regrow.lab.studies.vit_values import chosen, scaled
-from regrow.report.claims import FAILS, HOLDS, UNDECIDED, Verdict, evaluate, to_json
+from regrow.report.claims import CONFIRMED, CONTRADICTED, NOT_RUN, UNDECIDED, Verdict, evaluate, to_json
 from regrow.report.claims.vit import STATEMENTS
 from regrow.report.claims.vit_quantities import class_order, last_gap, rate
-from regrow.report.margins import NEVER, VIT_MARGINS
+from regrow.report.margins import NEVER, SMALLEST_P, VIT_MARGINS
 from regrow.report.results_vit import scope
 from regrow.report.runs import Runs
 from regrow.report.tables.vit import permutation_p
@@ -68,7 +68,7 @@ def as_in_the_paper() -> pl.DataFrame:
 def test_what_the_paper_describes_holds(as_in_the_paper: pl.DataFrame) -> None:
     """That some diverge and others never do is of other runs: here none does."""
     verdicts = judged(as_in_the_paper)
-    assert {v.id: v.verdict for v in verdicts if v.id not in COUNTED} == dict.fromkeys(CONTRARY, HOLDS)
+    assert {v.id: v.grade for v in verdicts if v.id not in COUNTED} == dict.fromkeys(CONTRARY, CONFIRMED)
     assert all(v.p is not None and v.p_holm is not None and v.p <= v.p_holm for v in verdicts)
     assert all("24 seeds × 20 tasks" in v.reason for v in verdicts)
 
@@ -76,7 +76,7 @@ def test_what_the_paper_describes_holds(as_in_the_paper: pl.DataFrame) -> None:
 @pytest.mark.parametrize("statement", CONTRARY)
 def test_the_contrary_fails(statement: str) -> None:
     verdict = only(statement, {**AS_IN_THE_PAPER, **CONTRARY[statement]}, seeds=range(24))
-    assert verdict.verdict == FAILS, verdict.reason
+    assert verdict.grade == CONTRADICTED, verdict.reason
 
 
 def test_every_claim_from_13_to_18_has_statements_of_its_own() -> None:
@@ -93,15 +93,15 @@ def diverging(system: str, lost: int, of: int) -> pl.DataFrame:
 
 def test_some_diverge_where_one_did_and_never_needs_many_runs() -> None:
     three = [diverging(system, 1, 5) for system in ("base", "cbp", "redo")]
-    assert judged(pl.concat(three), "14d")[0].verdict == HOLDS
-    for of, said in ((5, UNDECIDED), (20, UNDECIDED), (120, FAILS)):
+    assert judged(pl.concat(three), "14d")[0].grade == CONFIRMED
+    for of, said in ((5, UNDECIDED), (20, UNDECIDED), (120, CONTRADICTED)):
         two = [*three[:2], diverging("redo", 0, of)]
-        assert judged(pl.concat(two), "14d")[0].verdict == said, of
-    for lost, of, said in ((0, 5, UNDECIDED), (0, 20, HOLDS), (1, 20, FAILS)):
+        assert judged(pl.concat(two), "14d")[0].grade == said, of
+    for lost, of, said in ((0, 5, UNDECIDED), (0, 20, CONFIRMED), (1, 20, CONTRADICTED)):
         frame = pl.concat([diverging("shrink-perturb", 0, of), diverging("swr", lost, of)])
         (verdict,) = judged(frame, "14c")
-        assert verdict.verdict == said, (lost, of)
-    assert verdict.effect and verdict.p == 0 and verdict.effect.value == 1 / 20
+        assert verdict.grade == said, (lost, of)
+    assert verdict.effect and verdict.p == SMALLEST_P and verdict.effect.value == 1 / 20
     assert (verdict.effect.low, verdict.effect.high) == pytest.approx((0.00127, 0.2487), rel=1e-2)
     (verdict,) = judged(pl.concat([diverging(s, 0, 20) for s in ("shrink-perturb", "swr")]), "14c")
     assert verdict.p == pytest.approx(2 * (1 - NEVER) ** 20)
@@ -152,7 +152,7 @@ def test_no_order_is_seldom_taken_for_one() -> None:
 def test_without_runs_every_statement_names_a_command_that_the_laboratory_takes() -> None:
     options = "--width 24 --depth 2"
     for verdict in evaluate(Runs(pl.DataFrame(), scope()), STATEMENTS, options):
-        assert verdict.verdict == UNDECIDED and verdict.reason.startswith("missing: ")
+        assert verdict.grade == NOT_RUN and verdict.reason.startswith("missing: ")
         words = re.fullmatch(
             r"regrow run vit-cifar --settings (.+) --systems (.+) --tasks 20 --seeds 5 --out results/claim-(\S+) (.+)",
             verdict.command,
@@ -171,12 +171,12 @@ def test_without_runs_every_statement_names_a_command_that_the_laboratory_takes(
 def test_few_runs_are_not_enough(seeds: int, tasks: int, says: str) -> None:
     kinds = {("vit", system): AS_IN_THE_PAPER["vit", system] for system in ("base", "scratch")}
     (verdict,) = judged(runs(kinds, range(seeds), tasks=tasks), "13c")
-    assert (verdict.verdict, verdict.reason) == (UNDECIDED, says)
+    assert (verdict.grade, verdict.reason) == (NOT_RUN, says)
 
 
 def test_shorter_runs_say_so() -> None:
     verdict = only("13c", AS_IN_THE_PAPER, tasks=4)
-    assert verdict.verdict == HOLDS and "judged over 4 tasks; the paper's statement is of 20" in verdict.notes
+    assert verdict.grade == CONFIRMED and "judged over 4 tasks; the paper's statement is of 20" in verdict.notes
     assert not only("13c", AS_IN_THE_PAPER).notes
 
 
@@ -197,7 +197,7 @@ def test_other_values_than_the_chosen_are_noted() -> None:
     config = {**chosen("vit", "base"), "decay": 1e-5}
     frame = pl.concat([run("vit", "base", Kind(scale=0.1), seed=seed, config=config) for seed in range(3)])
     (verdict,) = judged(frame, "13a")
-    assert verdict.verdict == HOLDS and "base in vit: not the chosen values" in verdict.notes
+    assert verdict.grade == CONFIRMED and "base in vit: not the chosen values" in verdict.notes
     short = {"config": scaled(chosen("vit-reparam", "swr"), 0.1), "seed": 0}
     assert Runs(run("vit-reparam", "swr", **short), scope(ratio=0.1)).main("vit-reparam", "swr")
 

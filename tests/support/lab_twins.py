@@ -15,7 +15,7 @@ from regrow.lab.nets import MLP
 from regrow.lab.problems.permuted import Course, PermutedImages
 from regrow.lab.studies import Member, Setting, StackPlan
 
-SHARED = {"step_size", "decay", "noise_variance", "momentum", "beta1", "beta2", "source"}
+SHARED = {"step_size", "decay", "noise_variance", "momentum", "beta1", "beta2", "source", "pixels"}
 """Keys of a config that are no maintainer's."""
 
 
@@ -40,6 +40,8 @@ def plain_maintainers(net, system, config, seed, units_read):
         return [regrow.ShrinkPerturb(net, shrink=shrink, noise_variance=noise, seed=seed)]
     knobs = {key: value for key, value in config.items() if key not in SHARED}
     common = {"clear_moments": False, "seed": seed}
+    if system == "swr-silent-input":
+        return [regrow.SilentInput(net, **knobs, **common)]
     if system.startswith("swr"):
         return [regrow.SWR(net, **knobs, **common)]
     if system in ("cbp", "redo"):
@@ -120,12 +122,14 @@ def nudged(net: MLP, by: float) -> MLP:
     return net
 
 
-def shuffle_pixels(net, optimizer, shuffle):
-    """A new permutation of the pixels: the first layer's weights follow, and what the optimizer keeps of them."""
+def shuffle_pixels(net, optimizer, maintainers, shuffle):
+    """A new permutation of the pixels: the first layer's weights follow, and what is kept of them."""
     weight = net.fc1.weight
     kept = (value for value in optimizer.state[weight].values() if torch.is_tensor(value) and value.dim())
     for tensor in (weight.data, *kept):
         tensor.copy_(tensor[:, shuffle])
+    for maintainer in maintainers:
+        maintainer._loop.stacked.permute("fc1.weight", shuffle)
 
 
 def plain_loop(
@@ -144,12 +148,13 @@ def plain_loop(
 
     net = begin("initial")
     optimizer = plain_optimizer(net, config, setting.optimizer)
-    for maintainer in plain_maintainers(net, system, config, seed, plan.units_read):
+    maintainers = plain_maintainers(net, system, config, seed, plan.units_read)
+    for maintainer in maintainers:
         maintainer.attach(optimizer)
     inside = AuthorsRenewal(net, system.split("-")[0], config, seed) if system.endswith("-authors") else None
     for number in range(tasks):
         task = problem.task(seed, number)
-        shuffle_pixels(net, optimizer, task.shuffle)
+        shuffle_pixels(net, optimizer, maintainers, task.shuffle)
         if system == "scratch" and number:
             net.load_state_dict(begin("scratch", number).state_dict())
             optimizer = plain_optimizer(net, config, setting.optimizer)
@@ -197,6 +202,7 @@ SYSTEMS = {
     "scratch": {},
     **UNITS,
     **{f"{name}-authors": config for name, config in UNITS.items()},
+    "swr-silent-input": {"every": 70},
     **{
         f"swr-{'-'.join(kind)}": dict(zip(("utility", "prune", "reinit"), kind)) | {"every": 70, "factor": 0.3}
         for kind in itertools.product(
@@ -216,8 +222,9 @@ def config_of(setting, system):
     return {"decay": 0.0, "noise_variance": 0.0, "source": "ours"} | optimizer | SYSTEMS[system]
 
 
-def plan_of(setting, systems, **options):
-    members = tuple(Member(system, config_of(setting, system), SEED) for system in systems)
+def plan_of(setting, systems, pixels="raw", **options):
+    own = {} if pixels == "raw" else {"pixels": pixels}
+    members = tuple(Member(system, config_of(setting, system) | own, SEED) for system in systems)
     return StackPlan("stack", setting, SEED, members, **options)
 
 

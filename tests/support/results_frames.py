@@ -128,8 +128,8 @@ AS_IN_THE_PAPER: dict[tuple[str, str], Kind] = {
     ("large", "scratch"): Kind(90.5),
     **{("large", system): kind for system, kind in SWR_VARIANTS.items()},
     **{
-        ("large", f"swr-magnitude-{prune}-{reinit}"): Kind(92.5, drop=6.0)
-        for prune in ("threshold", "proportional")
+        ("large", f"swr-magnitude-{prune}-{reinit}"): Kind(92.5, drop=drop)
+        for prune, drop in (("threshold", 8.5), ("proportional", 6.0))
         for reinit in ("resample", "mean")
     },
     ("large-ln", "base"): Kind(93.0, drop=4.0),
@@ -139,6 +139,7 @@ AS_IN_THE_PAPER: dict[tuple[str, str], Kind] = {
     ("large-ln", "redo"): Kind(92.5),
     ("large-ln", "swr"): Kind(93.6),
     **{("large-ln", system): kind for system, kind in SWR_VARIANTS.items()},
+    ("large-ln", "swr-gradient-proportional-resample"): Kind(93.3),
     ("small", "base"): Kind(88.0, drop=6.0),
     ("small", "l2"): Kind(89.5),
     ("small", "shrink-perturb"): Kind(89.4),
@@ -146,6 +147,7 @@ AS_IN_THE_PAPER: dict[tuple[str, str], Kind] = {
     ("small", "redo"): Kind(87.5, early=2.5),
     ("small", "swr"): Kind(88.5),
     **{("small", system): kind for system, kind in SWR_VARIANTS.items()},
+    ("small", "swr-gradient-proportional-resample"): Kind(88.2),
     ("small-ln", "base"): Kind(89.0, drop=16.0),
     ("small-ln", "l2"): Kind(89.5),
     ("small-ln", "shrink-perturb"): Kind(89.0),
@@ -173,9 +175,9 @@ AS_IN_THE_PAPER: dict[tuple[str, str], Kind] = {
 
 def sweeps_as_in_the_paper() -> pl.DataFrame:
     """A flat sweep and a spiky one in the large network; under layer norm renewing weights above renewing units."""
-    spiky = sweep("large", "swr-gradient-proportional-resample", lambda c: 92.0 if c["factor"] == 0.4 else 85.0)
-    parts = [sweep("large", "swr", lambda c: 92.5 - 2 * (c["factor"] > 1e-3)), spiky]
+    spiky = sweep("large", "swr-gradient-proportional-resample", lambda c: 92.0 if c["factor"] == 0.4 else 85.0, 200)
+    parts = [sweep("large", "swr", lambda c: 92.5 - 2 * (c["factor"] > 1e-3), 200), spiky]
     for setting in ("large-ln", "small-ln"):
-        parts.append(sweep(setting, "swr", lambda c: 91.0 + 100 * c["factor"]))
-        parts += [sweep(setting, system, lambda c: 88.0) for system in ("cbp", "redo")]
+        parts.append(sweep(setting, "swr", lambda c: 91.0 + 100 * c["factor"], 200))
+        parts += [sweep(setting, system, lambda c: 88.0, 200) for system in ("cbp", "redo")]
     return pl.concat(parts)

@@ -3,7 +3,9 @@
 It trains the six systems of the paper on real images in the laboratory, equal networks on the same streams of tasks.
 """
 
+import dataclasses
 import functools
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,9 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import arg
 
+from ..lab import kernels
 from ..lab.data.mnist import Images, load_digits_images, load_mnist
+from ..lab.mlp.arithmetic import ARITHMETIC
 from ..lab.mlp.trainer import Trainer
 from ..lab.problems.permuted import Course
 from ..lab.runs import engine, local_engine, lock, manifest, progress, timing
@@ -90,18 +94,27 @@ class Demo:
         name, plan = ("digits", DIGITS) if self.data is None else ("MNIST", MNIST)
         images = _images(self.data)
         console.print(
+            "A network that learns task after task slowly loses the ability to learn: the system base. Five others "
+            "renew or restrain its weights. The demo trains all six, and judges SWR, selective weight reinitialization."
+        )
+        console.print(
             f"{plan.tasks} tasks: new pixel permutations, {COURSE.passes} passes over {COURSE.images:,} of "
             f"{len(images.labels):,} {name} images. {len(plan.configs())} systems x {plan.seeds} seeds. "
             "This takes about a minute and a half on two free cores."
         )
         rows = train(plan, self.data, self.out, console)
         accuracy = by_task(rows, plan)
+        picture = self.out / "accuracy.png"
+        accuracy_by_task(accuracy, picture, f"Online accuracy on permuted {name}", made_by(plan, name))
+        console.print(f"Picture: {picture}", soft_wrap=True)
         console.print(table(accuracy, plan.span))
         console.print(renewals(rows))
         console.print(verdict(accuracy, plan.span), style="bold")
-        picture = self.out / "accuracy.png"
-        accuracy_by_task(accuracy, picture, f"Online accuracy on permuted {name}")
-        console.print(f"Figure: {picture}", soft_wrap=True)
+
+
+def made_by(plan: Plan, data: str) -> str:
+    """What a picture was drawn from, to be kept in its file: a picture of other values or arithmetic is out of date."""
+    return json.dumps({"data": data, "arithmetic": ARITHMETIC} | dataclasses.asdict(plan) | plan.configs())
 
 
 @dataclass(frozen=True)
@@ -133,7 +146,10 @@ def train(plan: Plan, data: Path | None, folder: Path, console: Console) -> pl.D
             console.print(line, soft_wrap=True, highlight=False, markup=False)
         workers = min(local_engine.default_workers(), len(stacks))
         make = DemoMaker(data)
-        speeds = timing.calibrate(stacks, make, seconds=0.5)
+        with kernels.compiling() as compiled:
+            speeds = timing.calibrate(stacks, make, seconds=0.5)
+        if compiled() > 1:
+            console.print(f"Compiling the inner loops took {compiled():.0f} s; the compiled code is kept.")
         expected = {stack.id: timing.estimate(stack, speeds) * COURSE.updates_a_task for stack in stacks}
         shown = progress.Progress(stacks, plan.tasks, COURSE.updates_a_task, expected, done, workers)
         with progress.showing(shown, console):
@@ -209,7 +225,7 @@ def _interval(x: Estimate) -> str:
 WINDOW = 10  # tasks in a running mean
 
 
-def accuracy_by_task(accuracy: Mapping[str, np.ndarray], path: Path, title: str) -> None:
+def accuracy_by_task(accuracy: Mapping[str, np.ndarray], path: Path, title: str, origin: str) -> None:
     """Draw the online accuracy of each system over the tasks.
 
     Thin: each task, mean over seeds. Bold: running mean of 10 tasks, with a band of one standard error over seeds.
@@ -218,6 +234,7 @@ def accuracy_by_task(accuracy: Mapping[str, np.ndarray], path: Path, title: str)
         accuracy: {system: (seeds, tasks)}, in [0, 1]; systems of `style.SYSTEMS`, at least two seeds.
         path: PNG to write.
         title: one line.
+        origin: kept in the file; see `made_by`.
     """
     seeds = min(len(values) for values in accuracy.values())
     with matplotlib.rc_context(SETTINGS):
@@ -228,7 +245,7 @@ def accuracy_by_task(accuracy: Mapping[str, np.ndarray], path: Path, title: str)
         axes.set(title=title, xlabel="task", ylabel="online accuracy (%)")
         axes.set_title(f"mean of {seeds} seeds; bold: over {WINDOW} tasks, ± standard error", loc="right", **SUBTITLE)
         axes.margins(x=0.01)
-        figure.savefig(path)
+        figure.savefig(path, metadata={"Description": origin})
 
 
 def _draw(axes: Axes, system: str, values: np.ndarray) -> float:

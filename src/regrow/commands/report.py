@@ -1,6 +1,7 @@
 """`regrow report` and `regrow watch`: a page of stored results, written once or updated during a run."""
 
 import time
+import webbrowser
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from ..lab.runs import manifest
 from ..lab.runs.lock import is_running
@@ -33,6 +34,8 @@ class Report:
     """one or more folders that `regrow run` wrote; permuted images and CIFAR-100 each get a part of the page"""
     out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """folder for the report; default: report/ in the first folder"""
+    open: Annotated[bool, FlagCreatePairsOff] = False
+    """show the page in the browser"""
 
     def run(self) -> None:
         """Read all folders, then write the page and print its path."""
@@ -43,6 +46,8 @@ class Report:
         out = self.out or self.folders[0] / "report"
         verdicts = write_page(results, out)
         _print(Console(), f"Report: {out / NAME}. {tally(verdicts)}")
+        if self.open and not webbrowser.open((out / NAME).resolve().as_uri()):
+            raise OSError(f"`open` needs a browser, and none was found: open {out / NAME} yourself")
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ def tally(verdicts: Sequence[Verdict]) -> str:
         >>> tally([])
         'No statement was judged.'
     """
-    counts = Counter(verdict.verdict for verdict in verdicts)
+    counts = Counter(verdict.grade for verdict in verdicts)
     listed = ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
     return f"Statements: {listed}." if listed else "No statement was judged."
 

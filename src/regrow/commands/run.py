@@ -26,7 +26,7 @@ from ..lab.runs import (
 from ..lab.runs.job import Job, prepare
 from ..lab.runs.tables import load
 from ..lab.runs.text import counted, duration
-from ..lab.studies import SYSTEMS, VARIANTS
+from ..lab.studies import STUDIES, SYSTEMS, VARIANTS
 from ..lab.studies.packing import count
 from ..lab.vit.options import Options
 from ..methods.swr import PRUNINGS, REINITS, UTILITIES
@@ -38,6 +38,7 @@ Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 Count = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")]
 Flag = Annotated[bool, FlagCreatePairsOff]
+_STUDIES = f"one of {', '.join(STUDIES)}; `regrow studies` describes them"
 _SYSTEMS = (
     f"systems to train, of {', '.join(name for name in SYSTEMS if name not in VARIANTS)} and swr-UTILITY-PRUNING-VALUE "
     f"({'; '.join(map(', '.join, (UTILITIES, PRUNINGS, REINITS)))}); default: the study's"
@@ -59,8 +60,7 @@ class Size(Options):
 class Run:
     """Train a study. Rerun the command to resume it; ask for more tasks or seeds to extend it."""
 
-    study: Annotated[Positional[str], arg(metavar="STUDY")]
-    """initial-assessment, weights-vs-units, optimizers or vit-cifar; `regrow studies` describes them"""
+    study: Annotated[Positional[str], arg(metavar="STUDY", help=_STUDIES)]
     settings: Names = ()
     """some of the study's settings; default: all of them"""
     systems: Annotated[tuple[str, ...], arg(metavar="NAME ...", help=_SYSTEMS, help_behavior_hint="")] = ()
@@ -68,6 +68,8 @@ class Run:
     """tasks of each network; default: the paper's, 1,000 on permuted images, 20 on CIFAR-100"""
     seeds: int = 1
     """number of seeds (0, 1, ...), one network of each system per seed"""
+    first_seed: int = 0
+    """number of the first seed"""
     data: Folder = None
     """folder with CIFAR-100, or MNIST under mnist/; default: REGROW_DATA, the user's cache, embedded digits"""
     out: Folder = None
@@ -81,17 +83,23 @@ class Run:
     shard: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="")] = None
     """train every N-th stack from the I-th on: N jobs share one folder; give all of them the same --out"""
     sweep: Flag = False
-    """run the paper's grids in place of its chosen values"""
-    from_: Annotated[Path | None, arg(name="from", metavar="DIR", help_behavior_hint="")] = None
-    """folder of an earlier sweep whose winners a sweep starts from"""
+    """run the study's grids, most of them the paper's, in place of chosen values"""
+    from_: Annotated[tuple[Path, ...], arg(name="from", metavar="DIR ...", help_behavior_hint="")] = ()
+    """folders of earlier sweeps whose winners a sweep starts from"""
+    best: Count = None
+    """train so many configs of each method, the best of the sweeps in --from, in place of chosen values"""
     measure_every: int = 20
     """updates between measurements of the gradient; the paper measures every update (1)"""
     ln_position: Literal["after", "before"] = "after"
     """position of layer norm, relative to the activation"""
     units_read: Literal["before", "after"] = "before"
     """where unit methods read a unit, relative to the layer norm that follows it"""
-    optimizer: Literal["authors", "clean"] = "authors"
-    """vit-cifar: the authors' schedule of weight decay, or a clean one"""
+    equal_share: Flag = False
+    """also train random utility at values equal in share to the paper's for proportional pruning"""
+    pixels: Literal["raw", "standardized"] | None = None
+    """raw, in [0, 1], has many zeros; standardized, (x - 0.1307) / 0.3081, none; default: raw but in dense-inputs"""
+    optimizer: Literal["authors", "authors-cleared", "clean"] = "authors"
+    """vit-cifar: the authors', the same but for a momentum buffer cleared at each task's start, or a clean one"""
     vit: Annotated[Size, OmitArgPrefixes, FlagCreatePairsOff] = Size()
     quiet: Flag = False
     """print nothing but errors"""
@@ -115,7 +123,8 @@ class Run:
                 if self.sweep and _complete(job, stored):
                     best_of_sweep.write(job.folder, load(job.folder))
                     _print(console, f"Best of each grid: {job.folder / best_of_sweep.NAME}")
-        _print(console, f"Results: {job.folder}")
+        report = shlex.join(["regrow", "report", str(job.folder)])
+        _print(console, f"Results: {job.folder}. For figures, tables and verdicts: {report}")
 
 
 @contextlib.contextmanager

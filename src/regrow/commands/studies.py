@@ -1,7 +1,7 @@
 """`regrow studies`: lists the studies, and how long each takes on this machine."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -60,6 +60,8 @@ class Studies:
 
     def variants(self, study: Study, problem: problems.Problem) -> list[Variant]:
         """The run with the chosen values, and the sweeps."""
+        if isinstance(problem, problems.PermutedJob):
+            problem = replace(problem, pixels=study.pixels)
         sweeps = {"--sweep": study.systems}
         if problems.is_vit(study.settings):  # the base first, on all classes at once
             methods = tuple(system for system in study.systems if system not in ("base", "scratch"))

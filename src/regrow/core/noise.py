@@ -133,12 +133,13 @@ def stretches(dtype: torch.dtype) -> Tensor:
     return (means / means.square().mean().sqrt()).to(dtype)
 
 
-def parts(tensors: Sequence[Tensor], size: int = CHUNK) -> Iterator[list[Tensor]]:
+def parts(tensors: Sequence[Tensor], size: int = CHUNK, sizes: Sequence[int] | None = None) -> Iterator[list[Tensor]]:
     """Neighbours of one device and type, of at most `size` entries together: each small tensor costs a call otherwise.
 
     Args:
         tensors: of any shapes.
         size: >= 1; a larger tensor is a part of its own.
+        sizes: entries of each tensor, where these are parts of larger ones; None: their own.
 
     Example:
         >>> [len(part) for part in parts([torch.ones(3), torch.ones(4), torch.ones(9), torch.ones(1)], size=8)]
@@ -146,11 +147,11 @@ def parts(tensors: Sequence[Tensor], size: int = CHUNK) -> Iterator[list[Tensor]
     """
     part: list[Tensor] = []
     total = 0
-    for w in tensors:
-        total += w.numel()
+    for w, count in zip(tensors, [w.numel() for w in tensors] if sizes is None else sizes, strict=True):
+        total += count
         if part and (total > size or w.device != part[0].device or w.dtype != part[0].dtype):
             yield part
-            part, total = [], w.numel()
+            part, total = [], count
         part.append(w)
     if part:
         yield part

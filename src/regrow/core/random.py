@@ -189,7 +189,10 @@ def order(words: Tensor) -> Tensor:
     return _shift(words, 33).int()
 
 
-def field(key: int | Tensor, shape: torch.Size, number: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
+def field(
+    key: int | Tensor, shape: torch.Size, number: Callable[[Tensor], Tensor], device: torch.device,
+    index: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:  # fmt: skip
     """A random number for every entry of a tensor, made in chunks so that no 64-bit copy of it ever exists.
 
     field_i = number(bits(key, i)), i the row-major entry index
@@ -199,6 +202,7 @@ def field(key: int | Tensor, shape: torch.Size, number: Callable[[Tensor], Tenso
         shape: of the tensor.
         number: maps words to numbers, e.g. `uniform`.
         device: where to make them.
+        index: where the tensor is a part of a larger one: maps its entry indices to those there.
 
     Returns:
         A tensor of that shape, of the type that `number` gives.
@@ -212,7 +216,8 @@ def field(key: int | Tensor, shape: torch.Size, number: Callable[[Tensor], Tenso
     size = CHUNK if device.type == "cpu" else 16 * CHUNK
     out: Tensor | None = None
     for start in range(0, max(count, 1), size):
-        chunk = number(bits(key, torch.arange(start, min(start + size, count), device=device)))
+        here = torch.arange(start, min(start + size, count), device=device)
+        chunk = number(bits(key, here if index is None else index(here)))
         if out is None:
             out = chunk if count <= size else chunk.new_empty(count)
         if out is not chunk:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..names import Entry, walk
+from ..shards import as_made
 from . import fit
 from .declared import Declared
 from .distributions import Law
@@ -140,6 +141,11 @@ def look_up_laws(
         >>> list(resolved.laws), list(resolved.problems)
         (['0.weight', '0.bias'], ['1.weight', '1.bias'])
     """
+    with as_made(module for e in entries for home in (e, *e.aliases) for _, module in home.ancestors):
+        return _look_up(entries, laws, among, frozen)
+
+
+def _look_up(entries: list[Entry], laws: Given, among: list[Entry] | None, frozen: bool) -> Resolved:
     rules = _rules(laws, entries if among is None else among)
     declared = Declared()
     fresh = {id(rule): _Fresh(rule) for rule in rules.values() if isinstance(rule, nn.Module)}

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from ..shards import entries_at
 from .distributions import Constant, Law, Normal, Uniform
 from .tabulated import Orthogonal, TruncatedNormal, bind
 from .torch_defaults import fans, symmetric
@@ -25,11 +26,11 @@ _TRUNCATED_STD = TruncatedNormal(0, 1, -2, 2).std
 
 def sample(parameter: Tensor, without_row: int | None = None) -> Tensor:
     """Evenly spaced values of a parameter, at most 2**17, as float64 on the CPU."""
-    flat = parameter.detach().reshape(-1)
-    index = torch.arange(0, flat.numel(), max(1, math.ceil(flat.numel() / _SAMPLE)), device=flat.device)
+    n = parameter.numel()
+    index = torch.arange(0, n, max(1, math.ceil(n / _SAMPLE)), device=torch.device("cpu"))
     if without_row is not None:
-        index = index[index // parameter[0].numel() != without_row]
-    return flat[index].double().cpu()
+        index = index[index // parameter.shape[1:].numel() != without_row]
+    return entries_at(parameter, index)
 
 
 def rounding(parameter: Tensor) -> float:
@@ -144,9 +145,10 @@ def _orthogonal_gain(parameter: Tensor) -> float | None:
     """The gain of a matrix whose shorter side is orthogonal, else None: normal rows are never that orthogonal."""
     if parameter.dim() < 2 or parameter.numel() == len(parameter) == 1:
         return None
-    matrix = parameter.detach().flatten(1)
-    matrix = matrix if len(matrix) <= matrix.shape[1] else matrix.T
-    rows = matrix[:64].double().cpu()
+    height, width = len(parameter), parameter.shape[1:].numel()
+    along, down = torch.arange(width, device=torch.device("cpu")), torch.arange(height, device=torch.device("cpu"))
+    numbers = down[:64, None] * width + along if height <= width else down * width + along[:64, None]
+    rows = entries_at(parameter, numbers.reshape(-1)).view(numbers.shape)
     gram = rows @ rows.T
     squared = float(gram.diagonal().mean())
     error = squared * (1e-5 + 16 * rounding(parameter) / math.sqrt(rows.shape[1]))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor  # type: ignore[import]
 
 from ..names import Entry
+from ..shards import gradients, is_sharded
 from ..wiring import Reading, Tap, Units
 
 Sums = tuple[Tensor, Tensor]
@@ -44,6 +45,7 @@ class ActivationSums:
         self._wanted = False
         self._home = home
         self._armed: Tensor | None = None  # the weight whose gradient is watched
+        self._in_shards: Tensor | None = None  # the same between passes, where it lies in shards
         self._gradient_hooks: list[Any] = []
         self._from_forward = False
         self._begins = False
@@ -112,7 +114,9 @@ class ActivationSums:
     def _arm(self) -> None:
         """Have the weight tell of its gradients."""
         weight = self._home.module._parameters.get(self._home.attribute)
-        if weight is not None and self._armed is not weight:
+        if is_sharded(weight):  # a pass puts whole parameters in the place of such, and is differentiated by these
+            self._in_shards = weight
+        elif weight is not None and self._armed is not weight:
             for hook in self._gradient_hooks:
                 hook.remove()
             self._gradient_hooks = [
@@ -125,7 +129,12 @@ class ActivationSums:
         """A gradient comes to the weight. If none is there to add it to, a new update has begun."""
         if self._wanted:
             before = self._armed.grad if self._armed is not None else None
-            self._begins = before is None or not bool(before.any())
+            self._begins = (before is None or not bool(before.any())) and not self._gradient_in_shards()
+
+    def _gradient_in_shards(self) -> bool:
+        """Has the weight a gradient in shards? What lies here of it may be 0 all the same."""
+        around = (module for _, module in self._home.ancestors)
+        return self._in_shards is not None and bool(gradients(around, self._in_shards))
 
     _before_gradient.__torch_unserializable__ = True  # type: ignore[attr-defined]
 
@@ -140,7 +149,7 @@ class ActivationSums:
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and stored models: the weight's hook is not copied with it, and is to be made anew."""
-        return vars(self) | {"_armed": None, "_gradient_hooks": []}
+        return vars(self) | {"_armed": None, "_in_shards": None, "_gradient_hooks": []}
 
     def install(self) -> None:
         """Put the hooks on the model, if they are not there."""

@@ -1,12 +1,13 @@
 """The optimizer of a maintainer: whose steps it follows, and what is remembered of renewed entries."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ..names import Entry, unsupported
+from ..shards import local
 from . import moments, optimizers, restart
 from .restart import Restarts
 from .signal import frozen
@@ -82,12 +83,27 @@ class Attachment:
         if self.restarts is not None and self.restarts.born:
             self.restarts.correct(entries, self._memory, skipped)
 
-    def forget(self, entry: Entry, mask: Tensor) -> None:
-        """Clear the optimizers' memory of the entries of a parameter where the mask is True."""
+    def sums(self, entry: Entry, mask: Tensor) -> dict[tuple[int, str], Tensor]:
+        """What `forget` must be given the totals of, where a parameter lies in shards."""
+        if self.clear_moments is not True:
+            return {}
+        states = optimizers.states(self._memory, entry.parameter)
+        return {(i, key): s for i, state in enumerate(states) for key, s in moments.sums(state, mask).items()}
+
+    def forget(self, entry: Entry, mask: Tensor, totals: Mapping[tuple[int, str], Tensor] | None = None) -> None:
+        """Clear the optimizers' memory of the entries of a parameter where the mask is True.
+
+        Args:
+            entry: the parameter.
+            mask: of its shape or, in shards, of that of its part here.
+            totals: in shards, of what `sums` returned.
+        """
         second = "mean" if self.clear_moments is True else "zero"
-        for state in optimizers.states(self._memory, entry.parameter):
+        for i, state in enumerate(optimizers.states(self._memory, entry.parameter)):
             if "old_dirs" not in state and "prev_flat_grad" not in state:
-                moments.clear(state, mask, second, weight=entry.parameter.detach(), warned=self._warned)
+                own = {key: total for (j, key), total in (totals or {}).items() if j == i}
+                weight = local(entry.parameter).detach()
+                moments.clear(state, mask, second, weight=weight, warned=self._warned, totals=own)
                 if self.restarts is not None:
                     self.restarts.renew(entry, mask, state)
         for state in optimizers.history(self._memory):

@@ -22,7 +22,7 @@ from .default_seed import default_seed
 from .hooks import outside_graphs
 from .maintained import Maintained
 from .policies import check_policies
-from .signal import no_update, nonzero
+from .signal import has_signal, no_update
 from .step_loop import StepLoop
 
 
@@ -100,7 +100,7 @@ class Maintainer:
     def watching(self) -> bool:
         """Whether the coming update needs activations, from a forward pass that runs hooks."""
         units = self._maintained.units
-        return units is not None and units.watching and self.method.reads_activations
+        return self.method.reads_inputs or (units is not None and units.watching and self.method.reads_activations)
 
     @property
     def is_noise(self) -> bool:
@@ -152,15 +152,15 @@ class Maintainer:
             return
         entries = self._loop.entries()
         gradients = [g for entry in entries if (g := entry.parameter.grad) is not None]
-        if not gradients or (first and not bool(nonzero(gradients))):
+        if not gradients or (first and not has_signal([entry.parameter for entry in entries])):
             raise RuntimeError(self._loop.no_gradient)
 
     def _install(self) -> None:
         """Watch the model again, where `detach` has ended that."""
-        units = self._maintained.units
-        if units is not None and not units.installed:
-            units.install()
-            self._loop.plan()
+        for watch in self._maintained.watches:
+            if not watch.installed:
+                watch.install()
+                self._loop.plan()
 
     def _before_update(self, found_inf: Tensor | None, first: bool = True) -> None:
         self._loop.before_update(found_inf, first)
@@ -244,8 +244,8 @@ class Maintainer:
         if self._attachment.followed is not None:
             hooks.detach(self, self._attachment.followed)
             self._attachment.attached = False
-        if self._maintained.units is not None:
-            self._maintained.units.remove()
+        for watch in self._maintained.watches:
+            watch.remove()
 
     def covers(self, optimizer: Optimizer) -> bool:
         """Does an optimizer hold any of what is maintained, so that `attach` takes it?
@@ -281,8 +281,8 @@ class Maintainer:
         model = self._maintained.coverage.model
         parts = [*model.modules(), *model.parameters(), *model.buffers()]
         new = copy.deepcopy(self, {id(part): part for part in parts})
-        if new._maintained.units is not None:
-            new._maintained.units.rebuild()
+        for watch in new._maintained.watches:
+            watch.rebuild()
         new._loop.plan()
         return new
 

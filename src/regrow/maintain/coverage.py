@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from .. import shards
 from ..names import Entry, matches, unsupported, walk
 
 
@@ -53,6 +54,9 @@ class Coverage:
         """Look at the model again if any of its parameters is another object than before; True if so."""
         if not self.stale():
             return False
+        shards.reshard(self.model)
+        if not self.stale():
+            return False
         before = self.entries
         self._dicts = [part for m in self.model.modules() for part in (m._parameters, m._modules)]
         self._seen = self._present()
@@ -67,6 +71,11 @@ class Coverage:
         """Is any parameter or module of the model another object than when last looked at?"""
         now = self._present()
         return not self._seen or len(self._seen) != len(now) or not all(map(operator.is_, self._seen, now))
+
+    @property
+    def sharded(self) -> bool:
+        """Does any of the parameters lie in shards?"""
+        return any(shards.is_sharded(entry.parameter) for entry in self.entries)
 
     def skipped(self) -> list[str]:
         """Names of the parameters that `skip` names."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core import random
 from ..names import Entry
+from ..shards import entries_at, is_sharded
 from . import distributed
 
 SAMPLED = 4096  # entries of a tensor
@@ -34,7 +35,7 @@ def fingerprint(entries: list[Entry]) -> int:
     """A number that parameters with other names, shapes or values hardly share; 8 bytes of a BLAKE2b digest."""
     digest = hashlib.blake2b(digest_size=8)
     for entry in entries:
-        w = entry.parameter.detach()
+        w = entry.parameter
         digest.update(f"{entry.name} {tuple(w.shape)}".encode())
         if not w.is_meta:
             digest.update(_sample(w).numpy().tobytes())
@@ -43,8 +44,11 @@ def fingerprint(entries: list[Entry]) -> int:
 
 def _sample(w: Tensor) -> Tensor:
     """Entries at even distances, exactly as they are, on the CPU."""
+    step = max(1, w.numel() // SAMPLED)
+    if is_sharded(w):
+        return entries_at(w, torch.arange(0, w.numel(), step))
+    w = w.detach()
     if w.is_quantized:
         w = w.int_repr()
-    flat = w.reshape(-1)
-    values = flat[:: max(1, flat.numel() // SAMPLED)]
+    values = w.reshape(-1)[::step]
     return torch.view_as_real(values).cpu().double() if w.is_complex() else values.cpu().double()

@@ -9,6 +9,7 @@ from torch import nn
 from .. import check
 from ..laws import Law, Resolved, grown_laws, law_from_dict, look_up_laws
 from ..names import Entry
+from ..shards import made_as
 
 
 class LawBook:
@@ -46,7 +47,7 @@ class LawBook:
         self._look_up(fresh)
         self._shapes |= {e.name: e.parameter.shape for e in new if e.name in self._laws}
         self._pending = self._pending.without(kept)
-        self._kinds |= {e.name: type(e.module) for e in new}
+        self._kinds |= {e.name: made_as(e.module) for e in new}
 
     def _look_up(self, entries: list[Entry]) -> None:
         resolved = look_up_laws(entries, self._given, among=self._among)
@@ -80,8 +81,8 @@ class LawBook:
                 f"{entry.name!r} was frozen when the laws were taken and has none: "
                 f"give it one with laws={{{entry.name!r}: ...}}, or leave it out with skip={entry.name!r}"
             )
-        if entry.name in self._kinds and self._kinds[entry.name] is not type(entry.module):
-            was, now = self._kinds[entry.name].__name__, type(entry.module).__name__
+        if entry.name in self._kinds and self._kinds[entry.name] is not made_as(entry.module):
+            was, now = self._kinds[entry.name].__name__, made_as(entry.module).__name__
             raise ValueError(
                 f"the module of {entry.name!r} was a {was} when its law was taken and is a {now} now: make the "
                 "maintainer after converting the model"

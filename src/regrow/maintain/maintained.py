@@ -1,22 +1,27 @@
 """What is maintained: the parameters that a method may change, and the model as a network of one member."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .. import check
 from ..laws import Law
-from ..methods import Method, ModuleNetwork, Network
+from ..methods import Method, ModuleNetwork, Network, network_of
 from ..names import Entry
 from ..wiring import Units
 from .coverage import Coverage
 from .law_book import LawBook
+from .layer_inputs import LayerInputs
 from .unit_layers import UnitLayers
 
-Forget = Callable[[Entry, Tensor], None]
-"""Clears an optimizer's memory of the entries of a parameter where a mask is True."""
+
+class Memory(Protocol):
+    """What an optimizer remembers of parameters: see `Attachment`."""
+
+    def sums(self, entry: Entry, mask: Tensor) -> dict[tuple[int, str], Tensor]: ...
+    def forget(self, entry: Entry, mask: Tensor, totals: Mapping[tuple[int, str], Tensor] | None = None) -> None: ...
 
 
 class Maintained:
@@ -43,37 +48,44 @@ class Maintained:
         self.coverage = Coverage(model, check.patterns("only", only), check.patterns("skip", skip))
         self.laws = LawBook(laws) if method.draws else None
         self.units = UnitLayers(model, units, method) if method.by_unit else None
+        self.inputs = LayerInputs(model, type(method).__name__) if method.reads_inputs else None
         self._recent: tuple[Any, list[Entry]] | None = None  # what `entries` was, and what that depends on
         self._before: set[str] | None = None  # names of what could be changed when last asked
 
     def admit(self) -> Network:
         """Take up the model's parameters as they are now: their units, and their laws; the network they make up."""
         self._refuse_computed()
+        self._refuse_shards()
         entries = self.coverage.entries
         if self.units is not None:
             self.units.admit(self.coverage)
             drawn = set(self.units.drawn)
             entries = [entry for entry in self.coverage.all if entry.name in drawn]
+        if self.inputs is not None:
+            self.inputs.admit(self.coverage)
+            entries = self.inputs.entries
         if self.laws is not None:
             self.laws.admit(entries, self.coverage.all)
         self._recent = None
-        return ModuleNetwork({e.name: e for e in self.coverage.entries}, {}) if self.units is None else self.of_units()
+        return self.of_units() if self.units is not None else self._whole({e.name: e for e in self.stored()}, {})
+
+    @property
+    def watches(self) -> list[UnitLayers | LayerInputs]:
+        """What sees forward passes, by hooks on the model."""
+        return [watch for watch in (self.units, self.inputs) if watch is not None]
 
     def all(self) -> list[Entry]:
         """The trainable parameters that the method may change."""
-        if self.units is not None:
-            return [entry for entry in self.units.entries if entry.parameter.requires_grad]
-        return self.coverage.trainable()
+        return [entry for entry in self.stored() if entry.parameter.requires_grad]
 
     def shown(self) -> list[Entry]:
         """`all`, but for what has gone since the model was last looked at."""
-        entries = self.coverage.entries if self.units is None else self.units.entries
-        present = [e for e in entries if e.module._parameters.get(e.attribute) is not None]
+        present = [e for e in self.stored() if e.module._parameters.get(e.attribute) is not None]
         return [entry for entry in present if entry.parameter.requires_grad]
 
     def stored(self) -> list[Entry]:
         """What a state is of: all that may be changed when it is trainable."""
-        return self.coverage.entries if self.units is None else self.units.entries
+        return self.watches[0].entries if self.watches else self.coverage.entries
 
     def entries(self, optimizer: Optimizer | None) -> list[Entry]:
         """Those that, where an optimizer is given, it holds."""
@@ -95,6 +107,19 @@ class Maintained:
             raise ValueError(
                 f"{name!r} was a parameter and is computed from others now (pruning, weight norm, a parametrization): "
                 f"make the maintainer after that, or leave it out with skip={name!r}"
+            )
+
+    def _refuse_shards(self) -> None:
+        if self.coverage.sharded and self._method.reads_positions:
+            raise TypeError(
+                f"{type(self._method).__name__} with utility='contribution-by-position' does not serve parameters in "
+                "shards (FSDP2): use utility='contribution'"
+            )
+        if self.coverage.sharded and not self._method.on_shards:
+            who = type(self._method).__name__
+            raise TypeError(
+                f"{who} does not serve parameters in shards (FSDP2): set on_shards = True in its class if it goes by "
+                "single entries, and leaves sums over entries to members.select and members.unit_utility; or use DDP"
             )
 
     def holds_any(self, identities: set[int]) -> bool:
@@ -133,17 +158,30 @@ class Maintained:
         return sorted(left)
 
     def network(
-        self, entries: list[Entry], forget: Forget | None = None, gradient_scale: Tensor | None = None
+        self, entries: list[Entry], memory: Memory | None = None, gradient_scale: Tensor | None = None
     ) -> ModuleNetwork:
         """Some parameters, their laws all there, or nothing is changed."""
         laws = {entry.name: self.laws.law(entry) for entry in entries} if self.laws is not None else {}
         named = {entry.name: entry for entry in entries}
-        return ModuleNetwork(named, laws, forget=forget, gradient_scale=gradient_scale)
+        return self._whole(named, laws, **_clearing(memory), gradient_scale=gradient_scale)
 
-    def of_units(self, activities: Mapping[int, Tensor] | None = None, forget: Forget | None = None) -> ModuleNetwork:
+    def seen(self) -> ModuleNetwork:
+        """What the update has seen of inputs."""
+        assert self.inputs is not None
+        return self._whole({}, {}, active=self.inputs.active())
+
+    def _whole(self, named: Mapping[str, Entry], laws: Mapping[str, Law], **more: Any) -> ModuleNetwork:
+        counts = self.inputs.counts if self.inputs is not None else {}
+        return network_of(named, laws, inputs={n: k for n, k in counts.items() if not named or n in named}, **more)
+
+    def of_units(self, activities: Mapping[int, Tensor] | None = None, memory: Memory | None = None) -> ModuleNetwork:
         """The parameters of its units; activities of the layers that are to act."""
         assert self.units is not None and self.laws is not None
-        return self.units.network(activities or {}, self.laws, forget)
+        return self.units.network(activities or {}, self.laws, **_clearing(memory))
+
+
+def _clearing(memory: Memory | None) -> dict[str, Any]:
+    return {} if memory is None else {"forget": memory.forget, "sums": memory.sums}
 
 
 def identities(optimizer: Optimizer | None) -> set[int] | None:

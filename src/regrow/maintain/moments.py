@@ -6,12 +6,14 @@ mean over the tensor's kept entries, so that a renewed entry moves like its neig
 """
 
 import warnings
-from collections.abc import MutableMapping, MutableSet
+from collections.abc import Mapping, MutableMapping, MutableSet
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..shards import local
 from .optimizers import COPIES, SCRATCH
 
 FIRST = frozenset({"exp_avg", "momentum_buffer", "grad_avg"})
@@ -26,6 +28,7 @@ def clear(
     *,
     weight: Tensor | None = None,
     warned: MutableSet[str] | None = None,
+    totals: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> None:
     """Make an optimizer forget the renewed entries of one parameter, in place.
 
@@ -37,6 +40,7 @@ def clear(
         second: "mean", or "zero" to set second moments to 0 as well.
         weight: the parameter with its new entries, for what holds a copy of it (Lookahead).
         warned: names of state that a warning has told of; None: a warning tells of it once in the process.
+        totals: where the parameter lies in shards, `sums` added up over all of them.
 
     Example:
         >>> import torch
@@ -47,6 +51,7 @@ def clear(
     """
     warned = _warned if warned is None else warned
     for key, value in state.items():
+        value = local(value)
         if not isinstance(value, Tensor):
             if key not in warned and _holds_tensors(value):
                 _warn(key, "is no tensor of one number per entry", warned)
@@ -61,9 +66,28 @@ def clear(
         elif key in FIRST or (key in SECOND and second == "zero"):
             value.masked_fill_(mask, 0.0)
         elif key in SECOND:
-            value.masked_fill_(mask, _mean_of_kept(value, mask).to(value.dtype))
+            mean = _mean(totals[key]) if key in totals else _mean_of_kept(value, mask)
+            value.masked_fill_(mask, mean.to(value.dtype))
         elif key not in warned:
             _warn(key, "is unknown to regrow", warned)
+
+
+def sums(state: Mapping[str, Any], mask: Tensor) -> dict[str, Tensor]:
+    """Of each second moment: sum and number of the kept entries, sum and number of all, float64 (4)."""
+    parts = {key: local(value) for key, value in state.items() if key in SECOND}
+    parts = {key: value for key, value in parts.items() if isinstance(value, Tensor) and value.shape == mask.shape}
+    kept, size = (~mask).sum().double(), torch.full_like(mask, True).sum().double()
+    return {key: torch.stack([_total(torch.where(mask, 0, v)), kept, _total(v), size]) for key, v in parts.items()}
+
+
+def _total(values: Tensor) -> Tensor:
+    return values.sum(dtype=torch.float64)
+
+
+def _mean(totals: Tensor) -> Tensor:
+    """Over the kept entries or, where there are none, over all."""
+    kept, n, every, size = totals
+    return torch.where(n > 0, kept / n, every / size)
 
 
 _warned: set[str] = set()

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..names import Entry
+from ..shards import local
 
 CLOSE = 1e-3  # corrections this near to 1 are left as they are
 
@@ -51,7 +52,7 @@ class Restarts:
                 if state and isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW):
                     group = next(g for g in optimizer.param_groups if any(p is entry.parameter for p in g["params"]))
                     assert born is not None
-                    _correct(entry.parameter, born.to(entry.parameter.device), state, group, skipped)
+                    _correct(local(entry.parameter), born.to(entry.parameter.device), state, group, skipped)
                     self._idle[entry.name] = self._idle.get(entry.name, 0) + 1
                     if self._idle[entry.name] > math.log(CLOSE) / math.log(max(group["betas"])):
                         del self.born[entry.name]
@@ -79,7 +80,8 @@ def _correct(
     wide = torch.float64 if w.dtype == torch.float64 else torch.float32
     t = torch.as_tensor(state["step"]).to(w.device, wide)
     own = torch.where(born > 0, t - born, t).clamp(min=1)
-    m, v = state["exp_avg"].to(wide), state["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"].to(wide)
+    second = "max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"
+    m, v = local(state["exp_avg"]).to(wide), local(state[second]).to(wide)
 
     def step(count: Tensor) -> Tensor:
         c1, c2 = (1 - torch.pow(torch.as_tensor(beta, dtype=wide, device=w.device), count) for beta in group["betas"])

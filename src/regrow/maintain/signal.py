@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..shards import is_sharded, local
 from . import distributed
 
 
@@ -25,7 +26,8 @@ def no_update(optimizer: Optimizer | None) -> bool | Tensor:
     there = [lr for group in groups if _is_elsewhere(lr := group.get("lr"))]
     if not groups or any(is_live(group) for group in groups if not _is_elsewhere(group.get("lr"))):
         return False
-    seen = nonzero(g for group in groups for p in group["params"] if (g := p.grad) is not None)
+    gradients = [g for group in groups for p in group["params"] if (g := p.grad) is not None]
+    seen = _anywhere(nonzero(gradients)) if any(map(is_sharded, gradients)) else nonzero(gradients)
     if not there:
         return seen is None or not bool(seen)
     none = torch.stack([(lr == 0).reshape(()) for lr in there]).all()
@@ -51,12 +53,18 @@ def frozen(optimizer: Optimizer | None, wait: bool = False) -> set[int]:
 
 def has_signal(parameters: Sequence[nn.Parameter]) -> bool:
     """Is any gradient of these parameters anything but 0, on any rank? Waits for the device."""
-    seen = nonzero(p.grad for p in parameters if p.grad is not None)
-    if not distributed.many():
-        return seen is not None and bool(seen)
     device = parameters[0].device if parameters else torch.device("cpu")
+    seen = _anywhere(nonzero(p.grad for p in parameters if p.grad is not None), device)
+    return seen is not None and bool(seen)
+
+
+def _anywhere(seen: Tensor | None, device: torch.device | None = None) -> Tensor | None:
+    """Whether a rank has seen anything, on all of them."""
+    if not distributed.many():
+        return seen
+    device = device or (torch.device("cpu") if seen is None else seen.device)
     flag = torch.zeros((), device=device) if seen is None else seen.to(device, torch.float32)
-    return bool(distributed.sum_over_ranks([(flag, torch.zeros_like(flag))])[0][0])
+    return distributed.sum_over_ranks([(flag, torch.zeros_like(flag))])[0][0] > 0
 
 
 def nonzero(gradients: Iterable[Tensor]) -> Tensor | None:
@@ -66,7 +74,7 @@ def nonzero(gradients: Iterable[Tensor]) -> Tensor | None:
     """
     seen: Tensor | None = None
     for g in gradients:
-        values = g.coalesce().values() if g.is_sparse else g
+        values = g.coalesce().values() if g.is_sparse else local(g)
         if values.numel():
             here = values.any()
             if not values.is_cuda and values.device.type == "cpu" and bool(here):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..check import field
 from ..names import Entry
+from ..shards import local
 
 VERSION = 1
 
@@ -56,7 +57,9 @@ def refuse_other_network(state: Mapping[str, Any], entries: list[Entry], bits: M
     unknown = [name for name in (*(there or ()), *laws, *bits) if name not in here]
     missing = [name for name in here if there is not None and name not in there]
     differing = [name for name in here if there is not None and there.get(name, here[name]) != here[name]]
-    differing += [n for n, b in bits.items() if n in here and b.numel() != _bytes(entries, n)]
+    shape_of = {entry.name: entry.parameter.shape for entry in entries}
+    sizes = {name: (-(-shape.numel() // 8),) for name, shape in shape_of.items()}  # of what lay in shards: a flag each
+    differing += [n for n, b in bits.items() if n in here and b.shape not in (shape_of[n], sizes[n])]
     if unknown:
         raise ValueError(
             f"state_dict is of another network: it holds {unknown[0]!r}, which is not maintained here: make the "
@@ -83,11 +86,7 @@ def read_restarts(state: Mapping[str, Any], entries: list[Entry]) -> dict[str, T
     for name, born in stored.items():
         if not isinstance(born, Tensor) or born.dtype != torch.int32 or born.shape != shapes.get(name):
             raise ValueError(f"state_dict['restarts'][{name!r}] must hold an int32 for each entry of the parameter")
-    return {name: born.clone() for name, born in stored.items() if born.any()}
-
-
-def _bytes(entries: list[Entry], name: str) -> int:
-    return next(-(-entry.parameter.numel() // 8) for entry in entries if entry.name == name)
+    return {name: born.clone() for name, born in stored.items() if local(born).any()}
 
 
 def read(state: Any, method: str) -> Stored:

@@ -9,8 +9,9 @@ from torch.optim import Optimizer
 
 from ..methods import Members, Method, ModuleNetwork, StackedMethod
 from ..names import Entry
+from ..shards import local
 from .attachment import Attachment
-from .maintained import Forget, Maintained, identities
+from .maintained import Maintained, Memory, identities
 from .signal import has_signal
 from .step_counter import StepCounter
 
@@ -85,7 +86,7 @@ class StepLoop:
         for parameter, g in reversed(self._gradients_before):
             if scale is not None:  # a fused optimizer leaves gradients unscaled, but at a step that it skips
                 by = scale if skipped is None else torch.where(skipped == 0, scale, torch.ones_like(scale))
-                g.div_(by.to(g.device))
+                local(g).div_(by.to(g.device))
             parameter.grad = g
         self._gradients_before = []
 
@@ -122,21 +123,26 @@ class StepLoop:
 
     def _settle(self) -> None:
         """Have the coming update's activations summed, where it needs them."""
-        units = self._maintained.units
+        units, inputs = self._maintained.units, self._maintained.inputs
+        if inputs is not None:
+            inputs.watch()
         if units is not None:
             units.watch([] if self.method.off else self.stacked.dates.watched(self.counter.at_most + 1))
 
     def _observe(self, found_inf: Tensor | None) -> None:
         """Show the method an update."""
         units = self._maintained.units
-        if units is None:
-            if live := self._live(self.entries()):
-                self.method.observe(self._members(self._network(live), self.counter.attempts, found_inf))
-            return
         self.refresh()
+        if units is None:
+            by_inputs = self._maintained.inputs is not None
+            live = [] if by_inputs else self._live(self.entries())
+            if by_inputs or live:
+                network = self._maintained.seen() if by_inputs else self._network(live)
+                self.method.observe(self._members(network, self.counter.attempts, found_inf))
+            return
         layers = [i for i in units.ready(identities(self._attachment.followed)) if units.seen(i)]
         if layers:
-            network = self._maintained.of_units(units.activities(layers), self._forget)
+            network = self._maintained.of_units(units.activities(layers), self._memory)
             self.method.observe(self._members(network, self.counter.attempts, found_inf, layers))
 
     # What is due.
@@ -184,7 +190,7 @@ class StepLoop:
         self.stacked.counters.skipped_no_grad += len(due) - len(layers)
         if self._signal() and layers:
             self._attachment.refuse_memory(units.entries)
-            network = self._maintained.of_units({i: a for i, a in activities.items() if i in layers}, self._forget)
+            network = self._maintained.of_units({i: a for i, a in activities.items() if i in layers}, self._memory)
             self.stacked.act(step, network, None, [0], layers)
 
     @torch.no_grad()
@@ -203,11 +209,11 @@ class StepLoop:
         else:
             held = identities(self._attachment.followed)
             layers = self._due_layers(units.ready(held, watched=False), step)
-            network = self._maintained.of_units(units.activities(layers, stale=True), self._forget)
+            network = self._maintained.of_units(units.activities(layers, stale=True), self._memory)
         members = Members(self.stacked, step, network, [0], layers, preview=True)
         self.method.act(members)
         members.finish()
-        return {name: mask[0] for name, mask in members.masks.items()}
+        return {name: network.whole(name, mask[0]) for name, mask in members.masks.items()}
 
     def _due_layers(self, ready: Sequence[int], step: int) -> list[int]:
         due = self.stacked.dates.layers(step)
@@ -270,12 +276,12 @@ class StepLoop:
     # What the method works on.
 
     @property
-    def _forget(self) -> Forget | None:
-        """What clears the optimizer's memory of renewed entries, where it is known and to be cleared."""
-        return self._attachment.forget if self.method.renews and self._attachment.clears else None
+    def _memory(self) -> Memory | None:
+        """The optimizer's memory of renewed entries, where it is known and to be cleared."""
+        return self._attachment if self.method.renews and self._attachment.clears else None
 
     def _network(self, entries: list[Entry]) -> ModuleNetwork:
-        return self._maintained.network(entries, self._forget, self._attachment.gradient_scale)
+        return self._maintained.network(entries, self._memory, self._attachment.gradient_scale)
 
     def _members(
         self, network: ModuleNetwork, step: int, found_inf: Tensor | None = None, layers: Sequence[int] | None = None

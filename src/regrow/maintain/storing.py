@@ -1,13 +1,16 @@
 """The state of a maintainer: what is in it, and how to go on from one."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import check
+from ..methods.counters import pack, unpack
+from ..names import Entry
+from ..shards import local, part_for, whole
 from .attachment import Attachment
 from .maintained import Maintained
 from .state_checks import VERSION, read, read_restarts, refuse_other_network, shapes_of
@@ -30,20 +33,39 @@ def state_of(
         "tally": counters.state(0),
     }
     if counters.track_overlap:
-        bytes_of = {e.name: -(-e.parameter.numel() // 8) for e in entries}
-        none = {name: torch.zeros(size, dtype=torch.uint8) for name, size in bytes_of.items()}
-        state["tally"]["bits"] = none | state["tally"]["bits"]
+        bits = state["tally"]["bits"]
+        state["tally"]["bits"] = {e.name: _stored_bits(e.parameter, bits.get(e.name)) for e in entries}
     if maintained.laws is not None:
         state["laws"] = maintained.laws.state_dict()
     if attachment.restarts is not None:
+        never = {e.name: torch.zeros(local(e.parameter).shape, dtype=torch.int32) for e in entries}
         born = {name: born.cpu().clone() for name, born in attachment.restarts.born.items()}
-        state["restarts"] = _never(maintained) | born
-    memory = loop.stacked.dates.state(0)
+        state["restarts"] = _of_parameters(entries, never | born, whole)
+    memory = _of_parameters(entries, loop.stacked.dates.state(0), whole)
     return state | ({loop.method.memory: memory} if memory else {})
 
 
-def _never(maintained: Maintained) -> dict[str, Tensor]:
-    return {e.name: torch.zeros(e.parameter.shape, dtype=torch.int32) for e in maintained.stored()}
+def _of_parameters(
+    entries: list[Entry], values: Mapping[str, Any], convert: Callable[[Tensor, Tensor], Tensor]
+) -> dict[str, Any]:
+    """Tensors of the shapes of parameters, which lie in shards where these do; all else as it is."""
+    named = {e.name: e.parameter for e in entries}
+    return {k: convert(named[k], v) if k in named and isinstance(v, Tensor) else v for k, v in values.items()}
+
+
+def _stored_bits(parameter: Tensor, bits: Tensor | None) -> Tensor:
+    """Flags of the last renewal, one for each entry, in shards where the parameter is: so any run can load them."""
+    here = local(parameter)
+    if bits is None:
+        return whole(parameter, torch.zeros(here.shape, dtype=torch.uint8))
+    return whole(parameter, unpack(bits.unsqueeze(0), here.numel()).view(here.shape).to(torch.uint8))
+
+
+def _own_bits(parameter: Tensor, stored: Tensor) -> Tensor:
+    """Eight flags in a byte, of the entries here; regrow 0.1 stored them so."""
+    if stored.shape != parameter.shape:
+        stored = unpack(stored.unsqueeze(0), parameter.numel()).view(parameter.shape)
+    return pack(part_for(parameter, stored).reshape(1, -1).bool()).squeeze(0).cpu()
 
 
 def load(
@@ -61,14 +83,18 @@ def load(
         listed = ", ".join(f"{k} stored {v!r}, here {knobs[k]!r}" for k, v in differing.items())
         who = type(loop.method).__name__
         warnings.warn(f"{who}: knobs differ from the stored ones and stay: {listed}", stacklevel=3)
-    born = read_restarts(state, entries)
+    born = _of_parameters(entries, read_restarts(state, entries), part_for)
+    tally = {**stored.tally, "bits": _of_parameters(entries, stored.tally["bits"], _own_bits)}
+    memory = loop.stacked.dates.state(0)
+    if memory:
+        memory = _of_parameters(entries, check.field(state, loop.method.memory, Mapping), part_for)
     laws = maintained.laws.read(state) if maintained.laws is not None else {}
-    if loop.stacked.dates.state(0):
-        loop.stacked.dates.load(0, check.field(state, loop.method.memory, Mapping))
+    if memory:
+        loop.stacked.dates.load(0, memory)
     if maintained.laws is not None:
         maintained.laws.take(laws, maintained.coverage.entries)
     loop.stacked.seeds = [stored.seed]
     loop.counter.reset(stored.step, stored.attempts)
-    loop.stacked.counters.load(0, stored.tally)
+    loop.stacked.counters.load(0, tally)
     if attachment.restarts is not None:
         attachment.restarts.born = born

@@ -2,14 +2,14 @@
 
 import functools
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..core import utility
 from ..laws import Constant, Law
-from ..methods import HiddenUnits, Method, ModuleNetwork
+from ..methods import HiddenUnits, Method, ModuleNetwork, network_of
 from ..names import Entry
 from ..wiring import Found, Place, Units, find_units, locate
 from . import distributed
@@ -232,21 +232,19 @@ class UnitLayers:
         layers = enumerate(self.all.values())
         return [i for i, y in layers if y.usable(held) and (y.watch.wanted or not (watched and self._reads))]
 
-    def network(
-        self, activities: Mapping[int, Tensor], laws: LawBook, forget: Callable[[Entry, Tensor], None] | None
-    ) -> ModuleNetwork:
+    def network(self, activities: Mapping[int, Tensor], laws: LawBook, **clearing: Any) -> ModuleNetwork:
         """The model as a network of one, of what belongs to its units.
 
         Args:
             activities: of the layers that are to act.
             laws: of the parameters.
-            forget: clears an optimizer's memory of entries that are renewed.
+            clearing: what clears an optimizer's memory of entries that are renewed.
         """
         entries, layers = {entry.name: entry for entry in self.entries}, self.all.values()
         statistics = {place.name: home for layer in layers for place, home in layer.statistics.items()}
-        return ModuleNetwork(
+        return network_of(
             entries, Laws(entries, statistics, laws), units=[layer.hidden for layer in layers],
-            statistics=statistics, activities=activities, forget=forget,
+            statistics=statistics, activities=activities, **clearing,
         )  # fmt: skip
 
     def seen(self, i: int) -> bool:

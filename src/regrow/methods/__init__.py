@@ -17,6 +17,8 @@ from .module_network import ModuleNetwork
 from .network import Choice, HiddenUnits, Lookup, Network
 from .redo import ReDo
 from .registry import REGISTRY, Row
+from .selection import Selected, Wanted
+from .sharded import network_of
 from .shrink_perturb import ShrinkPerturb
 from .stacked import StackedMethod
 from .swr import SWR
@@ -30,6 +32,7 @@ __all__ = [
     "ModuleNetwork",
     "Network",
     "StackedMethod",
+    "Wanted",
     "choice",
     "flag",
     "from_config",

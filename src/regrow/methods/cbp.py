@@ -59,6 +59,7 @@ class ContinualBackprop(UnitMethod):
     """
 
     name = "cbp"
+    on_shards = True
     memory = "layers"
 
     replacement_rate: float = number(0, 1, "share of the mature units per update")
@@ -133,5 +134,5 @@ class ContinualBackprop(UnitMethod):
             )  # less the pull of the zero the average began at
         mature = age > (self.maturity if isinstance(self.maturity, int) else self.maturity.unsqueeze(1))
         count = counts[0] if len(counts) == 1 else torch.tensor(counts, device=u.device)
-        order = lambda: members.random(name, "order", random.order, u)  # noqa: E731
+        order = lambda: members.random(name, "order", random.order, u, of_units=True)  # noqa: E731
         return select.eligible_lowest(u, mature, count, 1, order=order)

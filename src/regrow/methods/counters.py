@@ -63,20 +63,37 @@ class Counters:
             nan: bool (k), where the utility held a NaN, so that nothing is renewed.
             size: entries that belong to what is chosen.
         """
-        again = self._compare(which, name, mask) if self.track_overlap else None
         if looking_is_free(mask):
-            for row, i in enumerate(which):
-                own, zeros = mask[row].numpy(), 0 if zero is None else int(np.count_nonzero(zero[row].numpy()))
-                repeated = 0 if again is None else int(again[row])
-                spoilt = nan is not None and bool(nan[row])
-                self.add_here(i, int(np.count_nonzero(own)), own.size, zeros, size, repeated, spoilt)
+            again = self._compare(which, name, mask) if self.track_overlap else None
+            rows = np.zeros((len(which), FIELDS), np.int64)
+            rows[:, RENEWED] = [np.count_nonzero(own) for own in mask.numpy()]  # with `axis` it would be a slow sum
+            rows[:, LOOKED] = mask[0].numel()
+            rows[:, ENTRIES] = rows[:, RENEWED] * size
+            if zero is not None:
+                rows[:, ZERO] = [np.count_nonzero(own) for own in zero.numpy()]
+            if again is not None:
+                rows[:, AGAIN] = again.numpy()
+            if nan is not None:
+                rows[:, NAN] = nan.numpy()
+            self._here[list(which)] += rows
             return
+        self.add_row(which, self.row(which, name, mask, zero, nan, size))
+
+    def row(
+        self, which: Sequence[int], name: str, mask: Tensor, zero: Tensor | None, nan: Tensor | None, size: int = 1
+    ) -> Tensor:
+        """What `add` adds for each member, (k, fields), where the mask is."""
+        again = self._compare(which, name, mask) if self.track_overlap else None
         none = torch.zeros(len(which), dtype=torch.int64, device=mask.device)
         renewed = mask.reshape(len(mask), -1).sum(1)
         zeros = none if zero is None else zero.reshape(len(zero), -1).sum(1)
         spoilt = none if nan is None else nan.to(torch.int64)
         looked = torch.full_like(none, mask[0].numel())
-        row = torch.stack([renewed, looked, zeros, none if again is None else again, spoilt, renewed * size], 1)
+        return torch.stack([renewed, looked, zeros, none if again is None else again, spoilt, renewed * size], 1)
+
+    def add_row(self, which: Sequence[int], row: Tensor) -> None:
+        """Add what `row` returned, or its sum over ranks, all of which found the same NaN."""
+        row[:, NAN].clamp_(max=1)
         self._there.append((list(which), row))
 
     def add_here(
@@ -94,29 +111,24 @@ class Counters:
 
     def _compare(self, which: Sequence[int], name: str, mask: Tensor) -> Tensor:
         """How many entries are renewed both now and last time, (k); remembers the mask, eight entries per byte."""
-        weights = torch.tensor(_BITS, dtype=torch.uint8, device=mask.device)
         flat = mask.reshape(len(mask), -1)
-        padded = torch.nn.functional.pad(flat, (0, -flat.shape[1] % 8)).view(len(mask), -1, 8)
-        packed = (padded * weights).sum(-1, dtype=torch.uint8)
+        packed = pack(flat)
         before = self._bits.get(name)
         if before is None or before.shape[1] != packed.shape[1]:
             before = packed.new_zeros(self.members, packed.shape[1])
         index = torch.tensor(which, device=mask.device)
         self._bits[name] = before.to(mask.device).index_copy(0, index, packed)
-        both = (before.to(mask.device).index_select(0, index).unsqueeze(-1) & weights).bool() & padded
-        return both.flatten(1).sum(1)
+        return (unpack(before.to(mask.device).index_select(0, index), flat.shape[1]) & flat).sum(1)
 
     def permute(self, name: str, shuffle: Tensor) -> None:
         """The columns of a parameter (K, rows, columns) were shuffled: follow them."""
         if (bits := self._bits.get(name)) is None:
             return
-        weights = torch.tensor(_BITS, dtype=torch.uint8, device=bits.device)
-        flat = (bits.unsqueeze(-1) & weights).bool().flatten(1)
+        flat = unpack(bits, 8 * bits.shape[1])
         entries = flat.shape[1] - flat.shape[1] % len(shuffle)
         shuffle = shuffle.to(bits.device)  # stored bits are on the CPU until the next renewal
         rows = flat[:, :entries].view(self.members, -1, len(shuffle)).index_select(2, shuffle).flatten(1)
-        padded = torch.nn.functional.pad(rows, (0, flat.shape[1] - entries)).view(self.members, -1, 8)
-        self._bits[name] = (padded * weights).sum(-1, dtype=torch.uint8)
+        self._bits[name] = pack(rows)
 
     def _last(self) -> Tensor:
         """Of the last renewal, (K, fields), where its numbers are."""
@@ -193,3 +205,15 @@ class Counters:
             if kept is None or kept.shape[1:] != bits.shape:
                 kept = self._bits[name] = bits.new_zeros(self.members, *bits.shape)
             kept[i] = bits
+
+
+def pack(flags: Tensor) -> Tensor:
+    """Eight flags in a byte: bool (k, n) -> uint8 (k, ceil(n / 8))."""
+    padded = torch.nn.functional.pad(flags, (0, -flags.shape[1] % 8)).view(len(flags), -1, 8)
+    return (padded * torch.tensor(_BITS, dtype=torch.uint8, device=flags.device)).sum(-1, dtype=torch.uint8)
+
+
+def unpack(bits: Tensor, n: int) -> Tensor:
+    """The n flags that `pack` was given."""
+    weights = torch.tensor(_BITS, dtype=torch.uint8, device=bits.device)
+    return (bits.unsqueeze(-1) & weights).bool().flatten(1)[:, :n]

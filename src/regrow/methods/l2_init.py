@@ -50,6 +50,7 @@ class L2Init(Method):
     """
 
     name = "l2-init"
+    on_shards = True
     renews = False
     at_every_attempt = penalizes = True
     memory = "reference"
@@ -75,9 +76,8 @@ class L2Init(Method):
             members.add_to_gradient(name, per_member(self.strength, pull) * pull)
 
     def penalty(self, members: Members) -> Tensor:
-        squares = torch.stack(
-            [pull.double().square().reshape(len(pull), -1).sum(1) for _, pull in self._pulls(members)]
-        ).sum(0)
+        here = [(name, pull.double().square().reshape(len(pull), -1).sum(1)) for name, pull in self._pulls(members)]
+        squares = torch.stack(members.network.totals(here)).sum(0)
         return per_member(self.strength, squares) / 2 * squares
 
     def _pulls(self, members: Members) -> Iterator[tuple[str, Tensor]]:
@@ -110,7 +110,9 @@ class Reference(Dates):
     def admit(self, network: Network, places: Sequence[int], step: int) -> None:
         for name, w in network.parameters.items() if self._kept else ():
             old = self._initial.get(name)
-            if old is None or old.shape[1:] != w.shape[1:]:
+            if old is not None and old.shape[1:] == network.shape(name) != w.shape[1:]:  # has been sharded since
+                self._initial[name] = network.part(name, old).to(w).clone()
+            elif old is None or old.shape[1:] != w.shape[1:]:
                 self._initial[name] = network.take(name, places).detach().clone()
 
     def values(self, name: str, which: Sequence[int]) -> Tensor:

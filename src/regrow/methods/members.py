@@ -5,7 +5,7 @@ Shapes: k members, n units of a layer, F outgoing weights of a unit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..core.eager import compare, looking_is_free
 from ..laws import Law
 from .counters import Counters
 from .network import Choice, Network, taken
+from .selection import Selected, Wanted
 
 if TYPE_CHECKING:
     from .stacked import StackedMethod
@@ -100,6 +101,22 @@ class Members:
             )
         return law
 
+    def select(self, wanted: Iterable[Wanted]) -> Iterable[Selected]:
+        """Select the entries of lowest utility of each parameter that is wanted; look at one after the other.
+
+        Example:
+            >>> import torch, regrow
+            >>> from dataclasses import dataclass
+            >>> @dataclass(frozen=True, kw_only=True)
+            ... class Smallest(regrow.methods.Method):
+            ...     on_shards = True
+            ...     def act(self, members):
+            ...         wanted = (Wanted(name, members.weights(name).abs(), 0.5) for name in members.parameters)
+            ...         for name, utility, mask, _ in members.select(wanted):
+            ...             members.renew(name, mask, utility)
+        """
+        return self.network.select(wanted)
+
     # Random numbers.
 
     def keys(self, *purpose: str) -> list[int]:
@@ -110,11 +127,22 @@ class Members:
         """The key of one of the k members."""
         return self._of.keys([self.which[row]], self.step, *purpose)[0]
 
-    def random(self, name: str, purpose: str, number: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
-        """A random number for every entry, of the shape of `like` (k, ...), by `core.random.uniform` or `order`."""
+    def random(
+        self, name: str, purpose: str, number: Callable[[Tensor], Tensor], like: Tensor, of_units: bool = False
+    ) -> Tensor:
+        """A random number for every entry, of the shape of `like` (k, ...), by `core.random.uniform` or `order`.
+
+        Args:
+            name: of a parameter, or of a layer where the entries are its units.
+            purpose: what they are for.
+            number: makes numbers of words.
+            like: for the shape.
+            of_units: the name is that of a layer.
+        """
         keys = self.keys(name, purpose)
         if len(keys) == 1:
-            return random.field(keys[0], like.shape[1:], number, like.device).unsqueeze(0)
+            index = None if of_units else self.network.index(name)
+            return random.field(keys[0], like.shape[1:], number, like.device, index).unsqueeze(0)
         index = torch.arange(like[0].numel(), device=like.device)
         return number(random.bits(_column(keys, like.device), index)).view(like.shape)
 
@@ -145,7 +173,7 @@ class Members:
             return
         law = law or self.law(name)
         zero = mask & compare(np.equal, utility, utility.new_zeros(())) if utility is not None else None
-        self.counters.add(self.which, name, mask, zero, spoilt)
+        self.network.count(self.counters, self.which, name, mask, zero, spoilt)
         self.network.resample(name, self.places, mask, law, self.keys(name, "value"))
         self.network.forget(name, self.places, mask)
 
@@ -171,21 +199,19 @@ class Members:
 
     def unit_utility(self, layer: int, kind: str) -> Tensor | None:
         """How useful each unit is, (k, n), by one of `unit_method.UTILITIES`; None without gradient."""
-        if kind in ("contribution", "activation"):
-            activity = self.network.activity(layer, self.places)
-            assert activity is not None
-            if kind == "activation":
-                return utility.activation(activity, 1)
-        weights = self.network.outgoing(layer, self.places)
-        assert weights is not None
-        if kind == "contribution":
-            return utility.contribution(activity, 1, weights)
         if kind == "contribution-by-position":
-            return utility.contribution_by_position(self.network.activity_by_position(layer, self.places), 1, weights)
+            seen = self.network.activity_by_position(layer, self.places)
+            weights = self.network.outgoing(layer, self.places)
+            assert weights is not None
+            return utility.contribution_by_position(seen, 1, weights)
         if kind == "magnitude":
-            return utility.unit_magnitude(weights)
-        gradient = self.network.outgoing(layer, self.places, gradient=True)
-        return None if gradient is None else utility.unit_gradient(weights, gradient)
+            return self.network.unit_magnitude(layer, self.places)
+        if kind == "gradient":
+            return self.network.unit_gradient(layer, self.places)
+        activity = self.network.activity(layer, self.places)
+        assert activity is not None
+        u = utility.activation(activity, 1)
+        return u if kind == "activation" else u * self.network.unit_magnitude(layer, self.places)
 
     def renew_units(self, layer: int, mask: Tensor, utility: Tensor, spoilt: Tensor | None = None) -> None:
         """Make units of a hidden layer new, once all layers are decided.
@@ -204,14 +230,17 @@ class Members:
         self.counters.add(self.which, units.name, mask, zero, spoilt, size=self.network.unit_size(layer))
 
     def finish(self) -> None:
-        """Write what `renew_units` was given."""
+        """Write what `renew_units` was given, and count."""
         choices, self._choices = self._choices, []
         if self.preview:
             self.masks |= masks_of(self.network, choices)
             return
         choices = [c for c in choices if not looking_is_free(c.mask) or bool(c.mask.any())]
-        if not choices:
-            return
+        if choices:
+            self._write_units(choices)
+        self.network.finish(self.counters)
+
+    def _write_units(self, choices: Sequence[Choice]) -> None:
         names = {place.name for c in choices for place in self.network.units[c.layer].incoming}
         self.network.renew_units(choices, {name: self.keys(name, "value") for name in names})
         if self.network.remembers:
@@ -226,7 +255,7 @@ def masks_of(network: Network, choices: Sequence[Choice]) -> dict[str, Tensor]:
         units = network.units[choice.layer]
         for place in (*units.incoming, *units.outgoing):
             if place.name in network.parameters:
-                mask = place.mask(network.take(place.name, choice.places), choice.mask)
+                mask = network.unit_mask(place, choice)
                 masks[place.name] = masks[place.name] | mask if place.name in masks else mask.clone()
     return masks
 

@@ -31,10 +31,13 @@ class Method(ABC):
     by_unit: whether it renews hidden units, and so needs them and their activations.
     draws: whether it draws from the laws of parameters, and so needs these.
     renews: whether it replaces entries, so that the optimizer's memory of them must be cleared.
+    reads_inputs: whether it renews weights of linear and convolutional layers by their inputs.
     is_noise: whether it acts after all that renews.
     at_every_attempt: whether it acts at each step of the optimizer, also one that a gradient scaler skips: what it then
         does must come to nothing where `members.skipped` is nonzero.
     penalizes: whether `before` adds to the gradient, and so is called at every gradient that a closure computes.
+    on_shards: whether it serves parameters of which every rank holds a part (FSDP2): it then goes entry by entry, and
+        leaves to `members.select` and `members.unit_utility` what depends on all entries.
     memory: under which name a stored state has what it remembers.
 
     Example:
@@ -53,9 +56,11 @@ class Method(ABC):
     by_unit: ClassVar[bool] = False
     draws: ClassVar[bool] = True
     renews: ClassVar[bool] = True
+    reads_inputs: ClassVar[bool] = False
     is_noise: ClassVar[bool] = False
     at_every_attempt: ClassVar[bool] = False
     penalizes: ClassVar[bool] = False
+    on_shards: ClassVar[bool] = False
     memory: ClassVar[str] = "memory"
 
     def __init_subclass__(cls, **options: Any) -> None:

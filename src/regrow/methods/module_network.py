@@ -5,10 +5,12 @@ Shapes: n units of a layer.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ..laws import Law
 from ..names import Entry
+from ..shards import local, whole
 from .network import HiddenUnits, Lookup, Network
 
 
@@ -19,7 +21,7 @@ class Views(Mapping[str, Tensor]):
         self.entries = entries
 
     def __getitem__(self, name: str) -> Tensor:
-        return self.entries[name].parameter.detach().unsqueeze(0)
+        return local(self.entries[name].parameter).detach().unsqueeze(0)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
@@ -37,7 +39,8 @@ class ModuleNetwork(Network):
         units: of its hidden layers.
         statistics: running means and variances that belong to units: name -> (module, buffer).
         activities: mean |h| of the units of some layers, each (n); or (n, F), at what each outgoing weight reads.
-        forget: clears an optimizer's memory of an entry where a mask of its shape is True.
+        inputs, active: of weights that are renewed by inputs: how many; and which were other than 0, bool (n).
+        forget: clears an optimizer's memory of the entries of a parameter where a mask of its shape is True.
         gradient_scale: by which a gradient scaler has multiplied the gradients, where the optimizer takes it out.
     """
 
@@ -51,13 +54,16 @@ class ModuleNetwork(Network):
         units: Sequence[HiddenUnits] = (),
         statistics: Mapping[str, tuple[nn.Module, str]] | None = None,
         activities: Mapping[int, Tensor] | None = None,
-        forget: Callable[[Entry, Tensor], None] | None = None,
+        inputs: Mapping[str, int] | None = None,
+        active: Mapping[str, Tensor] | None = None,
+        forget: Callable[..., None] | None = None,
         gradient_scale: Tensor | None = None,
     ) -> None:
         self.parameters = Views(entries)
         self.units = units
         self._entries, self._laws = entries, laws
         self._statistics, self._activities = statistics or {}, activities or {}
+        self._inputs, self._active = inputs or {}, active or {}
         self._forget, self._gradient_scale = forget, gradient_scale
         self.remembers = forget is not None
         self.gradients_before: list[tuple[nn.Parameter, Tensor]] = []
@@ -72,8 +78,16 @@ class ModuleNetwork(Network):
     def activity_by_position(self, layer: int, places: Sequence[int]) -> Tensor:
         return self._activities[layer].unsqueeze(0)
 
+    @property
+    def inputs(self) -> Mapping[str, int]:
+        return self._inputs
+
+    def active(self, name: str, places: Sequence[int]) -> Tensor | None:
+        seen = self._active.get(name)
+        return None if seen is None else seen.unsqueeze(0)
+
     def gradient(self, name: str) -> Tensor | None:
-        g = self._entries[name].parameter.grad
+        g = local(self._entries[name].parameter.grad)
         return None if g is None else (g.to_dense() if g.is_sparse else g).detach().unsqueeze(0)
 
     def signal(self, places: Sequence[int], gradients: Mapping[str, Tensor] | None = None) -> list[bool] | None:
@@ -84,6 +98,11 @@ class ModuleNetwork(Network):
             module, buffer = self._statistics[name]
             return getattr(module, buffer).unsqueeze(0)
         return self.parameters[name]
+
+    def shape(self, name: str) -> torch.Size:
+        if name in self._entries:
+            return self._entries[name].parameter.shape  # of the whole, where it lies in shards
+        return super().shape(name)
 
     def lookup(self, name: str) -> Lookup | None:
         entry = self._entries[name]
@@ -105,7 +124,7 @@ class ModuleNetwork(Network):
         if g is None:
             return
         self.gradients_before.append((parameter, g))
-        dense = g.to_dense() if g.is_sparse else g
+        dense = g.to_dense() if g.is_sparse else local(g)
         if self._gradient_scale is not None:
             penalty = penalty * self._gradient_scale.to(penalty.device)
-        parameter.grad = dense + penalty[0].to(dense.dtype)
+        parameter.grad = whole(g, dense + penalty[0].to(dense.dtype))

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..core import random, renew
+from ..core import random, renew, utility
 from ..core.eager import looking_is_free
 from ..laws import Law
 from ..names import matches
 from ..wiring import Place
+from .counters import Counters
+from .selection import Selected, Wanted, select_here
 
 DRAWN_AT_ONCE = 1 << 25  # entries, to bound the memory of a large stack
 
@@ -58,7 +60,8 @@ class Lookup(NamedTuple):
 class Network(ABC):
     """A network of M members.
 
-    parameters: name -> (M, ...), changed in place. laws: of the parameters, and of running statistics.
+    parameters: name -> (M, ...), changed in place. laws: of the parameters, and of running statistics. inputs: of the
+    weights of layers that read some, how many.
     """
 
     members: int
@@ -66,6 +69,15 @@ class Network(ABC):
     remembers: bool = False  # whether an optimizer's memory is to be cleared
     parameters: Mapping[str, Tensor]
     units: Sequence[HiddenUnits]
+
+    @property
+    def inputs(self) -> Mapping[str, int]:
+        """Weights of linear and convolutional layers that may be changed by their inputs, and how many these are."""
+        return {}
+
+    def active(self, name: str, places: Sequence[int]) -> Tensor | None:
+        """Which inputs of a layer were other than 0 in the update's batch, bool (k, I); None where none was seen."""
+        raise NotImplementedError(f"{type(self).__name__} has no inputs: define `active`")
 
     @property
     @abstractmethod
@@ -115,6 +127,12 @@ class Network(ABC):
         del name
         return None
 
+    def position(self, name: str) -> Tensor:
+        """The place of each entry here in the row-major order of the whole parameter of a member, int64 (...)."""
+        w, index = self.tensor(name)[0], self.index(name)
+        here = torch.arange(w.numel(), device=w.device)
+        return (here if index is None else index(here)).view(w.shape)
+
     def matches(self, name: str, pattern: str) -> bool:
         """Does a pattern name this parameter?"""
         return matches(pattern, name)
@@ -125,6 +143,50 @@ class Network(ABC):
     def add_to_gradient(self, name: str, places: Sequence[int], penalty: Tensor) -> None:
         """Have the optimizer's next step add this (k, ...) to the gradient of the loss."""
         raise NotImplementedError(f"{type(self).__name__} takes no penalties: define `add_to_gradient`")
+
+    # What lies elsewhere: nothing, but of parameters that lie in shards over ranks.
+
+    def shape(self, name: str) -> torch.Size:
+        """Of a whole parameter or running statistic of one member."""
+        return self.tensor(name).shape[1:]
+
+    def index(self, name: str) -> Callable[[Tensor], Tensor] | None:
+        """Maps row-major numbers of the entries here to those in the whole parameter; None: they are the same."""
+        del name
+
+    def part(self, name: str, whole: Tensor) -> Tensor:
+        """Of a tensor of a parameter's shape, after any axes of members, what goes with the entries here."""
+        del name
+        return whole
+
+    def whole(self, name: str, part: Tensor) -> Tensor:
+        """A tensor of a parameter's shape as a user sees it: in shards where the parameter is."""
+        del name
+        return part
+
+    def totals(self, parts: Sequence[tuple[str, Tensor]]) -> list[Tensor]:
+        """Sums over the entries here of some parameters, added up over all that hold entries: in one message.
+
+        Args:
+            parts: (name of the parameter, sums of any shape).
+        """
+        return [part for _, part in parts]
+
+    def select(self, wanted: Iterable[Wanted]) -> Iterable[Selected]:
+        """Select the entries of lowest utility of each parameter that is wanted, one after the other."""
+        return map(select_here, wanted)  # `map` keeps none of them while the next is made
+
+    def present(self, name: str, gradient: Tensor) -> Tensor:
+        """Which slices along dimension 0 have any gradient that is not 0, (k, rows)."""
+        del name
+        return (gradient != 0).flatten(2).any(dim=2) if gradient.dim() > 2 else gradient != 0
+
+    def count(self, counters: Counters, which: Sequence[int], name: str, mask: Tensor, *zero_and_nan: Any) -> None:
+        """Count what is renewed of a parameter; the arguments are those of `Counters.add`."""
+        counters.add(which, name, mask, *zero_and_nan)
+
+    def finish(self, counters: Counters) -> None:  # noqa: B027
+        """All is written: do what was put off."""
 
     # Writing.
 
@@ -152,7 +214,7 @@ class Network(ABC):
         if law.std == 0:
             return self._fill(w, places, mask, law.mean)
         if len(places) == 1:  # in place; on a CPU it touches the chosen entries only
-            return renew.resample_(w[places[0]], mask[0], lambda i: law.draw(random.bits(keys[0], i)))
+            return renew.resample_(w[places[0]], mask[0], self._draw(name, law, keys[0]))
         size = max(1, DRAWN_AT_ONCE // max(w[0].numel(), 1))
         for start in range(0, len(places), size):
             rows = slice(start, start + size)
@@ -160,6 +222,11 @@ class Network(ABC):
             old = taken(w, places[rows])
             new = law.draw(random.bits(key, torch.arange(w[0].numel(), device=w.device))).view_as(old)
             self.put(name, places[rows], torch.where(mask[rows], new.to(w.dtype), old))
+
+    def _draw(self, name: str, law: Law, key: int) -> Callable[[Tensor], Tensor]:
+        """Values of entries here, by their numbers."""
+        index = self.index(name)
+        return lambda i: law.draw(random.bits(key, i if index is None else index(i)))
 
     def _fill(self, w: Tensor, places: Sequence[int], mask: Tensor, value: float) -> None:
         part = taken(w, places).masked_fill_(mask, value)
@@ -175,8 +242,8 @@ class Network(ABC):
     def unit_size(self, layer: int) -> int:
         """Entries that belong to one unit of a hidden layer."""
         units = self.units[layer]
-        places = (place for place in (*units.incoming, *units.outgoing) if place.name in self.parameters)
-        return sum(self.parameters[p.name][0].numel() // self.parameters[p.name].shape[p.dim] for p in places)
+        places = [place for place in (*units.incoming, *units.outgoing) if place.name in self.parameters]
+        return sum(self.shape(p.name).numel() // self.shape(p.name)[p.dim - 1] for p in places)
 
     def outgoing(self, layer: int, places: Sequence[int], gradient: bool = False) -> Tensor | None:
         """Outgoing weights of each unit, or their gradients, (k, n, F); None where there is no gradient."""
@@ -190,6 +257,25 @@ class Network(ABC):
                 parts.append(place._replace(dim=place.dim - 1).per_unit(t[i], units.n))
             rows.append(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
         return rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)
+
+    def unit_magnitude(self, layer: int, places: Sequence[int]) -> Tensor:
+        """Mean |w_out| of each unit, (k, n)."""
+        weights = self.outgoing(layer, places)
+        assert weights is not None
+        return utility.unit_magnitude(weights)
+
+    def unit_gradient(self, layer: int, places: Sequence[int]) -> Tensor | None:
+        """|sum w_out g_out| of each unit, (k, n); None where there is no gradient."""
+        gradient, weights = self.outgoing(layer, places, gradient=True), self.outgoing(layer, places)
+        return None if gradient is None or weights is None else utility.unit_gradient(weights, gradient)
+
+    def along(self, place: Place, chosen: Tensor) -> Tensor:
+        """True at the entries here, along a place's dimension, of the chosen units: (k, n) -> (k, size)."""
+        return place.along(self.tensor(place.name), chosen)
+
+    def unit_mask(self, place: Place, choice: Choice) -> Tensor:
+        """True at the entries here of the chosen units, (k, ...); an expanded view, not to be written to."""
+        return place.spread(self.along(place, choice.mask), self.take(place.name, choice.places))
 
     def renew_units(self, choices: Sequence[Choice], keys: Mapping[str, Sequence[int]]) -> None:
         """Renew units: first incoming weights from their laws, in all layers; then outgoing weights to 0.
@@ -208,22 +294,18 @@ class Network(ABC):
         if law.std == 0:
             self._fill_slices(place, choice, law.mean)
         elif len(choice.places) == 1 or looking_is_free(w):
-            own = place._replace(dim=place.dim - 1)
-            for i, chosen, key in zip(choice.places, choice.mask, keys, strict=True):
-                along = own.along(w[i], chosen)
-                renew.resample_slices_(w[i], own.dim, along, lambda index, key=key: law.draw(random.bits(key, index)))
+            for i, along, key in zip(choice.places, self.along(place, choice.mask), keys, strict=True):
+                renew.resample_slices_(w[i], place.dim - 1, along, self._draw(place.name, law, key))
         else:
-            mask = place.mask(taken(w, choice.places), choice.mask)
-            self.resample(place.name, choice.places, mask, law, keys)
+            self.resample(place.name, choice.places, self.unit_mask(place, choice), law, keys)
 
     def _fill_slices(self, place: Place, choice: Choice, value: float) -> None:
         w = self.tensor(place.name)
         if len(choice.places) == 1 or looking_is_free(w):
-            own = place._replace(dim=place.dim - 1)
-            for i, chosen in zip(choice.places, choice.mask, strict=True):
-                renew.fill_slices_(w[i], own.dim, own.along(w[i], chosen), value)
+            for i, along in zip(choice.places, self.along(place, choice.mask), strict=True):
+                renew.fill_slices_(w[i], place.dim - 1, along, value)
         else:
-            self._fill(w, choice.places, place.mask(taken(w, choice.places), choice.mask), value)
+            self._fill(w, choice.places, self.unit_mask(place, choice), value)
 
 
 def index_of(numbers: Sequence[int], device: torch.device) -> Tensor:

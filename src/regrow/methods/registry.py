@@ -12,6 +12,7 @@ from .l2_init import L2Init
 from .method import Method
 from .redo import ReDo
 from .shrink_perturb import ShrinkPerturb
+from .silent_input import SilentInput
 from .swr import SWR
 
 
@@ -47,5 +48,6 @@ REGISTRY: dict[str, Row] = {
             "Kumar et al., CoLLAs 2024",
             fixed={"reference": "initial", "pulled": "no norms"},
         ),
+        Row(SilentInput, "silent inputs", "#86723A", "ours"),
     )
 }

@@ -1,7 +1,8 @@
 """Shrink and perturb (Ash & Adams 2020); with shrink alone, the L2 baseline of Hernandez-Garcia et al. 2025."""
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,7 @@ class ShrinkPerturb(Method):
     """
 
     name = "shrink-perturb"
+    on_shards = True
     draws = renews = False
     is_noise = True
     at_every_attempt = True
@@ -75,8 +77,8 @@ class ShrinkPerturb(Method):
         weights = {name: members.weights(name) for name in members.parameters}
         for row, (key, variance) in enumerate(zip(members.keys(), variances, strict=True)):
             if variance:
-                own = [w[row] for w in weights.values()]
-                _perturb(own, math.sqrt(variance), key, members.memory.normals, members.skipped)
+                own = {name: w[row] for name, w in weights.items()}
+                _perturb(members, own, math.sqrt(variance), key)
         for name, w in weights.items():
             members.write(name, w)
 
@@ -89,19 +91,41 @@ class Noise(Dates):
         self.normals = Normals()
 
 
-def _perturb(weights: list[Tensor], std: float, key: int, normals: Normals, skipped: Tensor | None) -> None:
+def _perturb(members: Members, weights: dict[str, Tensor], std: float, key: int) -> None:
     """Add std z to the weights of one network, z ~ Normal(0, 1) under a key."""
-    normals.seed(key)  # counted numbers, as elsewhere, take much longer, and noise is drawn at each update
-    for number_, part in enumerate(parts(weights)):
-        sizes, device = [w.numel() for w in part], part[0].device
-        if device.type == "cpu":
-            z = normals.fill(torch.empty(sum(sizes), dtype=_wide(part[0]), device=device))
-        else:
-            z = random.field(random.key(key, number_), torch.Size([sum(sizes)]), _standard_normal, device)
-        if skipped is not None:
-            z.mul_(_kept(skipped, z))
-        noise = [piece.view(w.shape) for piece, w in zip(z.split(sizes), part, strict=True)]
+    members.memory.normals.seed(key)  # counted numbers, as elsewhere, take much longer, and noise is drawn often
+    names = iter(weights)
+    sizes = [members.network.shape(name).numel() for name in weights]
+    for number_, part in enumerate(parts(list(weights.values()), sizes=sizes)):
+        of = {name: w for w, name in zip(part, names, strict=False)}  # in this order: no name is lost
+        noise = _noise(members, of, random.key(key, number_))
+        if members.skipped is not None:
+            torch._foreach_mul_(noise, _kept(members.skipped, noise[0]))  # type: ignore[reportPrivateImportUsage]
         torch._foreach_add_(part, noise, alpha=std)  # type: ignore[reportPrivateImportUsage]
+
+
+def _noise(members: Members, weights: dict[str, Tensor], key: int | Tensor) -> list[Tensor]:
+    """z for some neighbours: one sequence over all of their entries, wherever these lie."""
+    network, like = members.network, next(iter(weights.values()))
+    shapes = [network.shape(name) for name in weights]
+    starts = itertools.accumulate((shape.numel() for shape in shapes), initial=0)
+    if like.device.type != "cpu" and any(network.index(name) is not None for name in weights):
+        return [
+            random.field(key, w.shape, _standard_normal, w.device, _from(start, network.index(name)))
+            for (name, w), start in zip(weights.items(), starts, strict=False)
+        ]
+    *starts, size = starts
+    if like.device.type == "cpu":
+        z = members.memory.normals.fill(torch.empty(size, dtype=_wide(like), device=like.device))
+    else:
+        z = random.field(key, torch.Size([size]), _standard_normal, like.device)
+    pieces = z.tensor_split(starts[1:])
+    return [network.part(name, p.view(s)) for name, p, s in zip(weights, pieces, shapes, strict=True)]
+
+
+def _from(start: int, index: Callable[[Tensor], Tensor] | None) -> Callable[[Tensor], Tensor]:
+    """Numbers of a tensor's entries in a sequence where the tensor starts."""
+    return lambda i: start + (i if index is None else index(i))
 
 
 def _kept(skipped: Tensor | None, w: Tensor) -> Tensor | float:

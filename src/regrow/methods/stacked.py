@@ -71,6 +71,7 @@ class StackedMethod:
         if network is not None:
             self.dates.admit(network, self.members, 0)
         self._observers = [i for i, method in enumerate(self.methods) if method.observes and not method.off]
+        self._texts = [texts(method) for method in self.methods]
         self._together: dict[tuple[int, ...], Any] = {}
 
     # When.
@@ -169,8 +170,8 @@ class StackedMethod:
         """Groups of members that differ only in numbers: each group acts together."""
         if len(which) == 1:
             return [list(which)]
-        by_text = sorted(which, key=lambda i: texts(self.methods[i]))
-        return [list(group) for _, group in itertools.groupby(by_text, key=lambda i: texts(self.methods[i]))]
+        by_text = sorted(which, key=self._texts.__getitem__)
+        return [list(group) for _, group in itertools.groupby(by_text, key=self._texts.__getitem__)]
 
     def at(self, which: Sequence[int]) -> Any:
         """The method with the knobs of these members: numbers, or tensors (k)."""

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..core import random, select, utility
+from ..core import random, utility
 from ..laws import Constant
 from .knobs import choice, flag, number, policy, whole
 from .members import Members
 from .method import Method
+from .selection import Wanted
 
 UTILITIES, PRUNINGS, REINITS = ("gradient", "magnitude", "random"), ("threshold", "proportional"), ("resample", "mean")
 
@@ -50,6 +51,7 @@ class SWR(Method):
     """
 
     name = "swr"
+    on_shards = True
 
     every: int = whole(1, "updates between renewals")
     factor: float = number(
@@ -68,7 +70,9 @@ class SWR(Method):
     )
     ties: str = choice(
         ("random", "position"), "of equal utilities, with prune='proportional', which go first", "random",
-        note="By position: row by row, as a stable sort of the flattened tensor has them.",
+        note="By position: row by row, as a stable sort of the flattened tensor has them; in the laboratory by input "
+        "slots. The authors' code is presumed to act so: its argsort does not ask to be stable, but torch 2.1.1, which "
+        "it names, sorts so on a CPU; from 2.13 on, with AVX-512, it does not.",
     )  # fmt: skip
     among: str = choice(("all", "zero", "nonzero"), "which of the chosen entries are renewed", "all", laboratory=True)
 
@@ -81,13 +85,20 @@ class SWR(Method):
         return self.utility == "gradient"
 
     def act(self, members: Members) -> None:
-        for name in members.parameters:
-            u = self._utility(members, name)
-            mask, spoilt = self._select(members, name, u)
+        for name, u, mask, spoilt in members.select(self._wanted(members, name) for name in members.parameters):
             if self.among != "all":  # a control
                 mask = mask & ((u == 0) if self.among == "zero" else (u != 0))
             law = Constant(members.law(name).mean) if self.reinit == "mean" else None
             members.renew(name, mask, u, law=law, spoilt=spoilt)
+            del u, mask  # as large as the parameter, and the next one's are made now
+
+    def _wanted(self, members: Members, name: str) -> Wanted:
+        """The entries of lowest utility of one parameter."""
+        u, candidates = self._utility(members, name), self._candidates(members, name)
+        if self.prune == "threshold":
+            return Wanted(name, u, self.factor, self.prune, candidates)
+        chance = members.chance(name, "count", u.device)
+        return Wanted(name, u, self.factor, self.prune, candidates, chance, lambda: self._order(members, name, u))
 
     def _utility(self, members: Members, name: str) -> Tensor:
         w = members.weights(name)
@@ -99,30 +110,10 @@ class SWR(Method):
             return utility.magnitude(w)
         return utility.random(w, members.random(name, "utility", random.uniform, w))
 
-    def _select(self, members: Members, name: str, u: Tensor) -> tuple[Tensor, Tensor]:
-        """The mask of one parameter, and where a NaN forbade a choice."""
-        candidates = self._candidates(members, name)
-        factor = self.factor
-        if candidates is not None:
-            # What is left out takes no part: not in the mean (0, the factor makes up for n), not among the lowest: inf.
-            present = _shares(candidates, u)
-            u.masked_fill_(~candidates, 0.0 if self.prune == "threshold" else torch.inf)
-            factor = factor.to(present) if isinstance(factor, Tensor) else factor
-            factor = factor / present if self.prune == "threshold" else factor * present
-        if self.prune == "threshold":
-            mask, spoilt = select.threshold(u, factor, 1), ~_sums(u).isfinite()
-        else:
-            chance = members.chance(name, "count", u.device)
-            mask, spoilt = (
-                select.proportional(u, factor, 1, uniform=chance, order=lambda: self._order(members, name, u)),
-                _sums(u).isnan(),
-            )
-        return (mask if candidates is None else mask & candidates), spoilt
-
     def _order(self, members: Members, name: str, u: Tensor) -> Tensor:
         """Which of equal utilities go first."""
         if self.ties == "position":
-            return torch.arange(u[0].numel(), device=u.device).view(u.shape[1:]).expand(u.shape)
+            return members.network.position(name).expand(u.shape)
         return members.random(name, "order", random.order, u)
 
     def _candidates(self, members: Members, name: str) -> Tensor | None:
@@ -142,7 +133,7 @@ class SWR(Method):
         g = members.gradient(name)
         rows = torch.ones(w.shape[:2], dtype=torch.bool, device=w.device)
         if keeps and g is not None:
-            rows = (g != 0).flatten(2).any(dim=2) if g.dim() > 2 else g != 0
+            rows = members.network.present(name, g)
         if lookup is not None and lookup.padding is not None:
             rows[:, lookup.padding] = False
         return rows.view(*rows.shape, *[1] * (w.dim() - 2))
@@ -155,15 +146,3 @@ class SWR(Method):
                     return policy_ == "keep"
             return members.network.lookup(name) is not None
         return self.absent_rows == "keep" and members.network.lookup(name) is not None
-
-
-def _sums(u: Tensor) -> Tensor:
-    """Of each member."""
-    return u.sum().unsqueeze(0) if len(u) == 1 else u.reshape(len(u), -1).sum(1)
-
-
-def _shares(candidates: Tensor, u: Tensor) -> Tensor:
-    """Of the entries of each member, (k); of one member ()."""
-    if len(u) == 1:
-        return candidates.float().mean()
-    return candidates.expand_as(u).reshape(len(u), -1).float().mean(1)

@@ -18,18 +18,21 @@ METHOD = (
         "Intervals",
         "Intervals in tables and verdicts are of 95 %. From three seeds on they are Student's t over seeds, on "
         "differences of the same seeds where systems are compared; below, a moving-block bootstrap over tasks (†), "
-        "which speaks of these very runs only.",
+        "which speaks of these very runs only, with one degree of freedom for two seeds.",
     ),
     (
         "Verdicts",
-        "Every statement is one or more tests of a quantity against a bound that was fixed before the runs. Its "
-        "p-value is two-sided; Holm's correction runs over all statements that the runs can judge. Below 0.05 the "
-        "statement holds or fails; above, the data do not decide. claims.json has every number.",
+        "Every statement is one or more tests of a quantity against a bound. At least three seeds decide: the p-value "
+        "is two-sided, with Holm's correction over the statements of one numbered claim; below 0.05 the statement is "
+        "confirmed or contradicted, above it is undecided. Of one or two seeds a statement agrees or disagrees where "
+        "their own interval says so. That nothing changes takes 500 tasks to say; below 200 tasks nothing is decided. "
+        "Exploratory: judged on runs that were known when these rules were made; confirmatory: on new seeds. "
+        "claims.json has every number.",
     ),
     (
         "Unequal runs",
-        "Where runs are of unequal length there are two choices, few seeds over many tasks or many seeds over fewer: "
-        "a verdict uses one, and states what the other says.",
+        "Where runs are of unequal length the most seeds decide, over the tasks that they have in common (at least "
+        "200); what the longest runs say stands beside it.",
     ),
     (
         "Correlates",
@@ -73,9 +76,8 @@ VIT_METHOD = (
     (
         "Verdicts",
         "Every statement is one or more tests of a quantity against a bound that was fixed from the paper before the "
-        "runs. Its p-value is two-sided. Holm's correction runs over all statements on CIFAR-100 that the runs can "
-        "judge; those on permuted images are another experiment and a family of their own, so that a verdict does not "
-        "change with what else a page shows. Below 0.05 a statement holds or fails; above, the data do not decide.",
+        "runs. Its p-value is two-sided, with Holm's correction over the statements of one numbered claim. Below "
+        "0.05 a statement is confirmed or contradicted; above, it is undecided.",
     ),
     (
         "Fresh network",

@@ -18,6 +18,7 @@ BENCH = "bench.json"
 OPTIONS = {
     ("units_read", "after"): "units read after the norm",
     ("ln_position", "before"): "norm before the activation",
+    ("pixels", "standardized"): "standardized pixels",
 }
 """{(key, value) of a manifest's config that is not the usual one: in words}"""
 PIXELS = {"digits": 64}

@@ -40,6 +40,7 @@ class Scale:
     precision: str = "fp32"
     flush_below: float = 0.0
     clip_at: float | None = None
+    matched: bool = False
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Scale":
@@ -82,7 +83,8 @@ class Scale:
         """
         changed = {name: getattr(self, name) for name in self.__dataclass_fields__}
         changed = {name: value for name, value in changed.items() if value != getattr(Scale(), name)}
-        return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in changed.items())
+        words = {name: "" if value is True else f" {value}" for name, value in changed.items()}
+        return " ".join(f"--{name.replace('_', '-')}{value}" for name, value in words.items())
 
 
 _NAMES = {
@@ -147,7 +149,7 @@ def scope(optimizer: str = "authors", ratio: float = 1.0) -> Scope:
     """Class-incremental CIFAR-100.
 
     Args:
-        optimizer: "authors" or "clean".
+        optimizer: of `vit_values.OPTIMIZERS`.
         ratio: updates a task divided by the paper's: chosen values are scaled by it.
     """
 

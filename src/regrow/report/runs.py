@@ -14,6 +14,7 @@ import polars as pl
 
 from ..lab.studies import SETTINGS, SYSTEMS, Member
 from ..lab.studies.permuted_values import chosen
+from .margins import LEAST_TASKS
 
 CHANCE = 0.1  # accuracy of a diverged network, which guesses among ten classes
 ACCURACIES = ("online_accuracy", "best_test_accuracy", "best_validation_accuracy", "test_accuracy")
@@ -209,6 +210,11 @@ def comparisons(groups: Mapping[Any, Sequence[Run]], least: int = 1) -> list[Com
         runs = {name: tuple(_pick(group, seed) for seed in sorted(members)) for name, group in groups.items()}
         choices.append(Comparison(tuple(sorted(members)), min(seeds[seed] for seed in members), runs))
     return choices
+
+
+def frames(groups: Mapping[Any, Sequence[Run]]) -> list[Comparison]:
+    """Comparisons as the verdicts have them, of at least 200 tasks where any are; the last is of most seeds."""
+    return comparisons(groups, LEAST_TASKS) or comparisons(groups)
 
 
 def _by_seed(groups: Mapping[Any, Sequence[Run]]) -> dict[int, list[Run]]:

@@ -4,7 +4,8 @@ Shapes: S seeds (runs), T tasks, n samples, m tests.
 
 Two sources of doubt. *Between seeds*: other initial weights and data; Student's t over one number a seed, whatever the
 number of seeds (from ten on it is close to a normal interval, never narrower). *Within runs*: noise from task to task;
-a moving-block bootstrap over the tasks, the only one there is for one seed, and then it speaks of that run alone.
+a moving-block bootstrap over the tasks, the only one there is for one seed, and then it speaks of that run alone. Many
+tasks never make up for missing seeds: degrees of freedom are counted in seeds from two on.
 """
 
 import math
@@ -12,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from scipy.stats import t as student
 
-LEAST = 16  # tasks for a bootstrap: four terms are fitted, and a block is at most a quarter
-SEEDS = 3  # below it Student's t says nothing: with two seeds its interval is 12.7 standard errors wide to each side
+from .bootstrap import LEAST, within
+
+SEEDS = 3  # from so many on a statement is decided: with two, Student's interval is 12.7 standard errors to each side
 
 Basis = Literal["seeds", "tasks"]
 """Where the error is from: the spread between seeds, or the noise from task to task within the runs."""
@@ -38,6 +39,8 @@ class Effect:
     freedom: degrees of freedom of the error, for Student's t.
     basis: "seeds" (between seeds) or "tasks" (within these runs only).
     standardised: Hedges' g, the mean in standard deviations over seeds; None within runs.
+    freedom_before: what the rules before these counted as degrees of freedom, where that is another number.
+    new: how many of the seeds were not known when the rules were made.
 
     Example:
         >>> effect = Effect(1.0, 0.25, 4.0, "seeds", seeds=5, tasks=200)
@@ -54,6 +57,8 @@ class Effect:
     seeds: int
     tasks: int
     standardised: float | None = None
+    freedom_before: float | None = None
+    new: int = 0
 
     @property
     def half_width(self) -> float:
@@ -171,67 +176,12 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def block_length(residuals: np.ndarray) -> int:
-    """How many successive tasks a block holds: long enough that two blocks have little in common.
-
-    n^(1/3), the order at which the bootstrap's error is least, times (sqrt(6) r / (1 - r^2))^(2/3) where that is more:
-    the best length for a first-order autoregression of correlation r (over all series given). At most a quarter of
-    the tasks.
-
-    Args:
-        residuals: of shape (S, n), about zero.
-
-    Returns:
-        Tasks in a block, at least 1.
-
-    Example:
-        >>> block_length(np.random.default_rng(0).normal(size=(1, 1000)))
-        10
-
-    Reference:
-        Carlstein 1986 for the autoregression; Hall, Horowitz & Jing 1995 for the order and the moving blocks.
-    """
-    power = float((residuals**2).sum())
-    r = float((residuals[:, 1:] * residuals[:, :-1]).sum()) / power if power else 0.0
-    r = min(max(r, 0.0), 0.99)
-    stretch = max(1.0, (math.sqrt(6) * r / (1 - r * r)) ** (2 / 3))
-    n = residuals.shape[-1]
-    return max(1, min(round(n ** (1 / 3) * stretch), n // 4))
-
-
-def block_variance(residuals: np.ndarray, weights: np.ndarray, length: int) -> float:
-    """Variance of sum_t w_t e_t when e is put together from blocks of the residuals: the moving-block bootstrap.
-
-    A resampled series is ceil(n / length) blocks side by side, each drawn from all n - length + 1 blocks of the
-    residuals. The sum is linear in them and the blocks are independent, so its variance over all resamples is a sum of
-    variances over the blocks: computed as such, it is that of infinitely many resamples, with nothing drawn.
-
-    Args:
-        residuals: of shape (n,).
-        weights: of shape (n,).
-        length: tasks in a block, in [1, n].
-
-    Returns:
-        The variance.
-
-    Example:
-        >>> float(block_variance(np.array([1.0, -1.0, 1.0, -1.0]), np.full(4, 0.25), 1))
-        0.25
-
-    Reference:
-        Kuensch 1989, The jackknife and the bootstrap for general stationary observations.
-    """
-    padded = np.pad(weights, (0, -len(weights) % length)).reshape(-1, length)  # (blocks placed, length)
-    sums = padded @ sliding_window_view(residuals, length).T  # (blocks placed, blocks to draw)
-    return float(sums.var(axis=1).sum())
-
-
 def contrast(series: np.ndarray, weights: np.ndarray) -> Effect:
     """sum_t w_t y_t of each run, and its mean over the runs: a mean, a difference of two windows of tasks, ...
 
     From three seeds on: Student's t over one number a seed. Below, within these runs: moving-block bootstrap of what
-    is left of each run after a smooth curve a + bt + c log(1 + t) + d / (1 + t), which follows an early rise or fall;
-    where two runs lie further apart than that explains, half their squared difference counts.
+    is left of each run after a smooth curve a + bt + c log(1 + t) + d / (1 + t), which follows an early rise or fall.
+    Of two runs the larger counts of that and half their squared difference, with one degree of freedom.
 
     Args:
         series: finite, of shape (S, T), a run a row; for two systems, their differences.
@@ -256,17 +206,26 @@ def contrast(series: np.ndarray, weights: np.ndarray) -> Effect:
         return Effect(mean, standard_error(values), seeds - 1, "seeds", seeds, tasks, hedges(values))
     t = np.arange(tasks)
     curve = np.stack([np.ones(tasks), t, np.log1p(t), 1 / (1 + t)])
-    within, freedom = _within(series, np.broadcast_to(weights, series.shape), curve)
-    between = float(values.var(ddof=1)) if seeds > 1 else 0.0
-    return Effect(mean, math.sqrt(max(within, between) / seeds), freedom, "tasks", seeds, tasks)
+    noise, freedom = within(series, np.broadcast_to(weights, series.shape), curve)
+    return _of_these_runs(values, noise, freedom, tasks)
+
+
+def _of_these_runs(values: np.ndarray, noise: float, freedom: float, tasks: int) -> Effect:
+    """The mean over one or two runs, from the variance of the noise within a run and its degrees of freedom."""
+    seeds = len(values)
+    variance = max(noise, float(values.var(ddof=1))) if seeds > 1 else noise
+    of_seeds, before = (1, freedom) if seeds > 1 else (freedom, None)
+    error = math.sqrt(variance / seeds)
+    return Effect(float(values.mean()), error, of_seeds, "tasks", seeds, tasks, freedom_before=before)
 
 
 def average(series: np.ndarray) -> Effect:
     """Mean over all tasks, see `contrast`; its error is NaN where tasks and seeds are too few.
 
     Example:
-        >>> average(np.full((1, 3), 2.0))
-        Effect(value=2.0, error=nan, freedom=1, basis='tasks', seeds=1, tasks=3, standardised=None)
+        >>> effect = average(np.full((1, 3), 2.0))
+        >>> effect.value, effect.error, effect.tasks
+        (2.0, nan, 3)
     """
     seeds, tasks = series.shape
     if seeds < SEEDS and tasks < LEAST:
@@ -278,7 +237,7 @@ def slope(series: np.ndarray) -> Effect:
     """Least-squares slope per task, mean over the runs.
 
     Its error is the larger of two: that of a moving-block bootstrap over tasks of the residuals from each run's line,
-    and, from three seeds on, that of the spread of the slopes over the seeds. So many tasks do not make
+    and, from two seeds on, that of the spread of the slopes over the seeds. So many tasks do not make
     runs certain that bend in different ways.
 
     Args:
@@ -300,29 +259,9 @@ def slope(series: np.ndarray) -> Effect:
     t = np.arange(tasks) - (tasks - 1) / 2
     weights = t / (t * t).sum()
     values = series @ weights
-    within, freedom = _within(series, np.broadcast_to(weights, series.shape), np.stack([np.ones(tasks), t]))
-    between = float(values.var(ddof=1)) if seeds > 1 else 0.0
-    basis: Basis = "tasks"
-    if seeds >= SEEDS:
-        basis, freedom = "seeds", seeds - 1 if between > within else freedom
-    error = math.sqrt(max(within, between) / seeds)
-    standardised = hedges(values) if basis == "seeds" else None
-    return Effect(float(values.mean()), error, freedom, basis, seeds, tasks, standardised)
-
-
-def _within(series: np.ndarray, weights: np.ndarray, curve: np.ndarray) -> tuple[float, float]:
-    """Mean over the runs of a weighted sum's bootstrap variance, and its degrees of freedom: blocks less fitted terms.
-
-    series, weights (S, T); curve (terms, T), whose fit is taken out.
-    """
-    (seeds, tasks), terms = series.shape, len(curve)
-    if tasks < LEAST:
-        raise ValueError(
-            f"an interval within runs needs at least {LEAST} tasks; got {tasks}: train more, or more seeds"
-        )
-    basis = np.linalg.qr(curve.T)[0]
-    residuals = series - (series @ basis) @ basis.T
-    residuals *= math.sqrt(tasks / (tasks - terms))  # the fit has taken this share out
-    length = block_length(residuals)
-    variances = [block_variance(*run, length) for run in zip(residuals, weights, strict=True)]
-    return float(np.mean(variances)), max(1.0, seeds * tasks / length - terms)
+    noise, freedom = within(series, np.broadcast_to(weights, series.shape), np.stack([np.ones(tasks), t]))
+    if seeds < SEEDS:
+        return _of_these_runs(values, noise, freedom, tasks)
+    between = float(values.var(ddof=1))
+    error, before = math.sqrt(max(noise, between) / seeds), None if between > noise else freedom
+    return Effect(float(values.mean()), error, seeds - 1, "seeds", seeds, tasks, hedges(values), before)

@@ -97,8 +97,12 @@ class Place(NamedTuple):
         Returns:
             bool of the shape of the parameter; an expanded view, not to be written to.
         """
-        along, members = self.along(tensor, chosen), chosen.dim() - 1
-        shape = [*chosen.shape[:-1], *(-1 if d == self.dim else 1 for d in range(members, tensor.dim()))]
+        return self.spread(self.along(tensor, chosen), tensor)
+
+    def spread(self, along: Tensor, tensor: Tensor) -> Tensor:
+        """What `along` gave, or a part of it, in the shape of the parameter, or of its part."""
+        members = along.dim() - 1
+        shape = [*along.shape[:-1], *(along.shape[-1] if d == self.dim else 1 for d in range(members, tensor.dim()))]
         return along.view(shape).expand(tensor.shape)
 
     def count(self, tensor: Tensor) -> int:

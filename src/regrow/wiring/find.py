@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from .. import check
+from ..shards import as_made
 from . import example_run
 from .flow import BY_NATURE
 from .modules import Catalog
@@ -156,6 +157,13 @@ def left_out(model: nn.Module, example_input: Any = None) -> dict[str, str]:
 
 def _search(model: nn.Module, example_input: Any, kinds: Sequence[str]) -> tuple[list[Units], dict[str, str], Catalog]:
     """The units of these kinds in training and evaluation mode, and why other layers have none."""
+    with as_made(model.modules()):
+        return _search_as_made(model, example_input, kinds)
+
+
+def _search_as_made(
+    model: nn.Module, example_input: Any, kinds: Sequence[str]
+) -> tuple[list[Units], dict[str, str], Catalog]:
     search = Search(model, training=True)
     other = Search(model, training=False)
     alike = search.outline == other.outline

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.eager import CHUNK, looking_is_free
+from ..names import Entry
 from .entries import Place, find_module, locate
 from .formula import Formula, is_formula, parse
 
@@ -184,6 +185,19 @@ def readings_by_position(units: Units, model: nn.Module, n: int) -> list[Reading
         Reading(modules[name], name, "input", n, _axis(modules[name]), tuple(places))
         for name, places in readers.items()
     ]
+
+
+def reads_inputs(entry: Entry) -> bool:
+    """Is it the weight of a linear or convolutional layer?"""
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return isinstance(entry.module, kinds) and entry.attribute == "weight"
+
+
+def input_reading(entry: Entry) -> Reading:
+    """What the layer of such a weight receives; its units are features, or channels."""
+    module: Any = entry.module
+    n = module.in_channels if hasattr(module, "in_channels") else module.in_features
+    return Reading(module, entry.name.rpartition(".")[0], "input", n, _axis(module))
 
 
 def _named(model: nn.Module, name: str) -> nn.Module:

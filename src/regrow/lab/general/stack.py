@@ -22,7 +22,7 @@ from ...nn import ReparamLayerNorm
 from ...wiring import Reading, Units, find_units
 from ..unit_loops import UnitLoops
 from .dropout import KeyedDropout
-from .units import STATISTICS, Watching, hidden_units
+from .units import STATISTICS, Watching, hidden_units, input_readings
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Inputs = Tensor | tuple[Tensor, ...]
@@ -85,6 +85,7 @@ class StackedModule(UnitLoops):
         self._gradients: dict[str, Tensor] = {}
         self._activities: list[Tensor] = []
         self._parts: list[Tensor] = []
+        self._fed: dict[str, Tensor] = {}
 
         def stacked(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {
@@ -138,6 +139,7 @@ class StackedModule(UnitLoops):
         keys: Tensor | None = None,
         watch: bool = False,
         by_position: bool = False,
+        watch_inputs: bool = False,
     ) -> Pass:
         """One forward and backward pass of all members; buffers, such as running statistics, follow.
 
@@ -149,6 +151,7 @@ class StackedModule(UnitLoops):
             keys: int64 (M), of this pass, for dropout.
             watch: average the activations of the hidden units, for unit methods.
             by_position: with `watch`, also position by position.
+            watch_inputs: see which inputs of linear and convolutional layers are 0.
 
         Returns:
             Losses before any update, gradients, predictions.
@@ -160,16 +163,14 @@ class StackedModule(UnitLoops):
         self._check_batch(x, y, shared, keys)
         readings = self._readings if watch else []
         apart = [reading for of in self._apart for reading in of] if watch and by_position else []
+        inputs = self._input_readings if watch_inputs else {}
 
         def objective(parameters: dict, buffers: dict, frozen: dict, key: Tensor, x: Inputs, y: Tensor) -> tuple:
             buffers = {name: b.clone() for name, b in buffers.items()}
-            with (
-                Watching(readings) as watching,
-                Watching(apart, by_position=True) as parts,
-                KeyedDropout(None if keys is None else key),
-            ):
+            units, parts, fed = Watching(readings), Watching(apart, by_position=True), Watching(list(inputs.values()))
+            with units, parts, fed, KeyedDropout(None if keys is None else key):
                 prediction = functional_call(self._module, (parameters, buffers, frozen), x)
-            return loss(prediction, y), (prediction, buffers, watching.means(), parts.means())
+            return loss(prediction, y), (prediction, buffers, units.means(), parts.means(), fed.sums([*inputs]))
 
         dim = None if shared else 0
         differentiate = vmap(grad_and_value(objective, has_aux=True), in_dims=(0, 0, 0, 0, dim, dim))
@@ -177,7 +178,7 @@ class StackedModule(UnitLoops):
         own = dict(self.parameters), self.buffers, self._frozen, placeholder if keys is None else keys
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no vmap
             gradients, (losses, aux) = _run(lambda: differentiate(*own, x, y))
-        predictions, buffers, self._activities, self._parts = aux
+        predictions, buffers, self._activities, self._parts, self._fed = aux
         for name, value in buffers.items():
             self.buffers[name].copy_(value)
         self._gradients = {name: g.contiguous() for name, g in gradients.items()}  # as fused optimizers read them
@@ -271,6 +272,17 @@ class StackedModule(UnitLoops):
         seen = units.positions_in_order(readings, self._parts[start : start + len(readings)])
         tensors = [self.tensor(place.name)[0] for place in units.weight_out]
         return taken(units.outgoing_by_position(seen, tensors), places)
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        return {name: reading.n for name, reading in self._input_readings.items()}
+
+    @cached_property
+    def _input_readings(self) -> dict[str, Reading]:
+        return input_readings(self._module)
+
+    def active(self, name: str, places: Sequence[int]) -> Tensor | None:
+        return taken(self._fed[name], places) != 0 if name in self._fed else None
 
     def gradient(self, name: str) -> Tensor:
         return self._gradients[name]

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from ...laws import Constant, Law
 from ...methods import HiddenUnits
+from ...names import walk
 from ...wiring import Place, Reading, Tap, Units, locate
+from ...wiring.reading import input_reading, reads_inputs
 
 STATISTICS: dict[str, Law] = {"running_mean": Constant(0.0), "running_var": Constant(1.0)}
 """What a new unit starts from in a batch norm."""
@@ -34,6 +36,15 @@ def _statistics(module: nn.Module, place: Place) -> list[str]:
     home, attribute = locate(module, place.name)
     prefix = place.name.removesuffix(attribute)
     return [prefix + name for name in STATISTICS if isinstance(getattr(home, name, None), Tensor)]
+
+
+def input_readings(module: nn.Module) -> dict[str, Reading]:
+    """What the linear and convolutional layers of a module receive, by the names of their trained weights.
+
+    A tied weight is left out: it would have the inputs of several layers.
+    """
+    entries = [e for e in walk(module) if not e.aliases and e.parameter.requires_grad and reads_inputs(e)]
+    return {entry.name: input_reading(entry) for entry in entries}
 
 
 class Watching:
@@ -62,6 +73,10 @@ class Watching:
         total, count = (reading.sum_abs_by_position if self._by_position else reading.sum_abs)(h)
         seen = self._sums[i]
         self._sums[i] = (total, count) if seen is None else (seen[0] + total, seen[1] + count)
+
+    def sums(self, names: list[str]) -> dict[str, Tensor]:
+        """Sums of |h| under a name for each layer, but for those that the forward pass did not call."""
+        return {name: sums[0] for name, sums in zip(names, self._sums, strict=True) if sums is not None}
 
     def means(self) -> list[Tensor]:
         """Mean |h| over examples and positions, (n) of each layer; or over examples, (n, positions)."""

@@ -36,15 +36,16 @@ _WIDE = 32  # units from which a matrix product is faster with the images' axis 
 class Layer:
     """One layer of every member: its weights, what follows their product, and the results of the last passes.
 
-    weight (C, O, I); `name`: of the module in the MLP; `own`: names of the activation's parameters. inputs (C, B, I),
-    of the first layer (B, I), hidden (C, B, O) after the ReLU, outputs (C, B, O), grad (C, B, O): the gradient at the
-    pre-activations.
+    weight (C, O, I); `name`: of the module in the MLP; `own`: names of the activation's parameters; `narrow`: the
+    activation, where it makes the product as well. inputs (C, B, I), of the first layer (B, I), hidden (C, B, O) after
+    the ReLU, outputs (C, B, O), grad (C, B, O): the gradient at the pre-activations.
     """
 
     name: str
     weight: Tensor
     activation: Activation
     own: tuple[str, ...]
+    narrow: NarrowLayer | None = None
     inputs: Tensor = field(default_factory=lambda: torch.empty(0))
     hidden: Tensor = field(default_factory=lambda: torch.empty(0))
     outputs: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -91,6 +92,7 @@ class StackedMLP(UnitLoops):
         self._gradients: dict[str, Tensor] = {}
         self._filled = 0  # pixels from here on have a gradient of 0 in `_gradients`
         self._formed = False  # whether they belong to the last backward pass
+        self.slots = torch.arange(net.fc1.in_features, device=device)  # where each stored pixel enters the network
         self.layers: list[Layer] = []
         for name, norm in (("fc1", "norm1"), ("fc2", "norm2"), ("fc3", "norm3"), ("out", "")):
             self.layers.append(self._layer(name, norm))
@@ -116,7 +118,7 @@ class StackedMLP(UnitLoops):
             activation = CompiledNorm(*values, **order, first=first) if compiled else Norm(*values, **order)
         else:
             activation = CompiledReLU(*values, first=first) if compiled else ReLU(*values)
-        return Layer(name, weight, activation, own)
+        return Layer(name, weight, activation, own, activation if isinstance(activation, NarrowLayer) else None)
 
     @property
     def hidden(self) -> list[Layer]:
@@ -140,6 +142,12 @@ class StackedMLP(UnitLoops):
         """Permute the pixels: column i of the first weights becomes what was column shuffle[i]."""
         w = self.layers[0].weight
         w.copy_(w.index_select(2, shuffle))
+        self.slots.copy_(self.slots.index_select(0, shuffle))
+
+    def position(self, name: str) -> Tensor:
+        """As of networks whose pixels are permuted, not their weights: columns of the first layer are input slots."""
+        own = super().position(name)
+        return own if name != f"{self.layers[0].name}.weight" else own.index_select(1, self.slots)
 
     # Forward.
 
@@ -151,7 +159,7 @@ class StackedMLP(UnitLoops):
         a = x.to(self.layers[0].weight.dtype)
         for layer in self.layers:
             layer.inputs = a
-            if isinstance(layer.activation, NarrowLayer):
+            if layer.narrow:
                 z = a
             else:
                 z = self._first(layer, a) if layer is self.layers[0] else self._product(layer, a)
@@ -196,8 +204,8 @@ class StackedMLP(UnitLoops):
 
     def _back(self, above: Layer, layer: Layer) -> Tensor:
         """The gradient at a layer's outputs."""
-        if isinstance(layer.activation, NarrowLayer):
-            return layer.activation.receive(above.activation)
+        if layer.narrow:
+            return layer.narrow.receive(above.activation)
         buffer = layer.activation.grad_buffer
         if self._wide:
             return torch.bmm(above.grad, above.weight, out=buffer)
@@ -224,8 +232,8 @@ class StackedMLP(UnitLoops):
 
     def _add_products(self, layer: Layer, out: Tensor, beta: int) -> None:
         """out <- beta * out + grad^T inputs; in the first layer only for the active pixels, those of its inputs."""
-        if isinstance(layer.activation, NarrowLayer):
-            layer.activation.add_products(out, layer.inputs, beta == 1)
+        if layer.narrow:
+            layer.narrow.add_products(out, layer.inputs, beta == 1)
         elif layer is self.layers[0]:
             x = layer.inputs
             flat = layer.grad.transpose(0, 1).flatten(1).T if self._wide else layer.grad.mT.flatten(0, 1)
@@ -257,6 +265,19 @@ class StackedMLP(UnitLoops):
         out = h.new_empty(len(places), h.shape[2])
         kernels.mean_magnitude(h.numpy(), np.array(places), out.numpy())
         return out
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        return {f"{layer.name}.weight": layer.weight.shape[2] for layer in self.layers}
+
+    def active(self, name: str, places: Sequence[int]) -> Tensor:
+        """Of the last batch; all members see the same images."""
+        layer = next(layer for layer in self.layers if f"{layer.name}.weight" == name)
+        if layer is not self.layers[0]:
+            return (taken(layer.inputs, places) != 0).any(1)
+        seen = (layer.inputs != 0).any(0)
+        rest = layer.weight.shape[2] - len(seen)  # pixels that are 0 in the whole batch
+        return torch.nn.functional.pad(seen, (0, rest)).expand(len(places), -1)
 
     def gradient(self, name: str) -> Tensor:
         return self._gradients[name]

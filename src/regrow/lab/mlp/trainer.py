@@ -14,7 +14,7 @@ from torch import Tensor
 from ...core import random
 from ...methods import REGISTRY, Method, StackedMethod, from_config
 from .. import kernels
-from ..cuda_graph import CapturedUpdate
+from ..cuda_graph import Captured
 from ..data.mnist import Images
 from ..nets import MLP
 from ..optimizers import OPTIMIZERS
@@ -65,7 +65,9 @@ class Trainer:
     ) -> None:
         self.plan, self.measure_every = plan, measure_every
         if not isinstance(images, PermutedImages):
-            images = PermutedImages(images, course or course_for(images), device)
+            images = PermutedImages(images, course or course_for(images), device, plan.standardized)
+        if images.standardized != plan.standardized:
+            raise ValueError("pixels of a plan and of its images must be alike, raw or standardized; got one of each")
         self.problem, device = images, images.device
         self._progress = progress or (lambda count: None)
         self.task = self.step = 0
@@ -82,7 +84,7 @@ class Trainer:
         self._loss = CrossEntropy(self.descent.scale().to(device, dtype))
         self._online = Online(members, self.problem.course.updates_a_task, self.problem.course.batch, device)
         self._observers = [renewal for renewal, _ in self.renewals if renewal.observes]
-        self._captured = CapturedUpdate(self) if device.type == "cuda" and self._repeats else None
+        self._captured = Captured(self.plain_update) if device.type == "cuda" and self._repeats else None
 
     @property
     def _repeats(self) -> bool:
@@ -145,20 +147,15 @@ class Trainer:
             for member in self._scratch:
                 self.net.fill(member, fresh)
                 self.descent.forget(member)
-        self._take(task)
         return task
-
-    def _take(self, task: Task) -> None:
-        """Prepare for the batches of a task."""
-        if self._captured:
-            self._captured.begin(task.order, task.labels)
 
     def _update(self, task: Task, u: int, measure: bool = False) -> None:
         """One update of all members; every reported number is from before it."""
         self.step += 1
         due = [(renewal, inside, which) for renewal, inside in self.renewals if (which := renewal.due(self.step))]
         if self._captured and not due and not measure:
-            self._online.add(u, self._captured(u, self.step))
+            step = torch.full((), self.step, device=self.problem.device)
+            self._online.add(u, self._captured(task.order[u], task.labels[u], step))
             return
         metrics, grad = self._look(task.order[u], task.active_pixels[u], task.labels[u])
         self._online.add(u, metrics)
@@ -263,6 +260,7 @@ class Trainer:
             "task": self.task,
             "step": self.step,
             "parameters": {name: w.cpu().clone() for name, w in self.net.parameters.items()},
+            "slots": self.net.slots.cpu().clone(),
             "descent": self.descent.state_dict(),
             "renewals": [renewal.state_dict() for renewal, _ in self.renewals],
         }
@@ -272,6 +270,7 @@ class Trainer:
         self.task, self.step = state["task"], state["step"]
         for name, w in self.net.parameters.items():
             w.copy_(state["parameters"][name])
+        self.net.slots.copy_(state.get("slots", self.net.slots))  # older states hold no system that needs them
         self.descent.load_state_dict(state["descent"])
         for (renewal, _), stored in zip(self.renewals, state["renewals"], strict=True):
             renewal.load_state_dict(stored)
@@ -290,7 +289,6 @@ class Trainer:
     def _current_task(self) -> Task:
         if self._task is None or self._task[0] != self.task:
             self._task = self.task, self.problem.task(self.plan.seed, self.task)
-            self._take(self._task[1])
         return self._task[1]
 
     def sample(self, seconds: float) -> float:

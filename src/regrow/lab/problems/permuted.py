@@ -17,6 +17,8 @@ from ...core.eager import looking_is_free
 from .. import kernels
 from ..data.mnist import Images
 
+MEAN, DEVIATION = 0.1307, 0.3081
+"""Of all pixels of MNIST's training images: the usual standardisation, after which no input is 0."""
 _GRAIN = 16  # active pixels are rounded up to a multiple of it: matrix products are faster with whole vectors
 
 
@@ -63,6 +65,7 @@ class PermutedImages:
         images: the images, the same for all streams.
         course: how they are shown.
         device: where they lie; there a batch is gathered.
+        standardized: whether inputs are (x - 0.1307) / 0.3081, or x in [0, 1] as in the paper.
 
     Raises:
         ValueError: where a pass needs more images than there are.
@@ -78,10 +81,12 @@ class PermutedImages:
         Goodfellow et al. 2014; Hernandez-Garcia et al. 2025, section 3.
     """
 
-    def __init__(self, images: Images, course: Course, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, images: Images, course: Course, device: torch.device | str = "cpu", standardized: bool = False
+    ) -> None:
         if course.images > len(images.labels):
             raise ValueError(f"a pass shows {course.images:,} images; there are only {len(images.labels):,}")
-        self.course = course
+        self.course, self.standardized = course, standardized
         self._white = images.white
         # NumPy counts, takes and searches bytes several times as fast as torch.
         sort = np.argsort(-np.count_nonzero(images.pixels.numpy(), axis=0), kind="stable")
@@ -89,6 +94,8 @@ class PermutedImages:
         backwards = (pixels > 0)[:, ::-1]
         last = torch.from_numpy(np.where(backwards.any(1), pixels.shape[1] - backwards.argmax(1), 0))
         self._active_pixels = (last + _GRAIN - 1) // _GRAIN * _GRAIN  # of each image: up to its last that is not 0
+        if standardized:
+            self._active_pixels.fill_(pixels.shape[1])
         self._pixels, self._labels = torch.from_numpy(pixels).to(device), images.labels.to(device)
         self.classes = int(images.labels.max()) + 1
         self.device = self._pixels.device
@@ -110,14 +117,17 @@ class PermutedImages:
         return Task(shuffle.to(self.device), order, self._labels[order], active_pixels)
 
     def inputs(self, order: Tensor, active_pixels: int) -> Tensor:
-        """These images, (B, active_pixels), in [0, 1]."""
+        """These images, (B, active_pixels), in [0, 1], or standardized."""
         active_pixels = min(active_pixels, self.pixels)
         if self._compiled:
             out = np.empty((len(order), active_pixels), np.float32)
             kernels.take_images(self._pixels.numpy(), order.numpy(), np.float32(self._white), out)
-            return torch.from_numpy(out)
+            return self._standard(torch.from_numpy(out))
         shown = self._pixels.index_select(0, order)[:, :active_pixels].contiguous()  # bytes still: little to copy
-        return shown.float().div_(self._white)
+        return self._standard(shown.float().div_(self._white))
+
+    def _standard(self, x: Tensor) -> Tensor:
+        return x.sub_(MEAN).div_(DEVIATION) if self.standardized else x
 
     def probe(self, seed: int, number: int, count: int = 1500) -> Tensor:
         """Inputs (count, P) of random images, to measure on; drawn independently of the stream."""

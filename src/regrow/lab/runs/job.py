@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import check
-from ..studies import STUDIES, StackPlan, choose
+from ..studies import STUDIES, Config, Member, StackPlan, choose, packing
 from ..studies.permuted_grids import Winners
 from ..vit.options import Options
 from . import best_of_sweep, lock, manifest, problems
@@ -83,15 +83,18 @@ def prepare(options: Any) -> Job:
     device = problems.device(options.device)
     problem = _problem(options, problems.is_vit(settings), device)
     run = options.study, settings, systems, options.seeds
-    plans = problem.pack(*run, sweep=options.sweep)
+    more: dict[str, Any] = {"sweep": options.sweep, "first_seed": options.first_seed}
+    plans = problem.pack(*run, **more)
     tasks = problem.tasks(plans, STUDIES[options.study].tasks) if options.tasks is None else options.tasks
     problem.check(plans, tasks)
     data = problem.data()
-    winners = _winners(options, data)
-    if winners:
-        plans = problem.pack(*run, sweep=options.sweep, winners=winners)
+    winners, best = _selected(options, settings, data | {"pixels": problem.config.get("pixels", "raw")})
+    if winners or best:
+        plans = problem.pack(*run, **more, winners=winners, best=best)
     config = {"settings": list(settings), "systems": list(systems), "tasks": tasks, "seeds": options.seeds} | data
     config |= {"sweep": options.sweep, "measure_every": options.measure_every, "from": _digest(winners)}
+    unusual = {"first_seed": options.first_seed, "best": best and {name: _ids(runs) for name, runs in best.items()}}
+    config |= {name: value for name, value in unusual.items() if value}
     folder = options.out or Path("results") / options.study
     described = manifest.describe(options.study, config | problem.config, plans, device, words(options))
     return Job(options, problem, plans, tasks, device, folder, described, shard(options.shard))
@@ -122,8 +125,10 @@ def _problem(options: Any, vit: bool, device: str) -> Problem:
             raise ValueError(f"`--{option}` is an option of {owner}; got it for {options.study}: leave it out")
     common = options.data, device, options.measure_every
     if not vit:
-        return problems.PermutedJob(*common, options.ln_position, options.units_read)
-    return problems.ViTJob(*common, options.optimizer, Options(**vars(options.vit)))
+        pixels = options.pixels or STUDIES[options.study].pixels
+        own = options.ln_position, options.units_read, options.equal_share, pixels
+        return problems.PermutedJob(*common, *own)
+    return problems.ViTJob(*common, options.optimizer, Options(**vars(options.vit)), options.tasks)
 
 
 def _values(options: Any) -> Iterator[tuple[str, Any, Any]]:
@@ -136,12 +141,31 @@ def _values(options: Any) -> Iterator[tuple[str, Any, Any]]:
             yield field.name, value, field.default
 
 
-def _winners(options: Any, data: Mapping[str, str]) -> Winners | None:
+def _selected(
+    options: Any, settings: Sequence[str], data: Mapping[str, Any]
+) -> tuple[Winners | None, packing.Best | None]:
+    """What the sweeps in `--from` selected: for another sweep the winners, which it starts from, or the best."""
+    if options.best is not None:
+        check.whole("best", options.best, 1, "configs of each method")
+        if options.sweep or not options.from_:
+            raise ValueError("`--best` trains the best configs of the sweeps in --from; give --from, and no --sweep")
+        seeds = range(options.first_seed, options.first_seed + options.seeds)
+        sweeps = [best_of_sweep.read(folder, data) for folder in options.from_]
+        return None, best_of_sweep.best(sweeps, settings, options.best, seeds)
     if not options.from_:
-        return None
+        return None, None
     if not options.sweep:
-        raise ValueError("`--from` takes the winners of one sweep into another; got no --sweep: add --sweep")
-    return best_of_sweep.read_winners(options.from_, data)
+        raise ValueError(
+            "`--from` takes the winners of sweeps into another, or with --best into a run; got no --sweep: add --sweep"
+        )
+    winners: dict[tuple[str, str], Config] = {}
+    for folder in options.from_:
+        winners |= best_of_sweep.read_winners(folder, data)
+    return winners, None
+
+
+def _ids(runs: Sequence[tuple[str, Config]]) -> list[str]:
+    return [Member(system, config, 0).config_id for system, config in runs]
 
 
 def _digest(winners: Winners | None) -> str | None:
@@ -157,7 +181,7 @@ def words(options: Any) -> list[str]:
 
     Example:
         >>> from regrow.commands.run import Run
-        >>> words(Run("optimizers", systems=("base", "swr"), measure_every=1, sweep=True, from_=Path("old")))
+        >>> words(Run("optimizers", systems=("base", "swr"), measure_every=1, sweep=True, from_=(Path("old"),)))
         ['run', 'optimizers', '--systems', 'base', 'swr', '--sweep', '--from', 'old', '--measure-every', '1']
     """
     words = ["run", options.study]

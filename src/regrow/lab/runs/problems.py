@@ -17,14 +17,14 @@ from ..data.mnist import Images, data_folder, default_folder, load_digits_images
 from ..mlp.trainer import Course, Trainer, course_for
 from ..problems.incremental import BATCH, CLASSES
 from ..problems.permuted import PermutedImages
-from ..studies import VIT_SETTINGS, StackPlan, packing
-from ..studies.permuted_grids import Winners
+from ..studies import VIT_SETTINGS, StackPlan, ViTSetting, packing, vit_values
 from ..vit.job import CLASSES_A_TASK, ViTMaker, check_run, classes_a_task, updates
+from ..vit.matching import matched
 from ..vit.options import PAPERS_IMAGES, Options
 from .columns import RESULTS, VIT_SCHEMAS, Schema
 
 OWN = {
-    "permuted": ("ln_position", "units_read"),
+    "permuted": ("ln_position", "units_read", "equal_share", "pixels"),
     "vit": ("optimizer", *(field.name for field in dataclasses.fields(Options))),
 }
 """Options of a run that only one kind of study has."""
@@ -68,7 +68,7 @@ class Problem(Protocol):
         """The options of this kind of study that decide the results, as JSON."""
         ...
 
-    def pack(self, *run: Any, sweep: bool = False, winners: Winners | None = None) -> list[StackPlan]:
+    def pack(self, *run: Any, **more: Any) -> list[StackPlan]:
         """The stacks of a study, settings, systems and seeds, see `regrow.lab.studies.packing.pack`."""
         ...
 
@@ -105,15 +105,17 @@ class PermutedMaker:
     checksums: tuple[tuple[str, str], ...] = ()
 
     def __call__(self, plan: StackPlan, progress: Callable[[int], None] | None = None) -> Trainer:
-        problem = _problem(self.folder, self.device, self.checksums)
+        problem = _problem(self.folder, self.device, self.checksums, plan.standardized)
         return Trainer(plan, problem, measure_every=self.measure_every, progress=progress)
 
 
 @functools.cache
-def _problem(folder: Path | None, device: str, expected: tuple[tuple[str, str], ...]) -> PermutedImages:
+def _problem(
+    folder: Path | None, device: str, expected: tuple[tuple[str, str], ...], standardized: bool
+) -> PermutedImages:
     images = _images(folder)
     verify(dict(expected), images.pixels, images.labels, folder or "scikit-learn")
-    return PermutedImages(images, course_for(images), device)
+    return PermutedImages(images, course_for(images), device, standardized)
 
 
 @functools.cache
@@ -133,6 +135,8 @@ class PermutedJob:
     measure_every: int = 20
     ln_position: str = "after"
     units_read: str = "before"
+    equal_share: bool = False
+    pixels: str = "raw"
     schemas: ClassVar[Mapping[str, Schema]] = {"results": RESULTS}
 
     @property
@@ -142,7 +146,9 @@ class PermutedJob:
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"ln_position": self.ln_position, "units_read": self.units_read}
+        usual = {"equal_share": False, "pixels": "raw"}  # left out, as in folders from before there was a choice
+        unusual = {name: value for name, plain in usual.items() if (value := getattr(self, name)) != plain}
+        return {"ln_position": self.ln_position, "units_read": self.units_read} | unusual
 
     @property
     def course(self) -> Course:
@@ -158,8 +164,8 @@ class PermutedJob:
         images = _images(self.source)
         return checksums(images.pixels, images.labels)
 
-    def pack(self, *run: Any, sweep: bool = False, winners: Winners | None = None) -> list[StackPlan]:
-        return packing.pack(*run, sweep=sweep, winners=winners, ratio=self.course.ratio, **self.config)
+    def pack(self, *run: Any, **more: Any) -> list[StackPlan]:
+        return packing.pack(*run, **more, ratio=self.course.ratio, **self.config)
 
     def tasks(self, plans: Sequence[StackPlan], wanted: int) -> int:
         del plans
@@ -184,7 +190,8 @@ class PermutedJob:
 class ViTJob:
     """The study of vision transformers on CIFAR-100.
 
-    folder: the value of `--data`. optimizer: "authors" or "clean". options: size, length, precision.
+    folder: the value of `--data`. optimizer: of `vit_values.OPTIMIZERS`. options: size, length, precision. wanted:
+    tasks, None for all.
 
     Raises:
         TypeError, ValueError: for options that the device does not support or the images do not suffice for.
@@ -195,6 +202,7 @@ class ViTJob:
     measure_every: int = 20
     optimizer: str = "authors"
     options: Options = Options()
+    wanted: int | None = None
     schemas: ClassVar[Mapping[str, Schema]] = VIT_SCHEMAS
 
     def __post_init__(self) -> None:
@@ -214,11 +222,24 @@ class ViTJob:
     def config(self) -> dict[str, Any]:
         clip_at = self.options.clip_at
         finite = {"clip_at": clip_at if math.isfinite(clip_at) else None}  # JSON knows no infinity
-        return {"optimizer": self.optimizer} | dataclasses.asdict(self.options) | finite
+        config = {"optimizer": self.optimizer} | dataclasses.asdict(self.options) | finite
+        return config if self.options.matched else {k: v for k, v in config.items() if k != "matched"}
 
-    def pack(self, *run: Any, sweep: bool = False, winners: Winners | None = None) -> list[StackPlan]:
-        more = {"ratio": self.options.ratio(), "optimizer": self.optimizer}
-        return packing.pack(*run, sweep=sweep, winners=winners, **more)
+    def pack(self, *run: Any, **more: Any) -> list[StackPlan]:
+        if self.options.matched and (more.get("sweep") or more.get("best")):
+            raise ValueError("`matched` changes the paper's chosen values; got it with other values: leave one out")
+        plans = packing.pack(*run, **more, ratio=self.options.ratio(), optimizer=self.optimizer)
+        if not self.options.matched:
+            return plans
+        tasks = self.tasks(plans, CLASSES if self.wanted is None else self.wanted)
+        return [self._matched(plan, tasks) for plan in plans]
+
+    def _matched(self, plan: StackPlan, tasks: int) -> StackPlan:
+        assert isinstance(plan.setting, ViTSetting)
+        (member,) = plan.members
+        paper = vit_values.chosen(plan.setting.name, member.system, self.optimizer)
+        config = matched(member.config, paper, plan.setting.scaled, self.options, tasks)
+        return dataclasses.replace(plan, members=(dataclasses.replace(member, config=config),))
 
     def tasks(self, plans: Sequence[StackPlan], wanted: int) -> int:
         return min(wanted, *(CLASSES // classes_a_task(plan) for plan in plans))

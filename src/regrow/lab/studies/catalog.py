@@ -14,7 +14,8 @@ Config = Mapping[str, float | int | str]
 Of all: step_size; decay, the share of every weight lost at each update; noise_variance; source, "paper" or "ours".
 By optimizer: momentum; beta1, beta2. By system: every, factor, prune, reinit, and among which entries; maturity,
 replacement_rate; threshold; utility. ln_position where it is one of the things compared. Of a vision transformer:
-dropout, optimizer, law, and classes_a_task where all come at once; see `regrow.lab.studies.vit_values`.
+dropout, optimizer, law, and classes_a_task where all come at once; see `regrow.lab.studies.vit_values`. pixels, where
+they are not raw; share_of, of values of ours: see `permuted_values.equal_share`.
 """
 
 
@@ -95,6 +96,11 @@ class StackPlan:
     ln_position: str = "after"
     units_read: str = "before"
 
+    @property
+    def standardized(self) -> bool:
+        """Whether its members see standardized pixels."""
+        return self.members[0].config.get("pixels", "raw") == "standardized"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -102,6 +108,8 @@ class Study:
 
     tasks: of a run of the paper.
     known: the systems that it can run; none named: all.
+    pixels: of permuted images, where a run does not say: of `PIXELS`.
+    grids: of its sweeps, "paper" or, for inputs without zeros, "dense".
     """
 
     name: str
@@ -112,9 +120,12 @@ class Study:
     tables: tuple[str, ...]
     tasks: int = 1_000
     known: tuple[str, ...] = ()
+    pixels: str = "raw"
+    grids: str = "paper"
 
 
 TASKS = 1_000  # of a run of the paper on permuted images
+PIXELS = ("raw", "standardized")
 PROBE = 1_500  # images on which dead units and ranks are measured
 
 SETTINGS = {
@@ -180,6 +191,16 @@ STUDIES = {
             systems=("base", "swr", *CONTROLS, "swr-random-threshold-resample"),
             figures=("zero-gradient",),
             tables=(),
+        ),
+        Study(
+            name="dense-inputs",
+            title="Does it hold where no input is ever 0, all methods tuned anew?",
+            settings=("large", "large-ln", "small", "small-ln"),
+            systems=(*SIX[:-1], *(ALIASES.get(name, name) for name in VARIANTS), "swr-silent-input"),
+            figures=("dense-inputs",),
+            tables=(),
+            pixels="standardized",
+            grids="dense",
         ),
         Study(
             name="vit-cifar",

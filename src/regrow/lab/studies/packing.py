@@ -6,14 +6,28 @@ from typing import Any, NamedTuple
 
 from ... import check
 from . import permuted_grids, permuted_values, vit_values
-from .catalog import ALL_SETTINGS, SETTINGS, VIT_SETTINGS, Config, Member, Setting, StackPlan, ViTSetting, choose
-from .permuted_grids import Winners
+from .catalog import (
+    ALL_SETTINGS,
+    PIXELS,
+    SETTINGS,
+    STUDIES,
+    VIT_SETTINGS,
+    Config,
+    Member,
+    Setting,
+    StackPlan,
+    ViTSetting,
+    choose,
+)
+from .permuted_grids import TABLES, Winners
 
 STACK_SIZE = {100: 8, 10: 128}
 """Members of a stack at most, by the units of their hidden layers: as many as stay in a core's cache. A vision
 transformer fills it alone."""
 
 Run = tuple[str, Config]  # of a system, by any seed
+Best = Mapping[str, Sequence[Run]]
+"""{setting: the configs to train in place of the chosen ones}"""
 
 
 class Size(NamedTuple):
@@ -36,6 +50,10 @@ def pack(
     winners: Winners | None = None,
     ratio: float = 1.0,
     optimizer: str | None = None,
+    equal_share: bool = False,
+    pixels: str = "raw",
+    best: Best | None = None,
+    first_seed: int = 0,
 ) -> list[StackPlan]:
     """All stacks of a run, seed by seed: those of n seeds are the first of those of more seeds.
 
@@ -44,14 +62,18 @@ def pack(
 
     Args:
         study, settings, systems: as for `choose`.
-        seeds: how many, >= 1; they are 0, 1, …
+        seeds: how many, >= 1; they are `first_seed`, `first_seed` + 1, …
         sweep: run each system's grid in place of the chosen values.
         ln_position: where layer norm is, "after" or "before" the activation; in a sweep, where the grid (of `base`
             under layer norm) or a winner does not say.
         units_read: where unit methods read activations, "before" or "after" a layer norm that follows them.
         winners: as for `grid`; for a sweep only.
         ratio: updates a task divided by the paper's, MNIST's 2,000.
-        optimizer: of vision transformers, "authors" (None) or "clean".
+        optimizer: of vision transformers, "authors" (None), "authors-cleared" or "clean".
+        equal_share: also train random utility at the values of `permuted_values.equal_share`.
+        pixels: of permuted images, "raw" or "standardized".
+        best: configs of earlier sweeps, of the systems wanted, in place of the chosen ones.
+        first_seed: >= 0.
 
     Returns:
         Plans with unique ids.
@@ -68,6 +90,8 @@ def pack(
     """
     settings, systems = choose(study, settings, systems)
     check.whole("seeds", seeds, 1, "runs of each system, by seeds 0, 1, …")
+    check.whole("first_seed", first_seed, 0, "number of the first seed")
+    check.choice("pixels", pixels, PIXELS)
     _check_place("ln_position", ln_position, "after", settings)
     _check_place("units_read", units_read, "before", settings)
     if winners and not sweep:
@@ -76,11 +100,21 @@ def pack(
         raise ValueError(f"`optimizer` is of vision transformers, of study vit-cifar; got {optimizer!r}: leave it out")
     if sweep and settings[0] in VIT_SETTINGS:
         _check_protocol(systems)
+    if equal_share:
+        _check_equal_share(systems, sweep)
     way = "authors" if optimizer is None else optimizer
     stacks = []
     for name in settings:
-        configs = partial(_configs, name, sweep=sweep, winners=winners, ratio=ratio, optimizer=way)
-        runs = [(system, config) for system in systems for config in configs(system)]
+        tables = STUDIES[study].grids
+        configs = partial(_configs, name, sweep=sweep, winners=winners, ratio=ratio, optimizer=way, tables=tables)
+        if equal_share:
+            configs = partial(_with_equal_share, name, ratio=ratio)
+        runs = [(system, _of_pixels(config, pixels)) for system in systems for config in configs(system)]
+        if best is not None:
+            runs = [(system, config) for system in systems for own, config in best[name] if own == system]
+            if not runs:
+                listed = ", ".join(systems)
+                raise ValueError(f"`best` has no config of {listed} in {name}: name other systems, or sweep these too")
         parts = _by_structure(runs, ln_position, STACK_SIZE.get(ALL_SETTINGS[name].hidden, 1))
         stacks += [(ALL_SETTINGS[name], number, *part) for number, part in enumerate(parts)]
     return [
@@ -92,13 +126,13 @@ def pack(
             ln_position=position,
             units_read=units_read,
         )
-        for seed in range(seeds)
+        for seed in range(first_seed, first_seed + seeds)
         for setting, number, position, part in stacks
     ]
 
 
 def _configs(
-    setting: str, system: str, sweep: bool, winners: Winners | None, ratio: float, optimizer: str
+    setting: str, system: str, sweep: bool, winners: Winners | None, ratio: float, optimizer: str, tables: str
 ) -> list[Config]:
     """The configs of a system: its grid in a sweep, else the chosen one."""
     if setting in VIT_SETTINGS:
@@ -106,8 +140,30 @@ def _configs(
             return vit_values.grid(setting, system, winners, ratio, optimizer)
         return [vit_values.scaled(vit_values.chosen(setting, system, optimizer), ratio)]
     if sweep:
-        return permuted_grids.grid(setting, system, winners, ratio)
+        return permuted_grids.grid(setting, system, winners, ratio, TABLES[tables])
     return [permuted_values.scaled(permuted_values.chosen(setting, system), ratio)]
+
+
+def _of_pixels(config: Config, pixels: str) -> Config:
+    """A config that says what its networks see, where that is not what the paper's see."""
+    return config if pixels == "raw" else dict(config) | {"pixels": pixels, "source": "ours"}
+
+
+def _with_equal_share(setting: str, system: str, ratio: float) -> list[Config]:
+    """The chosen config of a system, and those of random utility beside it."""
+    configs = (permuted_values.chosen(setting, system), *permuted_values.equal_share(setting, system))
+    return [permuted_values.scaled(config, ratio) for config in configs]
+
+
+def _check_equal_share(systems: Sequence[str], sweep: bool) -> None:
+    """Refuse values of random utility where no system has it, and beside a grid."""
+    if sweep:
+        raise ValueError("`equal_share` adds members beside chosen values; got it with a sweep: leave one of them out")
+    if not any(system in permuted_values.EQUAL_SHARE for system in systems):
+        listed = ", ".join(permuted_values.EQUAL_SHARE)
+        raise ValueError(
+            f"`equal_share` is of the systems {listed}; got {', '.join(systems)}: name one of them, or leave it out"
+        )
 
 
 def _check_place(name: str, value: str, default: str, settings: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ... import check
 from .catalog import SETTINGS, Config
-from .permuted_values import chosen, read, scaled, shared
+from .permuted_values import Rows, chosen, read, scaled, shared
 from .systems import System
 
 # Cells as in `values`. The two prunings have one grid each, whatever the utility and the value that is put in.
@@ -46,18 +46,40 @@ threshold       factor            1e-6..0.01           1e-6..0.01
 GRIDS_OURS = """
 system          knob              large                large-ln         small           small-ln
 l2-init         strength          1e-5..0.1            -                1e-5..0.1       -
+swr-silent-input every            4,16,64,256,1024     -                -               -
+"""
+
+# Of study `dense-inputs`; ours. Where no input is 0 hardly any utility is: a share of the entries must be chosen.
+GRIDS_DENSE = """
+system            knob              large                large-ln          small             small-ln
+base              step_size         .003,.01,.03,.05,.1  .01,.03,.05,.1,.3 .003,.01,.03,.05,.1  .01,.03,.05,.1,.3
+l2                decay             1e-7..1e-3           -                 -                 -
+shrink-perturb    noise_variance    1e-10..1e-5          -                 -                 -
+cbp               maturity          1,10,100,1000        -                 -                 -
+cbp               replacement_rate  1e-5..0.1            -                 -                 -
+redo              every             8,32,128,512,2048    -                 -                 -
+redo              threshold         1e-4..1.0            -                 -                 -
+proportional      every             64,256,1024,4096     -                 -                 -
+proportional      factor            .001,.01,.05,.2      -                 -                 -
+threshold         every             64,256,1024,4096     -                 -                 -
+threshold         factor            1e-5..0.1            -                 -                 -
+swr-silent-input  every             4,16,64,256,1024     -                 -                 -
 """
 
 RANDOM_FACTORS = (0.01, 0.05, 0.1, 0.5, 1.0)  # ours: of random utilities a threshold takes half as large a share
 HANDED_DOWN = ("step_size", "momentum", "beta1", "beta2", "ln_position")  # from base to all others
 
 GRIDS = read(GRIDS_SGD, GRIDS_OPTIMIZERS, GRIDS_OURS)
+TABLES: Mapping[str, Rows] = {"paper": GRIDS, "dense": read(GRIDS_DENSE)}
+"""{what a study's sweeps try, see `regrow.lab.studies.Study`: the grids}"""
 
 Winners = Mapping[tuple[str, str], Config]
 """{(setting, system): the best config of an earlier sweep}"""
 
 
-def grid(setting: str, system: str, winners: Winners | None = None, ratio: float = 1.0) -> list[Config]:
+def grid(
+    setting: str, system: str, winners: Winners | None = None, ratio: float = 1.0, tables: Rows = GRIDS
+) -> list[Config]:
     """The configs that a sweep of a system tries, each once.
 
     What a system takes over from `base` (all but its own knobs) and `l2` (decay, for `shrink-perturb`) is as the paper
@@ -68,6 +90,7 @@ def grid(setting: str, system: str, winners: Winners | None = None, ratio: float
         system: of `SYSTEMS` but `scratch`. The authors' order of a unit method has the grid of ours.
         winners: of an earlier sweep with tasks of the same length; they count for `base` and `l2`.
         ratio: updates a task divided by MNIST's 2,000. Configs that `scaled` makes equal are listed once.
+        tables: of `TABLES`.
 
     Returns:
         Configs, the last knob varying fastest. One with `ln_position` needs a network with its layer norm there.
@@ -89,7 +112,8 @@ def grid(setting: str, system: str, winners: Winners | None = None, ratio: float
         raise ValueError(
             "`scratch` has no sweep, it takes the values of `base`; got it in a sweep: sweep `base` instead"
         )
-    knobs, source = _knobs(setting, system), chosen(setting, system)["source"]
+    knobs = _knobs(setting, system, tables)
+    source = chosen(setting, system)["source"] if tables is GRIDS else "ours"
     taken = _taken(setting, System.of(system).tuned_as, winners or {})
     configs: list[Config] = []
     for values in product(*knobs.values()):
@@ -100,11 +124,11 @@ def grid(setting: str, system: str, winners: Winners | None = None, ratio: float
     return configs
 
 
-def _knobs(setting: str, system: str) -> Mapping[str, tuple[Any, ...]]:
+def _knobs(setting: str, system: str, tables: Rows) -> Mapping[str, tuple[Any, ...]]:
     """What a sweep of the system varies, and the values it tries."""
     start = shared(setting, system)
     row = start.get("prune", System.of(system).tuned_as)
-    knobs = GRIDS[setting].get(row) or GRIDS["large"][row]
+    knobs = tables[setting].get(row) or tables["large"].get(row) or GRIDS["large"][row]
     if row == "threshold" and start["utility"] == "random":
         return knobs | {"factor": RANDOM_FACTORS}
     return knobs

@@ -57,9 +57,13 @@ swr                                 factor            1e-6        1e-6
 CHOSEN_OURS = """
 system                              knob              large  large-ln  small  small-ln
 l2-init                             strength          1e-3   1e-3      0.01   0.01
+swr-silent-input                    every             64     64        64     64
 """
 
 OURS = {"every": (2048,), "factor": (1.0,)}  # random/threshold: half of all entries at each renewal
+EQUAL_SHARE = {"swr-random-threshold-resample": (), "swr-random-proportional-mean": (2048, 512)}
+"""{system of random utility: updates between renewals at which `equal_share` has values; (): the paper's}"""
+EQUAL_SHARE_OF = "swr-gradient-proportional-resample"
 
 Rows = dict[str, dict[str, dict[str, tuple[Any, ...]]]]
 """{setting: {system: {knob: values}}}"""
@@ -106,8 +110,8 @@ def chosen(setting: str, system: str) -> Config:
 
     Args:
         setting: of `SETTINGS`.
-        system: of `SYSTEMS`. `scratch` has the values of `base`, the authors' order of a unit method those of ours,
-            `swr-zero-only` and `swr-zero-spared` those of `swr`.
+        system: of `SYSTEMS`. `scratch` has the values of `base`, the authors' order of a unit method and their ties
+            those of ours, `swr-zero-only` and `swr-zero-spared` those of `swr`.
 
     Returns:
         A config; see `regrow.lab.studies.Config`.
@@ -128,6 +132,35 @@ def chosen(setting: str, system: str) -> Config:
     check.choice("setting", setting, SETTINGS)
     own, source = _own(setting, System.of(system).tuned_as)
     return shared(setting, system) | {knob: values[0] for knob, values in own.items()} | {"source": source}
+
+
+def equal_share(setting: str, system: str) -> list[Config]:
+    """Values of random utility that renew as much as the paper's chosen values for proportional pruning.
+
+    The share of all entries that an update renews, on average, is that of `swr-gradient-proportional-resample`. Of
+    uniform utilities a threshold factor takes a share half as large. Ours, to be run beside the chosen values; such a
+    config names what it equals as `share_of`.
+
+    Args:
+        setting: of `SETTINGS`.
+        system: of `SYSTEMS`; those that `EQUAL_SHARE` lacks have none.
+
+    Example:
+        >>> [(c["every"], c["factor"]) for c in equal_share("large", "swr-random-threshold-resample")]
+        [(4096, 0.8)]
+        >>> [(c["every"], c["factor"]) for c in equal_share("large", "swr-random-proportional-mean")]
+        [(2048, 0.2), (512, 0.05)]
+    """
+    paper, config = chosen(setting, EQUAL_SHARE_OF), dict(chosen(setting, system))
+    if system not in EQUAL_SHARE:
+        return []
+    an_update = float(paper["factor"]) / int(paper["every"])
+    by_threshold = 2 if config["prune"] == "threshold" else 1
+    config |= {"source": "ours", "share_of": EQUAL_SHARE_OF}
+    return [
+        config | {"every": every, "factor": by_threshold * an_update * every}
+        for every in EQUAL_SHARE[system] or (int(paper["every"]),)
+    ]
 
 
 def _own(setting: str, system: str) -> tuple[Mapping[str, tuple[Any, ...]], str]:

@@ -18,7 +18,7 @@ CONTROLS = {"swr-zero-only": "zero", "swr-zero-spared": "nonzero"}
 
 _BEFORE = """
 base                                 --      #111111  base
-l2                                   -       #E69F00  L2
+l2                                   -       #887744  L2
 """
 _AFTER = """
 swr-gradient-threshold-mean          --      #B80701  SWR gradient, threshold, mean
@@ -37,12 +37,14 @@ swr-zero-spared                      -.      #A94AC0  SWR, utility 0 spared
 scratch                              :       #545E5F  fresh network
 cbp-authors                          -.      #91B965  CBP, authors' order
 redo-authors                         -.      #814590  ReDo, authors' order
+swr-gradient-proportional-resample-authors  -.  #6B5C65  SWR gradient, proportional, authors' ties
+swr-gradient-proportional-mean-authors      -.  #948342  SWR gradient, proportional, mean, authors' ties
 """
 # Name, dashes, colour and label, in the order of every legend and table; the methods of the registry come in between.
-# Dashed is `base` and what renews to the mean, dash-dotted the authors' order, dotted the yardstick. Base is a hair off
-# black, which SVG files would leave out and a dark page would treat as no colour. The others were searched for, so
-# that no two systems of a panel lie closer than those of the registry do, to normal and to colour-blind eyes: gradient
-# utility in reds and earth, magnitude in violets, random in greens.
+# Dashed is `base` and what renews to the mean, dash-dotted the authors' order and ties, dotted the yardstick. Base is a
+# hair off black, which SVG files would leave out and a dark page would treat as no colour. The others were searched
+# for, so that no two systems of a panel lie closer than those of the registry do, to normal and to colour-blind eyes:
+# gradient utility in reds and earth, magnitude in violets, random in greens.
 
 
 def _read(table: str) -> dict[str, tuple[str, str, str]]:
@@ -91,7 +93,8 @@ class System:
     name: as it is stored.
     method: of `METHODS`.
     variant: of swr; None for the others.
-    order: "after" the optimizer's step, or "authors": renewal inside the backward pass.
+    order: "after" the optimizer's step, or "authors": renewal of units inside the backward pass.
+    ties: of equal utilities in proportional pruning, which go first, if not those drawn: "position" as by the authors.
     control: which entries alone are renewed, "zero" or "nonzero" in utility; None: all.
     label, colour, dashes: in figures and tables.
 
@@ -104,6 +107,7 @@ class System:
     method: str
     variant: Variant | None
     order: Order
+    ties: str | None
     control: str | None
     label: str
     colour: str
@@ -142,7 +146,8 @@ class System:
     def fixed(self) -> dict[str, str]:
         """The part of its config that its name determines."""
         if self.variant:
-            return self.variant._asdict() | ({"among": self.control} if self.control else {})
+            more = {"among": self.control, "ties": self.ties}
+            return self.variant._asdict() | {knob: value for knob, value in more.items() if value}
         if self.row is None:
             return {}
         texts = {name: knob.default for name, knob in knobs_of(self.row.method).items() if knob.kind == "choice"}
@@ -155,7 +160,7 @@ class System:
 
     @property
     def tuned_as(self) -> str:
-        """The system whose hyper-parameters it has: the same without a control, in our order."""
+        """The system whose hyper-parameters it has: the same without a control, in our order, with our ties."""
         if self.method == "scratch":
             return "base"
         return self.variant.name if self.variant else self.method
@@ -188,11 +193,13 @@ def _parse(name: str) -> System:
     method = plain if plain in METHODS else plain.partition("-")[0]
     chosen = plain.split("-")[1:] if method != plain and plain not in CONTROLS else ()
     dashes, colour, label = _LOOKS[name]
+    authors, by_weight = plain != name, method == "swr"
     return System(
         name=name,
         method=method,
-        variant=Variant(*chosen) if method == "swr" else None,
-        order="after" if plain == name else "authors",
+        variant=Variant(*chosen) if by_weight else None,
+        order="authors" if authors and not by_weight else "after",
+        ties="position" if authors and by_weight else None,
         control=CONTROLS.get(plain),
         label=label,
         colour=colour,

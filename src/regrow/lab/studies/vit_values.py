@@ -10,7 +10,7 @@ from .catalog import VIT_SETTINGS, Config
 from .permuted_values import read
 from .systems import VIT_SYSTEMS, System, system_name
 
-OPTIMIZERS = ("authors", "clean")
+OPTIMIZERS = ("authors", "clean", "authors-cleared")
 ALL_CLASSES = 100
 
 # Cells as in `regrow.lab.studies.permuted_values`. With a standard norm the methods keep the decay of the
@@ -73,7 +73,7 @@ def chosen(setting: str, system: str, optimizer: str = "authors") -> Config:
     Args:
         setting: of `VIT_SETTINGS`.
         system: of `VIT_SYSTEMS`. Where the paper ran no method its knobs are those for `vit-reparam`, `source` "ours".
-        optimizer: "authors" or "clean"; see `regrow.lab.vit.optimizer`.
+        optimizer: of `OPTIMIZERS`; see `regrow.lab.vit.optimizer`.
 
     Raises:
         ValueError: for an unknown name.

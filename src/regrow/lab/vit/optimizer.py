@@ -94,6 +94,17 @@ class Authors(Descent):
                 group["weight_decay"] = self._decay if self._scaled else self._decay / step_size
 
 
+class AuthorsCleared(Authors):
+    """The authors' optimizer, but for the momentum buffer, which is cleared at each task's start: a control.
+
+    Schedule, momentum and decay are the authors', so what it does otherwise is the kept buffer's doing alone.
+    """
+
+    def begin_task(self, updates: int) -> None:
+        super().begin_task(updates)
+        self.optimizer.state.clear()
+
+
 class Clean(Descent):
     """As intended: momentum 0.9, decay decoupled from the gradient, and a momentum buffer cleared at each task.
 
@@ -117,7 +128,7 @@ class Clean(Descent):
         self.optimizer.state.clear()
 
 
-DESCENTS: dict[str, type[Descent]] = {"authors": Authors, "clean": Clean}
+DESCENTS: dict[str, type[Descent]] = {"authors": Authors, "authors-cleared": AuthorsCleared, "clean": Clean}
 
 
 @torch.no_grad()

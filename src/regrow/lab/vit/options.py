@@ -41,6 +41,8 @@ class Options:
     """vit-cifar: compile the forward pass; needs CUDA"""
     graphs: bool = False
     """vit-cifar: replay each update as a CUDA graph"""
+    matched: bool = False
+    """vit-cifar: of a shrunk run, choose decay and CBP's rate for the paper's boundaries of tasks and share of units"""
 
     def __post_init__(self) -> None:
         check.choice("precision", self.precision, get_args(Options.__annotations__["precision"]))

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..cuda_graph import Captured
 from ..nets import ViT
 from ..problems.incremental import CLASSES, ClassIncremental, seen_logits
 from .forward import Dropout, logits
 from .options import Options
-
-_WARM_UP = 3  # passes before the capture, so that libraries have set themselves up
 
 
 class Shown(NamedTuple):
@@ -40,15 +39,16 @@ class Passes:
         self._parameters = list(net.parameters())
         self._logits: Callable[..., Tensor] = torch.compile(logits) if options.compiled else logits
         self._seen = torch.zeros(CLASSES, dtype=torch.bool, device=problem.device)
-        self._graph = _Graph(self) if options.graphs else None
+        # The optimizer's step stays outside, since its hyper-parameters change at each update, and so do maintainers.
+        self._captured = Captured(self._shown_and_gradients) if options.graphs else None
 
     def begin_task(self, seen: Tensor) -> None:
         """Classes that count from now on, bool (K)."""
         if torch.equal(self._seen, seen):
             return
         self._seen = seen
-        if self._graph is not None:
-            self._graph.forget()
+        if self._captured is not None:
+            self._captured.forget()
 
     def train(self, indices: Tensor, words: Tensor, whole: bool = False) -> Shown:
         """Leave the gradient of a batch in the parameters.
@@ -57,11 +57,18 @@ class Passes:
             indices, words: (B), of the problem's `epoch` and `words`.
             whole: make all activations, and let hooks see them.
         """
-        if self._graph is None or whole:
-            return self.run(indices, words, whole)
-        return self._graph(indices, words)
+        if self._captured is None or whole:
+            return self._run(indices, words, whole)
+        shown, gradients = self._captured(indices, words)
+        for p, gradient in zip(self._parameters, gradients, strict=True):
+            p.grad = gradient
+        return Shown(shown.loss.clone(), shown.right.clone())  # the next replay writes over them
 
-    def run(self, indices: Tensor, words: Tensor, whole: bool = False) -> Shown:
+    def _shown_and_gradients(self, indices: Tensor, words: Tensor) -> tuple[Shown, list[Tensor | None]]:
+        shown = self._run(indices, words)
+        return shown, [p.grad for p in self._parameters]
+
+    def _run(self, indices: Tensor, words: Tensor, whole: bool = False) -> Shown:
         """`train`, one operation after the other."""
         for p in self._parameters:
             p.grad = None
@@ -86,41 +93,3 @@ class Passes:
 
     def _counted(self, answers: Tensor) -> Tensor:
         return seen_logits(answers.to(self._options.dtype), self._seen)
-
-
-class _Graph:
-    """A training pass as one CUDA graph: launched as a whole, which spares the host a thousand launches.
-
-    The optimizer's step stays outside, since its hyper-parameters change at each update, and so do the maintainers.
-    """
-
-    def __init__(self, passes: Passes) -> None:
-        self._passes = passes
-        self._graph: torch.cuda.CUDAGraph | None = None
-
-    def forget(self) -> None:
-        """Capture the graph anew, since the classes that count have changed."""
-        self._graph = None
-
-    def __call__(self, indices: Tensor, words: Tensor) -> Shown:
-        graph = self._graph or self._capture(indices, words)
-        self._indices.copy_(indices)
-        self._words.copy_(words)
-        graph.replay()
-        for p, gradient in zip(self._passes._parameters, self._gradients, strict=True):
-            p.grad = gradient
-        return Shown(self._shown.loss.clone(), self._shown.right.clone())  # the next replay writes over them
-
-    def _capture(self, indices: Tensor, words: Tensor) -> torch.cuda.CUDAGraph:
-        self._indices, self._words = indices.clone(), words.clone()
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(_WARM_UP):
-                self._passes.run(self._indices, self._words)
-        torch.cuda.current_stream().wait_stream(side)
-        self._graph = graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._shown = self._passes.run(self._indices, self._words)
-        self._gradients = [p.grad for p in self._passes._parameters]
-        return graph

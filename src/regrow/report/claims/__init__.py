@@ -1,11 +1,15 @@
-"""The paper's claims on permuted MNIST as statements that runs can hold or fail."""
+"""The paper's claims as statements that runs can confirm or contradict."""
 
-from .evaluate import FAILS as FAILS
-from .evaluate import HOLDS as HOLDS
-from .evaluate import UNDECIDED as UNDECIDED
-from .evaluate import Outcome as Outcome
-from .evaluate import Verdict as Verdict
 from .evaluate import evaluate as evaluate
-from .evaluate import in_words as in_words
-from .evaluate import to_json as to_json
 from .permuted import STATEMENTS as STATEMENTS
+from .stored import to_json as to_json
+from .verdict import AGREES as AGREES
+from .verdict import CONFIRMED as CONFIRMED
+from .verdict import CONTRADICTED as CONTRADICTED
+from .verdict import DISAGREES as DISAGREES
+from .verdict import GRADES as GRADES
+from .verdict import NOT_RUN as NOT_RUN
+from .verdict import UNDECIDED as UNDECIDED
+from .verdict import Outcome as Outcome
+from .verdict import Verdict as Verdict
+from .verdict import in_words as in_words

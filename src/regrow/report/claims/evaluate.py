@@ -1,96 +1,25 @@
-"""From statements and runs to verdicts: holds, fails, or not enough data, and then what would be enough."""
+"""From statements and runs to verdicts: what is decided, what is open, and then what would be enough."""
 
-import json
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
 from ...lab.runs.text import counted
-from ..format import number
-from ..margins import ALPHA, MARGINS, PAPER_TASKS, RECOMMENDED_SEEDS, SWEEP_TASKS, Margin
+from ..format import chance
+from ..margins import ALPHA, RECOMMENDED_SEEDS, SMALLEST_P
 from ..runs import Runs
 from ..stats import SEEDS, Effect, holm
+from . import grades
+from .before import verdicts_before
+from .grades import Sides
 from .permuted import STATEMENTS
 from .quantity import Measured, Quantity
 from .statement import Statement, Test
+from .verdict import CONFIRMATORY, EXPLORATORY, NOT_RUN, UNDECIDED, Outcome, Verdict, in_words
 
-HOLDS, FAILS, UNDECIDED = "holds", "fails", "not enough data"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One test of a statement and what the runs say.
-
-    effect: the quantity in the runs that decide; None where runs are missing.
-    other: in the other choice of runs (the longest, or those of most seeds), where there is one.
-    lacks: what is missing; empty if nothing is.
-    """
-
-    test: Test
-    effect: Effect | None
-    other: Effect | None
-    lacks: str
-
-    def in_words(self) -> str:
-        """One line: the quantity, its interval, the bound, n."""
-        quantity, effect = self.test.quantity, self.effect
-        if effect is None:
-            return f"{quantity.name}, {quantity.setting}: {self.lacks}"
-        return f"{quantity.name}, {quantity.setting}: {in_words(effect, quantity.unit)}; asked {self._asked()}"
-
-    def _asked(self) -> str:
-        return f"{self.test.side} {self.test.bound:g}".replace("-", "−")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What our runs say of one statement.
-
-    effect, unit: of the test that decides: the weakest where the statement holds or is open, else the strongest
-        against it.
-    p: two-sided, of the whole statement against its contrary; p_holm: adjusted over all statements judged. Both None
-        where runs are missing.
-    reason: one line, plain.
-    command: makes what is missing; empty where nothing is.
-    second: what the other choice of runs says, one line, not corrected; empty where there is no other.
-    beside: numbers that are shown and not judged, in lines.
-    notes: lines.
-    """
-
-    id: str
-    text: str
-    place: str
-    statistic: str
-    settings: tuple[str, ...]
-    systems: tuple[str, ...]
-    verdict: str
-    reason: str
-    effect: Effect | None = None
-    unit: str = ""
-    p: float | None = None
-    p_holm: float | None = None
-    command: str = ""
-    second: str = ""
-    beside: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    parts: tuple[Outcome, ...] = ()
-
-    @property
-    def claim(self) -> int:
-        """Number of the paper's claim that it is part of."""
-        return int(self.id.rstrip("abcdefghij"))
-
-
-def in_words(effect: Effect, unit: str) -> str:
-    """An effect in words: +1.20 points [1.00, 1.40] (5 seeds x 200 tasks)."""
-    within = "" if effect.basis == "seeds" else ", within these runs only"
-    ends = f"[{number(effect.low, 2)}, {number(effect.high, 2)}]"
-    n = f"{counted(effect.seeds, 'seed')} × {effect.tasks} tasks"
-    return f"{number(effect.value, 2, sign=True)} {unit} {ends} ({n}{within})"
+Look = Callable[[Quantity], Measured]
 
 
 def evaluate(
@@ -100,13 +29,14 @@ def evaluate(
 
     A statement is a number of tests "this quantity lies above (below) that bound"; all of them must be true, or at
     least so many. Its p-value is that of the weakest test needed, for and against (the partial conjunction of Benjamini
-    and Heller), two-sided; Holm's correction runs over all statements that can be judged. Below 0.05 it holds or fails;
-    above, the data leave it open.
+    and Heller), two-sided; Holm's correction runs over the statements of one numbered claim that at least three seeds
+    can judge. Below 0.05 a statement is confirmed or contradicted. One or two seeds have no p-value: their statement
+    agrees or disagrees where their own 95 % interval says so.
 
     Args:
         results: rows as `regrow.load` returns them, of any runs, together; may lack systems, seeds, tasks, or be empty.
         statements: to judge; default claims 1 to 12.
-        options: more words for the commands that make what is missing.
+        options: more words for the commands that make the runs.
 
     Returns:
         A `Verdict` for each statement, in their order.
@@ -116,11 +46,8 @@ def evaluate(
 
     Example:
         >>> verdicts = evaluate(pl.DataFrame())
-        >>> verdicts[0].verdict, verdicts[0].reason
-        ('not enough data', 'missing: base in large: no run at its chosen values')
-
-    Reference:
-        Benjamini & Heller 2008, Screening for partial conjunction hypotheses.
+        >>> verdicts[0].grade, verdicts[0].reason
+        ('not run', 'missing: base in large: no run at its chosen values')
     """
     runs = Runs.of(results)
     cache: dict[tuple, Measured] = {}
@@ -131,57 +58,49 @@ def evaluate(
             cache[key] = quantity.measure(runs)
         return cache[key]
 
-    parts = [[_outcome_of(test, look(test.quantity), each.prefer) for test in each.tests] for each in statements]
-    sides = [_sides(outcomes, each.needed) for each, outcomes in zip(statements, parts, strict=True)]
-    judged = [side for side in sides if side]
-    adjusted = iter(holm(np.array([_two_sided(*side) for side in judged])).tolist())
+    parts = [[_outcome(test, look(test.quantity)) for test in each.tests] for each in statements]
+    sides = [_sides(statement, outcomes) for statement, outcomes in zip(statements, parts, strict=True)]
+    before = verdicts_before(statements, look)
     verdicts = []
-    for statement, outcomes, side in zip(statements, parts, sides, strict=True):
-        base = _undecided(statement, outcomes, look)
-        verdict = _lacking(base, statement) if side is None else _judge(base, statement, *side, next(adjusted))
-        if verdict.command and options:
-            verdict = replace(verdict, command=f"{verdict.command} {options}")
-        verdicts.append(verdict)
+    for i, adjusted in enumerate(_corrected(statements, parts, sides)):
+        base = replace(_base(statements[i], parts[i], look), old_verdict=before[i])
+        side = sides[i]
+        verdict = _lacking(base, statements[i]) if side is None else _judge(base, statements[i], side, adjusted)
+        verdicts.append(replace(verdict, command=f"{verdict.command} {options}") if options else verdict)
     return verdicts
 
 
-def _outcome_of(test: Test, measured: Measured, prefer: str) -> Outcome:
-    effects = measured.effects[::-1] if prefer == "seeds" else measured.effects
-    return Outcome(test, *(*effects, None, None)[:2], lacks=measured.lacks)
+def _outcome(test: Test, measured: Measured) -> Outcome:
+    return Outcome(test, *(*measured.effects, None, None)[:2], lacks=measured.lacks)
 
 
-def _chances(test: Test, effect: Effect) -> tuple[float, float]:
-    """One-sided p-values for and against the test."""
-    above, below = effect.above(test.bound), effect.below(test.bound)
-    return (above, below) if test.side == ">" else (below, above)
+def _effects(parts: Sequence[Outcome], longest: bool = False) -> list[Effect]:
+    """The effects of all tests that have their runs."""
+    effects = [(part.other or part.effect) if longest else part.effect for part in parts]
+    return [effect for effect in effects if effect]
 
 
-def _sides(parts: Sequence[Outcome], needed: int, other: bool = False) -> tuple[float, float] | None:
-    """P-values for and against "at least `needed` of the tests are true"; None where a test lacks its runs."""
-    effects = [part.other or part.effect if other else part.effect for part in parts]
-    chances = [_chances(part.test, effect) for part, effect in zip(parts, effects, strict=True) if effect]
-    if len(chances) < len(parts):
-        return None
-    for_, against = zip(*chances, strict=True)
-    return partial_conjunction(for_, needed), partial_conjunction(against, len(parts) - needed + 1)
+def _sides(statement: Statement, parts: Sequence[Outcome], longest: bool = False) -> Sides | None:
+    """For and against a statement; None where a test lacks its runs."""
+    effects = _effects(parts, longest)
+    return grades.of_statement(statement, effects) if len(effects) == len(parts) else None
 
 
-def partial_conjunction(p_values: Iterable[float], needed: int) -> float:
-    """P-value of "at least `needed` of n are true", whatever they share: (n - needed + 1) * p_(needed), at most 1.
+def _corrected(
+    statements: Sequence[Statement], parts: Sequence[Sequence[Outcome]], sides: Sequence[Sides | None]
+) -> list[float]:
+    """Two-sided p-values; after Holm's correction, by claim, where the runs decide; NaN where they are missing."""
+    p_values = np.array([side.p if side else np.nan for side in sides])
+    judged = [
+        bool(side) and grades.decides(s, _effects(p)) for s, p, side in zip(statements, parts, sides, strict=True)
+    ]
+    for claim in {statement.claim for statement in statements}:
+        family = np.array([statement.claim == claim for statement in statements]) & np.array(judged, dtype=bool)
+        p_values[family] = holm(p_values[family])
+    return p_values.tolist()
 
-    Example:
-        >>> partial_conjunction([0.01, 0.2, 0.03], 2), partial_conjunction([0.01, 0.2, 0.03], 3)
-        (0.06, 0.2)
-    """
-    ordered = sorted(p_values)
-    return min(1.0, (len(ordered) - needed + 1) * ordered[needed - 1])
 
-
-def _two_sided(for_: float, against: float) -> float:
-    return min(1.0, 2 * min(for_, against))
-
-
-def _undecided(statement: Statement, parts: list[Outcome], look: Callable[[Quantity], Measured]) -> Verdict:
+def _base(statement: Statement, parts: list[Outcome], look: Look) -> Verdict:
     """A verdict that says what every verdict on this statement would."""
     quantities = [test.quantity for test in statement.tests]
     beside = []
@@ -189,21 +108,20 @@ def _undecided(statement: Statement, parts: list[Outcome], look: Callable[[Quant
         effects = look(quantity).effects[:1]
         beside += [f"{quantity.name}, {quantity.setting}: {in_words(e, quantity.unit)}" for e in effects]
     notes = [note for quantity in quantities for note in look(quantity).notes]
-    tasks = min((part.effect.tasks for part in parts if part.effect), default=statement.tasks)
-    if tasks < statement.tasks and quantities[0].sweep:
-        notes.append(f"judged over {tasks} tasks; how many the paper's sweeps had is not known")
-    elif tasks < statement.tasks:
+    effects = _effects(parts)
+    seeds, tasks = grades.size(effects) if effects else (SEEDS, statement.tasks)
+    if tasks < statement.tasks:
         notes.append(f"judged over {tasks} tasks; the paper's statement is of {statement.tasks:,}")
-    if any(part.effect and part.effect.basis == "tasks" for part in parts):
+    if seeds < SEEDS:
         notes.append(f"fewer than {SEEDS} seeds: it says what these runs did, not what other seeds would do")
     return Verdict(
         id=statement.id,
         text=statement.text,
         place=statement.place,
-        statistic=statement.statistic,
+        criterion=statement.criterion,
         settings=tuple(dict.fromkeys(setting for quantity in quantities for setting in quantity.settings)),
         systems=tuple(dict.fromkeys(system for quantity in quantities for system in quantity.systems)),
-        verdict=UNDECIDED,
+        grade=NOT_RUN,
         reason="",
         parts=tuple(parts),
         beside=tuple(beside),
@@ -216,59 +134,76 @@ def _lacking(base: Verdict, statement: Statement) -> Verdict:
     more = f" (and {len(lacks) - 1} more)" if len(lacks) > 1 else ""
     missing = [part.test.quantity for part in base.parts if part.lacks]
     notes = base.notes + tuple(f"against it already, not corrected: {part.in_words()}" for part in _against(base.parts))
-    reason = f"missing: {lacks[0]}{more}"
-    return replace(base, reason=reason, notes=notes, command=command(statement, missing))
+    return replace(base, reason=f"missing: {lacks[0]}{more}", notes=notes, command=command(statement, missing))
 
 
 def _against(parts: Sequence[Outcome]) -> list[Outcome]:
     """The tests that have their runs and fail on their own."""
-    return [part for part in parts if part.effect and 2 * _chances(part.test, part.effect)[1] < ALPHA]
+    return [part for part in parts if part.effect and 2 * grades.chances(part.test, part.effect).contra < ALPHA]
 
 
-def _judge(base: Verdict, statement: Statement, for_: float, against: float, adjusted: float) -> Verdict:
-    """The verdict where no runs are missing."""
-    chances = [_chances(part.test, part.effect) for part in base.parts if part.effect]
-    if adjusted < ALPHA:
-        verdict = HOLDS if for_ < against else FAILS
-    else:
-        verdict = UNDECIDED
-    ranked = sorted(range(len(chances)), key=lambda i: chances[i][0])
-    # The test that decides: the last of those needed, or the one most clearly against.
-    part = base.parts[ranked[-1] if verdict == FAILS else ranked[statement.needed - 1]]
+def _judge(base: Verdict, statement: Statement, sides: Sides, p: float) -> Verdict:
+    """The verdict where no runs are missing; p after correction where the runs decide."""
+    effects = _effects(base.parts)
+    grade, decides = grades.grade(statement, effects, sides, p), grades.decides(statement, effects)
+    part = _hinge(base.parts, statement, sides, grade)
     assert part.effect is not None
-    seeds = part.effect.seeds
+    new = all(effect.new >= SEEDS and 2 * effect.new > effect.seeds for effect in effects)
     return replace(
         base,
-        verdict=verdict,
-        reason=("open: " if verdict == UNDECIDED else "") + part.in_words(),
+        grade=grade,
+        reason=_open(statement, effects, sides, p) * (grade == UNDECIDED) + part.in_words(),
         effect=part.effect,
         unit=part.test.quantity.unit,
-        p=_two_sided(for_, against),
-        p_holm=adjusted,
-        command=_more_seeds(statement, seeds, part.effect.tasks) if verdict == UNDECIDED else "",
-        second=_second(base.parts, statement.needed),
+        p=max(sides.p, SMALLEST_P) if decides else None,
+        p_holm=max(p, SMALLEST_P) if decides else None,
+        command=_rerun(statement, effects, sides, grade),
+        evidence=CONFIRMATORY if new else EXPLORATORY,
+        second=_second(base.parts, statement),
     )
 
 
-def _more_seeds(statement: Statement, seeds: int, tasks: int) -> str:
-    """What would decide: more seeds, and more tasks where time decides and the runs are shorter than the paper's."""
-    quantities = [test.quantity for test in statement.tests]
-    if statement.prefer == "tasks":
-        tasks = max(tasks, min(statement.tasks, 2 * tasks))
-    return command(statement, quantities, max(RECOMMENDED_SEEDS, 2 * seeds), tasks)
+def _hinge(parts: Sequence[Outcome], statement: Statement, sides: Sides, grade: str) -> Outcome:
+    """The test on which it hangs: the weakest of the last case needed, or the one most clearly against."""
+    effects = _effects(parts)
+    tests = [grades.chances(test, effect).pro for test, effect in zip(statement.tests, effects, strict=True)]
+    if grade != UNDECIDED and not sides.true:
+        return parts[int(np.argmax(tests))]
+    ranked = np.argsort([case.pro for case in grades.cases(statement, effects, statement.tests)], kind="stable")
+    first = int(ranked[statement.needed - 1]) * statement.each
+    return parts[first + int(np.argmax(tests[first : first + statement.each]))]
 
 
-def _second(parts: Sequence[Outcome], needed: int) -> str:
-    """What the other choice of runs says, where any test has one."""
-    others = [part.other for part in parts if part.other]
-    sides = _sides(parts, needed, other=True)
-    if not others or sides is None:
+def _open(statement: Statement, effects: Sequence[Effect], sides: Sides, p: float) -> str:
+    """Why nothing is decided."""
+    _, tasks = grades.size(effects)
+    if tasks < statement.least:
+        return f"{tasks} of the {statement.least} tasks without which nothing is decided: "
+    if p < ALPHA and grades.may_still_come(statement, sides, effects):
+        return f"no change in {tasks} tasks, but before {statement.long} one may still come: "
+    return "open: "
+
+
+def _rerun(statement: Statement, effects: Sequence[Effect], sides: Sides, grade: str) -> str:
+    """What makes the runs again; of an open statement, more of them: seeds, or tasks where those are too few."""
+    seeds, tasks = grades.size(effects)
+    short, waits = tasks < statement.least, grades.may_still_come(statement, sides, effects)
+    if grade == UNDECIDED and not short and not waits:
+        seeds *= 2
+    if short or (grade == UNDECIDED and waits):
+        tasks = statement.least if short else statement.tasks
+    seeds = seeds if SEEDS <= seeds and grade != UNDECIDED else max(seeds, RECOMMENDED_SEEDS)
+    return command(statement, [test.quantity for test in statement.tests], seeds, tasks)
+
+
+def _second(parts: Sequence[Outcome], statement: Statement) -> str:
+    """What the longest runs say, where any test has others than those that decide."""
+    sides, effects = _sides(statement, parts, longest=True), _effects(parts, longest=True)
+    if sides is None or not any(part.other for part in parts):
         return ""
-    for_, against = sides
-    verdict = UNDECIDED if _two_sided(for_, against) >= ALPHA else HOLDS if for_ < against else FAILS
-    seeds, tasks = min(effect.seeds for effect in others), min(effect.tasks for effect in others)
-    p_value = f"p = {_two_sided(for_, against):.2g}, not corrected"
-    return f"over {tasks} tasks of {counted(seeds, 'seed')}: {verdict} ({p_value})"
+    p = f" (p = {chance(sides.p)}, not corrected)" if grades.size(effects)[0] >= SEEDS else ""
+    sizes = dict.fromkeys(f"{counted(effect.seeds, 'seed')} × {effect.tasks} tasks" for effect in effects)
+    return f"{' and '.join(sizes)}: {grades.grade(statement, effects, sides, sides.p)}{p}"
 
 
 def command(
@@ -286,73 +221,7 @@ def command(
     settings = dict.fromkeys(setting for quantity in quantities for setting in quantity.settings)
     systems = dict.fromkeys(system for quantity in quantities for system in quantity.systems)
     swept = quantities[0].sweep
-    tasks = tasks or (SWEEP_TASKS + 10 if swept else statement.asks)
     return (
         f"regrow run {statement.study} --settings {' '.join(settings)} --systems {' '.join(systems)} "
-        f"--tasks {tasks} --seeds {seeds}{' --sweep' if swept else ''} --out results/claim-{statement.id}"
+        f"--tasks {tasks or statement.asks} --seeds {seeds}{' --sweep' * swept} --out results/claim-{statement.id}"
     )
-
-
-FORMAT = 1
-
-
-def to_json(verdicts: Sequence[Verdict], margins: Mapping[str, Margin] = MARGINS) -> str:
-    """The content of `claims.json`.
-
-    `{"format": 1, "alpha": …, "paper_tasks": …, "margins": {name: {value, unit, reason}}, "claims": [claim, …]}`.
-    A claim has `id` ("2a"), `claim` (2), `text`, `place`, `statistic`, `settings`, `systems`, `verdict` ("holds",
-    "fails", "not enough data"), `reason`, `effect`, `unit`, `p`, `p_holm`, `command`, `second`, `beside`, `notes`, and
-    `parts`: each `quantity`, `setting`, `systems`, `side` (">" or "<"), `bound`, `unit`, `effect`, `other`, `lacks`.
-    An effect is null or `value`, `low`, `high` (95 %), `error`, `freedom`, `basis` ("seeds", "tasks": within these runs
-    only), `seeds`, `tasks`, `standardised`. Every number is finite; one that is not is null.
-
-    Args:
-        verdicts: as `evaluate` returns them.
-        margins: the constants behind them.
-
-    Returns:
-        JSON text, indented, with a line end.
-
-    Example:
-        >>> import polars as pl
-        >>> json.loads(to_json(evaluate(pl.DataFrame())))["claims"][0]["verdict"]
-        'not enough data'
-    """
-    content = {
-        "format": FORMAT,
-        "alpha": ALPHA,
-        "paper_tasks": PAPER_TASKS,
-        "margins": {name: margin._asdict() for name, margin in margins.items()},
-        "claims": [_claim(verdict) for verdict in verdicts],
-    }
-    return json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _claim(verdict: Verdict) -> dict[str, Any]:
-    content = {"id": verdict.id, "claim": verdict.claim} | vars(verdict)
-    return content | {"effect": _effect(verdict.effect), "parts": [_outcome(part) for part in verdict.parts]}
-
-
-def _outcome(part: Outcome) -> dict[str, Any]:
-    quantity, test = part.test.quantity, part.test
-    content = {"quantity": quantity.name, "setting": quantity.setting, "systems": quantity.systems}
-    content |= {"side": test.side, "bound": test.bound, "unit": quantity.unit}
-    return content | {"effect": _effect(part.effect), "other": _effect(part.other), "lacks": part.lacks}
-
-
-def _effect(effect: Effect | None) -> dict[str, Any] | None:
-    if not effect:
-        return None
-    ends = {"value": effect.value, "low": effect.low, "high": effect.high}
-    return ends | {field.name: getattr(effect, field.name) for field in fields(Effect)}
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for every number that is not finite."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

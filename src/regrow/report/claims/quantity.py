@@ -1,13 +1,14 @@
 """A quantity: what is measured of stored runs for a statement, and what is missing where it cannot be."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ..margins import LEAST_TASKS
 from ..runs import Comparison, Run, Runs, comparisons
 from ..stats import Effect
 from ..style import look
+from .seen import new_seeds
 
 POINTS, PERCENT = "points", "%"
 
@@ -21,7 +22,7 @@ Compute = Callable[[Comparison], Effect]
 class Measured:
     """A quantity, as measured in the given runs.
 
-    effects: in the longest runs, and, where those are others, in the runs of most seeds; empty if runs are missing.
+    effects: over most seeds, which decides, and, where those are others, in the longest runs; empty without runs.
     lacks: what is missing, one line; empty if nothing is.
     notes: what a reader should know of it.
     """
@@ -37,6 +38,7 @@ class Quantity:
 
     sweep: whether it needs their sweeps.
     also: further settings whose runs it needs.
+    before: what the rules before these measured in its place, where that was something else.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Quantity:
     measure: Callable[[Runs], Measured] = field(repr=False)
     sweep: bool = False
     also: tuple[str, ...] = ()
+    before: "Quantity | None" = field(default=None, repr=False)
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -85,6 +88,7 @@ def quantity(
     rules: Rules,
     measure: str = "",
     has: Callable[[Run], bool] = lambda run: True,
+    before: Quantity | None = None,
 ) -> Quantity:
     """A quantity of runs at their chosen values.
 
@@ -95,10 +99,11 @@ def quantity(
         rules: what it needs at least.
         measure: a column that runs must have throughout, or they are left out.
         has: whether a run has it.
+        before: what was measured in its place.
     """
     settings, systems = (tuple(dict.fromkeys(part)) for part in zip(*keys, strict=True))
 
-    def measured(runs: Runs) -> Measured:
+    def from_runs(runs: Runs) -> Measured:
         every = {key: runs.main(*key) for key in keys}
         kept = {key: [run for run in group if has(run)] for key, group in every.items()}
         for setting, system in keys:
@@ -112,7 +117,7 @@ def quantity(
         )
         return Measured(kept_only.effects, kept_only.lacks, kept_only.notes + left_out)
 
-    return Quantity(name, unit, settings[0], systems, measured, also=settings[1:])
+    return Quantity(name, unit, settings[0], systems, from_runs, also=settings[1:], before=before)
 
 
 def over(runs: Runs, groups: Groups, compute: Compute, rules: Rules) -> Measured:
@@ -120,7 +125,12 @@ def over(runs: Runs, groups: Groups, compute: Compute, rules: Rules) -> Measured
     shared = [each for each in comparisons(groups, rules.tasks) if len(each.seeds) >= rules.seeds]
     if not shared:
         return Measured(lacks=lacks(groups, rules))
-    return Measured(tuple(map(compute, shared)), notes=notes(runs, shared[-1].groups, rules))
+    return Measured(measured(compute, shared), notes=notes(runs, shared[-1].groups, rules))
+
+
+def measured(compute: Compute, shared: Sequence[Comparison]) -> tuple[Effect, ...]:
+    """Effects over most seeds and in the longest runs, from `comparisons`, which has the longest first."""
+    return tuple(replace(compute(each), new=new_seeds(each)) for each in reversed(shared))
 
 
 def notes(runs: Runs, groups: Groups, rules: Rules) -> tuple[str, ...]:

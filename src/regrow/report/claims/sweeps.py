@@ -14,7 +14,7 @@ from ..margins import SWEEP_TASKS
 from ..runs import Comparison, Run, Runs, comparisons
 from ..stats import Effect, contrast
 from ..sweeps import configs_with
-from .quantity import POINTS, Measured, Quantity, label
+from .quantity import POINTS, Measured, Quantity, label, measured
 
 Place = tuple[Any, ...]
 """One value of each knob."""
@@ -127,7 +127,7 @@ def _swept(
         shared = comparisons(groups, SWEEP_TASKS)
         if not shared:
             return Measured(lacks=f"sweep in {setting}: no seed with {SWEEP_TASKS} tasks in all configs", notes=notes)
-        return Measured(tuple(_average(compute(each, grids)) for each in shared), notes=notes)
+        return Measured(measured(lambda each: _average(compute(each, grids)), shared), notes=notes)
 
     return Quantity(name, POINTS, setting, systems, measure, sweep=True)
 

@@ -3,20 +3,24 @@
 Shapes: R runs, B bins, T tasks.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..runs import NEAR, Run
-from ..style import Look
+from ..runs import Run
+from ..style import SYSTEMS, Look
 
 BINS = 50
 """The most points that a line has."""
 
 SPAN = 40.0
 """The longest axis of accuracy, in points: one lost system would flatten all others."""
+
+HEAVY = SYSTEMS["swr"].label
+"""The line that a reader looks for first is drawn heavier."""
 
 Measure = Callable[[Run], np.ndarray]
 
@@ -98,17 +102,28 @@ def _divide(top: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def draw_curve(axes: Axes, curve: Curve, look: Look) -> None:
-    """One system: bold the mean, broken where seeds join or leave; thin its seeds; a band where there are several."""
-    n, mean, error = curve.seeds, curve.mean, curve.error
+    """One system: bold the mean, thin its seeds; a band where there are several."""
+    x, n, mean, error = curve.centres, curve.seeds, curve.mean, curve.error
+    name, heavy = slug(look.label), look.label == HEAVY
     if n.max(initial=0) > 1:
         for values in curve.values:
-            axes.plot(curve.centres, values, color=look.colour, linewidth=0.5, alpha=0.35, zorder=1.5)
-    for part in np.split(np.arange(len(n)), np.flatnonzero(np.diff(n)) + 1):
-        x, y, e = curve.centres[part], mean[part], error[part]
-        if n[part].max(initial=0) > 1:
-            axes.fill_between(x, y - e, y + e, color=look.colour, alpha=0.2, linewidth=0, zorder=1.8)
-        marker = {"marker": "o", "markersize": 3} if len(part) == 1 else {}
-        axes.plot(x, y, color=look.colour, linestyle=look.dashes, linewidth=1.5, **marker)
+            axes.plot(x, values, color=look.colour, linewidth=0.5, alpha=0.35, zorder=1.5, gid=f"seed:{name}")
+        low, high = mean - error, mean + error
+        axes.fill_between(x, low, high, color=look.colour, alpha=0.2, linewidth=0, zorder=1.8, gid=f"band:{name}")
+    marker = {"marker": "o", "markersize": 3} if len(x) == 1 else {}
+    width, order = (2.4, 2.2) if heavy else (1.5, 2)
+    style = {"color": look.colour, "linestyle": look.dashes, "linewidth": width, "zorder": order}
+    axes.plot(x, mean, gid=f"mean:{name}", **style, **marker)
+
+
+def slug(label: str) -> str:
+    """A label as a name in a page.
+
+    Example:
+        >>> slug("SWR, utility 0 only")
+        'swr-utility-0-only'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
 
 
 def limits(curves: Iterable[Curve], span: float = np.inf) -> tuple[float, float] | None:
@@ -145,14 +160,11 @@ def binned(width: int) -> str:
 
 def bands(groups: Iterable[Sequence[Run]]) -> str:
     """What bold and thin lines and bands are, for a caption."""
-    groups = list(groups)
     single = {len(runs) == 1 for runs in groups}
     if single == {True}:
         return "One seed each, so no band."
-    lengths = [run.tasks for runs in groups for run in runs]
-    broken = ", broken where seeds end" if min(lengths) < NEAR * max(lengths) else ""
     alone = " (none for one seed)" if True in single else ""
-    return f"Bold: mean over seeds{broken}; band: ± 1 standard error{alone}; thin: the seeds."
+    return f"Bold: mean over seeds; band: ± 1 standard error{alone}; thin: the seeds."
 
 
 def ends(curves: Sequence[tuple[str, Curve]], unit: str, digits: int = 1) -> str:

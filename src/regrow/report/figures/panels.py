@@ -1,7 +1,7 @@
 """Panels of lines over tasks, side by side: what most figures are, and how every one of them is drawn."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,12 +10,30 @@ from matplotlib.axes import Axes
 from ...lab.runs.text import counted
 from ..runs import FRESH, Run, Runs
 from ..style import SETTING_LABELS, Look, in_order, look
-from .line import SPAN, Curve, Measure, bands, below, bin_width, binned, draw_curve, ends, limits, longest, to_curve
+from .lengths import Choose, choices, in_words, until
+from .level_marks import CAPTION, mark
+from .line import (
+    SPAN,
+    Curve,
+    Measure,
+    bands,
+    below,
+    bin_width,
+    binned,
+    draw_curve,
+    ends,
+    limits,
+    longest,
+    slug,
+    to_curve,
+)
 from .sheet import (
     LETTERS,
     Drawing,
     Missing,
+    Series,
     Share,
+    Shown,
     Topic,
     axis_of_tasks,
     counts,
@@ -100,6 +118,21 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Filled:
+    """A panel's lines that have runs, with all of them."""
+
+    panel: Panel
+    lines: tuple[tuple[Line, Sequence[Run]], ...]
+
+    def drawn(self, choose: Choose, tasks: int) -> "Drawn":
+        """Each line with the curve of the runs chosen, none longer than so many tasks."""
+        panel, chosen = self.panel, [(line, choose(until(runs, tasks))) for line, runs in self.lines]
+        width = bin_width(longest(runs for _, runs in chosen)) if panel.binned else 1
+        curves = [(line, runs, to_curve(runs, panel.measure, width, panel.per)) for line, runs in chosen]
+        return Drawn(panel, width, tuple(curves))
+
+
+@dataclass(frozen=True)
 class Drawn:
     """A panel's lines that have runs, each with its curve.
 
@@ -118,6 +151,11 @@ class Drawn:
     def curves(self) -> list[tuple[str, Curve]]:
         """(label, curve)"""
         return [(line.look.label, curve) for line, _, curve in self.lines]
+
+    def shown(self, axes: Axes) -> Shown:
+        """The panel, its lines in numbers."""
+        series = [Series(line.look, c.centres, c.mean, c.error, c.seeds) for line, _, c in self.lines]
+        return Shown(axes, self.panel.title, tuple(series))
 
     @property
     def n(self) -> str:
@@ -166,32 +204,43 @@ def draw(runs: Runs, plan: FigurePlan) -> Drawing | Missing:
     if needs is None:
         needs = list(dict.fromkeys(line.key for panel in plan.panels for line in panel.lines))
     absent = [key for key in needs if not runs.main(*key)]
-    drawn = [find(runs, panel) for panel in plan.panels]
-    if any(plan.own(line) for each in drawn for line, *_ in each.lines):
-        return compose(plan, drawn, plan.topic.gaps(absent))
+    filled = [find(runs, panel) for panel in plan.panels]
+    if any(plan.own(line) for each in filled for line, _ in each.lines):
+        return compose(plan, filled, plan.topic.gaps(absent))
     own = [line.key for panel in plan.panels for line in panel.lines if plan.own(line) and line.key in absent]
     gaps = plan.topic.gaps(list(dict.fromkeys(own)))
     return plan.topic.nothing(plan.nothing or (gaps[0].reason if gaps else NO_FRESH), absent)
 
 
-def find(runs: Runs, panel: Panel) -> Drawn:
+def find(runs: Runs, panel: Panel) -> Filled:
     """The runs of a panel's lines, at their chosen values."""
     return fill(panel, [(line, runs.main(*line.key)) for line in panel.lines])
 
 
-def fill(panel: Panel, mains: Iterable[tuple[Line, Sequence[Run]]]) -> Drawn:
+def fill(panel: Panel, mains: Iterable[tuple[Line, Sequence[Run]]]) -> Filled:
     """A panel drawn from these runs; a line without runs is left out."""
     kept = [(line, [run for run in runs if panel.keep(run)]) for line, runs in mains]
-    have = [(line, runs) for line, runs in kept if runs]
-    width = bin_width(longest(runs for _, runs in have)) if panel.binned else 1
-    return Drawn(
-        panel, width, tuple((line, runs, to_curve(runs, panel.measure, width, panel.per)) for line, runs in have)
-    )
+    return Filled(panel, tuple((line, runs) for line, runs in kept if runs))
+
+
+def compose(plan: FigurePlan, filled: Sequence[Filled | Drawn], gaps: tuple[Missing, ...]) -> Drawing:
+    """The figure of panels whose runs are known, once for each choice of runs; none is longer than what it is about."""
+    lines = [(line, runs) for each in filled if isinstance(each, Filled) for line, runs in each.lines]
+    tasks = longest(runs for line, runs in lines if plan.own(line))
+    views = []
+    for choose in choices([until(runs, tasks) for _, runs in lines]):
+        drawn = [each.drawn(choose, tasks) if isinstance(each, Filled) else each for each in filled]
+        views.append(_compose(plan, drawn, length=in_words(group for each in drawn for group in each.runs)))
+    first, *others = views
+    if not others:
+        return replace(first, gaps=gaps, length="")
+    named = (replace(other, name=f"{other.name}-{slug(other.length)}") for other in others)
+    return replace(first, gaps=gaps, others=tuple(named))
 
 
 @styled
-def compose(plan: FigurePlan, drawn: Sequence[Drawn], gaps: tuple[Missing, ...]) -> Drawing:
-    """The figure of panels whose runs are known; rows of panels without any are left out."""
+def _compose(plan: FigurePlan, drawn: Sequence[Drawn], length: str) -> Drawing:
+    """The figure of one choice of runs; rows of panels without any are left out."""
     columns = plan.columns
     rows = [range(start, min(start + columns, len(drawn))) for start in range(0, len(drawn), columns)]
     kept = [i for row in rows if any(drawn[i].lines for i in row) for i in row]
@@ -202,23 +251,27 @@ def compose(plan: FigurePlan, drawn: Sequence[Drawn], gaps: tuple[Missing, ...])
     for i, axes in places.items():
         heading(axes, i if len(drawn) > 1 else None, drawn[i].panel.title)
         _draw(axes, drawn[i])
-        if i % columns == 0 or plan.share == "none":
-            axes.set_ylabel(drawn[i].panel.axis)
+        axes.set_ylabel(drawn[i].panel.axis)
+        axes.tick_params(labelleft=True)  # a page shows each panel by itself
     step = {"row": columns, "all": len(drawn), "none": 1}[plan.share]
     for i, axes in places.items():
         start, frame = i - i % step, drawn[i].panel.frame
         together = [curve for each in drawn[start : start + step] for _, curve in each.curves]
         if together and frame:
             frame(axes, together)
-    legend(figure, _looks(drawn))
+    of_accuracy = [i for i in places if drawn[i].panel.measure == "online_accuracy"]
+    marked = [mark(places[i], [(line.key, line.look, runs) for line, runs, _ in drawn[i].lines]) for i in of_accuracy]
+    looks = _looks(drawn)
+    legend(figure, looks)
     gone = [
         f"{name} ({LETTERS[i]})"
         for i, axes in places.items()
         if drawn[i].panel.frame is within_span
         for name in below(axes, drawn[i].curves)
     ]
-    text = _caption(plan, drawn) + (f" Below the axes: {', '.join(gone)}." if gone else "")
-    return Drawing(plan.topic.name, plan.topic.title, text, _alt(plan, drawn), figure, gaps)
+    text = _caption(plan, drawn) + (f" Below the axes: {', '.join(gone)}." if gone else "") + CAPTION * any(marked)
+    panels = tuple(drawn[i].shown(axes) for i, axes in places.items())
+    return Drawing(plan.topic.name, plan.topic.title, text, _alt(plan, drawn), figure, (), panels, tuple(looks), length)
 
 
 def _draw(axes: Axes, drawn: Drawn) -> None:
@@ -228,9 +281,10 @@ def _draw(axes: Axes, drawn: Drawn) -> None:
         return
     if drawn.panel.against_fresh:
         fresh, band = look(FRESH), drawn.panel.band
-        axes.axhline(0, color=fresh.colour, linestyle=fresh.dashes, linewidth=1.2, zorder=1)
+        name = slug(fresh.label)
+        axes.axhline(0, color=fresh.colour, linestyle=fresh.dashes, linewidth=1.2, zorder=1, gid=f"mean:{name}")
         if band:
-            axes.axhspan(-band, band, color=fresh.colour, alpha=0.15, linewidth=0, zorder=1)
+            axes.axhspan(-band, band, color=fresh.colour, alpha=0.15, linewidth=0, zorder=1, gid=f"band:{name}")
     for line, _, curve in drawn.lines:
         draw_curve(axes, curve, line.look)
     axis_of_tasks(axes, drawn.runs)

@@ -13,11 +13,24 @@ from ..format import run_command
 from ..runs import FRESH, Run, Runs, entries
 from ..style import FOUR, SETTING_LABELS, SYSTEMS, Look, look
 from .line import Curve
-from .panels import Drawn, FigurePlan, Line, Panel, around_zero, by_setting, compose, draw, fill, on_log, standard_error
+from .panels import (
+    FigurePlan,
+    Filled,
+    Line,
+    Panel,
+    around_zero,
+    by_setting,
+    compose,
+    draw,
+    fill,
+    on_log,
+    standard_error,
+)
 from .sheet import Drawing, Missing, Topic, logarithmic
 
 BASELINES = ("base", "l2", "shrink-perturb")
 UNITS, AUTHORS = ("cbp", "redo"), ("cbp-authors", "redo-authors")
+BY_POSITION = ("swr-gradient-proportional-resample-authors", "swr-gradient-proportional-mean-authors")
 ASSESSMENT, WEIGHTS = "initial-assessment", "weights-vs-units"
 
 
@@ -111,7 +124,13 @@ def _weights_and_units() -> list[FigurePlan]:
         FigurePlan(
             Topic("zero-gradient", "Renewing only what has utility 0, or all but that", "zero-gradient"),
             by_setting(FOUR, ("base", "swr", *CONTROLS, "swr-random-threshold-resample")),
+            share="none",
             own=lambda line: line.system in CONTROLS,
+        ),
+        FigurePlan(
+            Topic("ties", "Proportional pruning with ties at random, or by position as the authors' code", WEIGHTS),
+            by_setting(FOUR, ("base", *proportional, *BY_POSITION)),
+            own=lambda line: line.system in BY_POSITION,
         ),
         FigurePlan(
             Topic("authors-order", "Renewing units after the update, or within it as the authors do", WEIGHTS),
@@ -193,7 +212,7 @@ def against_fresh(runs: Runs) -> Drawing | Missing:
     shown = [each for each in drawn.values() if each.lines]
     absent = [(setting, FRESH) for setting in FOUR if not levels[setting]]
     for setting, each in drawn.items():
-        paired = {line.system for line, *_ in each.lines}
+        paired = {line.system for line, _ in each.lines}
         absent += [(setting, system) for system in AGAINST_FRESH if levels[setting] and system not in paired]
     topic = Topic("against-fresh", "Every system against a fresh network", WEIGHTS)
     if not shown:
@@ -246,14 +265,14 @@ def options(runs: Runs, others: Mapping[str, Runs]) -> Drawing | Missing:
     topic = Topic("options", "Choices that the paper leaves open", WEIGHTS)
     settings = ("large-ln", "small-ln")
     drawn = [_with_options(runs, others, setting) for setting in settings]
-    drawn = [each for each in drawn if any(line.own for line, *_ in each.lines)]
+    drawn = [each for each in drawn if any(line.own for line, _ in each.lines)]
     if not drawn:
         command = run_command(WEIGHTS, settings, UNITS) + " --units-read after"
         return Missing(topic.name, topic.title, "no run with units read after the norm", command)
     return compose(FigurePlan(topic, tuple(each.panel for each in drawn), columns=len(drawn)), drawn, ())
 
 
-def _with_options(runs: Runs, others: Mapping[str, Runs], setting: str) -> Drawn:
+def _with_options(runs: Runs, others: Mapping[str, Runs], setting: str) -> Filled:
     """Systems that have runs with another option: the usual line, and beside it that one, dotted."""
     mains: list[tuple[Line, Sequence[Run]]] = []
     for system in (*SIX[len(BASELINES) :], *BASELINES):

@@ -20,8 +20,8 @@ from ..format import run_command
 from ..runs import NEAR, Run
 from ..style import FAINT, SHEET, Look, look
 
-WIDTH = 7.2  # inches of a figure
-LEGEND = 104  # letters in a row of its legend
+WIDTH, NARROW = 7.2, 4.4  # inches of a figure
+LEGEND = 14.4  # letters in an inch of its legend
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 Share = Literal["row", "all", "none"]
@@ -44,6 +44,28 @@ class Missing:
     command: str
 
 
+class Series(NamedTuple):
+    """A line of a panel in numbers, (B,) each.
+
+    error: standard error over seeds, NaN for one seed; seeds: runs in each point.
+    """
+
+    look: Look
+    x: np.ndarray
+    mean: np.ndarray
+    error: np.ndarray
+    seeds: np.ndarray
+
+
+class Shown(NamedTuple):
+    """A panel, and its lines in numbers; x: what runs along its axis."""
+
+    axes: Axes
+    title: str
+    series: tuple[Series, ...] = ()
+    x: str = "task"
+
+
 @dataclass(frozen=True)
 class Drawing:
     """A figure and what a page says about it.
@@ -53,6 +75,10 @@ class Drawing:
     caption: what is drawn, of how many runs; plain text.
     alt: the figure in words, for readers who cannot see it.
     gaps: parts of it that no results cover.
+    panels: in reading order.
+    looks: of the legend; empty where the panels have their own.
+    length: how long its runs are and how many seeds they have, where there is another choice of runs.
+    others: the same figure of the other choice.
     """
 
     name: str
@@ -61,20 +87,24 @@ class Drawing:
     alt: str
     figure: Figure
     gaps: tuple[Missing, ...] = ()
+    panels: tuple[Shown, ...] = ()
+    looks: tuple[Look, ...] = ()
+    length: str = ""
+    others: tuple["Drawing", ...] = ()
 
 
-def sheet(rows: int, columns: int, height: float, share: Share = "row", width: float = WIDTH):
-    """An empty figure with panels.
+def sheet(rows: int, columns: int, height: float, share: Share = "row"):
+    """An empty figure with panels, narrower where they stand below each other.
 
     Args:
         rows, columns: of panels.
         height: of a row, in inches.
         share: which panels have the same y axis: "row", "all", or "none".
-        width: of the figure, in inches.
 
     Returns:
         The figure, and its panels in reading order.
     """
+    width = WIDTH if columns > 1 else NARROW
     figure = Figure(figsize=(width, rows * height + 0.45), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=share, squeeze=False)
     return figure, list(grid.flat)
@@ -113,7 +143,8 @@ def legend(figure: Figure, looks: Sequence[Look]) -> None:
     """One legend for the whole figure, above its panels, in as few rows as possible."""
     handles = [Line2D([], [], color=each.colour, linestyle=each.dashes, linewidth=1.8) for each in looks]
     labels = [each.label.replace("proportional", "prop.") for each in looks]
-    columns = next(n for n in range(len(labels), 0, -1) if _letters(labels, n) <= LEGEND or n == 1)
+    most = LEGEND * figure.get_figwidth()
+    columns = next(n for n in range(len(labels), 0, -1) if _letters(labels, n) <= most or n == 1)
     figure.legend(handles, labels, loc="outside upper left", ncols=columns, columnspacing=1.4, borderaxespad=0.2)
     figure.set_figheight(figure.get_figheight() + 0.19 * (-(-len(labels) // columns) - 1))
 
@@ -153,12 +184,10 @@ def counts(groups: Mapping[str, Sequence[Run]]) -> str:
 
 
 def axis_of_tasks(axes: Axes, groups: Iterable[Sequence[Run]]) -> None:
-    """An x axis of tasks, labelled with the number of seeds: at first, and at the end where runs end early."""
+    """An x axis of tasks, labelled with the number of seeds."""
     groups = [runs for runs in groups if runs]
     tasks = max(run.tasks for runs in groups for run in runs)
-    seeds = {len(runs) for runs in groups}
-    last = {sum(run.tasks >= NEAR * tasks for run in runs) for runs in groups} - {0}
-    axes.set_xlabel(f"task (n = {_range(seeds)}{f', later {_range(last)}' if last != seeds else ''})")
+    axes.set_xlabel(f"task (n = {_range({len(runs) for runs in groups})})")
     axes.set_xlim(-0.03 * tasks, 1.03 * tasks)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
@@ -11,14 +12,16 @@ from ...lab.runs.text import counted
 from ...lab.studies.permuted_values import chosen
 from ..format import value
 from ..runs import Runs
-from ..style import FOUR, INK, SERIES, SETTING_LABELS, look
+from ..style import FOUR, INK, SERIES, SETTING_LABELS, Look, look
 from ..sweeps import configs_with, read
 from .panels import ACCURACY, standard_error
 from .permuted import variants
-from .sheet import Drawing, Missing, Topic, heading, sheet, styled
+from .sheet import Drawing, Missing, Series, Shown, Topic, heading, sheet, styled
 
 KNOBS = {"cbp": ("replacement_rate", "maturity"), "redo": ("threshold", "every")}
 """{system: the knob along x, the knob of each line}; of all others `factor` and `every`."""
+LETTERS = 14
+"""More letters than these do not fit below a panel: then every other value has its label."""
 NAMES = {"replacement_rate": "replacement rate", "every": "every"}
 
 
@@ -44,11 +47,16 @@ class Cell(NamedTuple):
 
 
 class SensitivityPlan(NamedTuple):
-    """A figure of sweeps; columns: of panels, where all have a sweep."""
+    """A figure of sweeps.
+
+    columns: of panels, where all have a sweep.
+    to_a_letter: panels that share a letter, as the paper's figure has them in one panel.
+    """
 
     topic: Topic
     cells: tuple[Cell, ...]
     columns: int
+    to_a_letter: int = 1
 
 
 SENSITIVITIES = (
@@ -62,7 +70,8 @@ SENSITIVITIES = (
         tuple(
             Cell(f"{utility}, {pruning}{', mean' * mean}", "large", variants(utility, pruning)[mean])
             for pruning in ("proportional", "threshold")
-            for utility, mean in (("magnitude", True), ("gradient", True), ("magnitude", False), ("gradient", False))
+            for utility in ("gradient", "magnitude")
+            for mean in (True, False)  # of threshold pruning the paper's f and h resample
         ),
         2,
     ),
@@ -74,6 +83,7 @@ SENSITIVITIES = (
             for system in ("cbp", "redo", "swr")
         ),
         3,
+        to_a_letter=3,
     ),
 )
 
@@ -92,6 +102,11 @@ class Grid:
     def knobs(self) -> tuple[str, str]:
         """The knob along x, and the knob of each line."""
         return KNOBS.get(self.system, ("factor", "every"))
+
+    @property
+    def lines(self) -> list[float]:
+        """Values of the knob of the lines."""
+        return sorted({point.line for point in self.points})
 
     @property
     def best(self) -> Point:
@@ -123,7 +138,7 @@ def sensitivity(runs: Runs, plan: SensitivityPlan) -> Drawing | Missing:
 
     Rows and columns of panels without any sweep are left out whole.
     """
-    topic, cells, columns = plan
+    topic, cells, columns, to_a_letter = plan
     grids = {i: as_grid(runs, cell.setting, cell.system) for i, cell in enumerate(cells)}
     absent = [(cells[i].setting, cells[i].system) for i, each in grids.items() if each is None]
     shown = {i: each for i, each in grids.items() if each}
@@ -136,13 +151,29 @@ def sensitivity(runs: Runs, plan: SensitivityPlan) -> Drawing | Missing:
         if i not in shown:
             axes.remove()
             continue
-        heading(axes, i, cells[i].title)
+        heading(axes, i // to_a_letter, cells[i].title)
         _draw(axes, shown[i])
-        first = next(j for j in places if j in shown and j // columns == i // columns)
-        axes.set_ylabel(ACCURACY if i == first else "")
+        axes.set_ylabel(ACCURACY)
     _share([(axes, shown[i].setting) for axes, i in zip(panels, places, strict=True) if i in shown])
     drawn = list(shown.values())
-    return Drawing(topic.name, topic.title, _caption(drawn), _alt(drawn), figure, topic.gaps(absent))
+    placed = dict(zip(places, panels, strict=True))
+    parts = tuple(
+        Shown(placed[i], cells[i].title, _series(each), NAMES.get(each.knobs[0], each.knobs[0]))
+        for i, each in shown.items()
+    )
+    return Drawing(topic.name, topic.title, _caption(drawn), _alt(drawn), figure, topic.gaps(absent), parts)
+
+
+def _series(grid: Grid) -> tuple[Series, ...]:
+    """A line for each value of the other knob."""
+    lines = []
+    for (colour, _), value_ in zip(SERIES, grid.lines, strict=False):
+        own = [point for point in grid.points if point.line == value_]
+        x, mean, error = (np.array([getattr(p, name) for p in own]) for name in ("x", "mean", "error"))
+        error = error if grid.seeds > 1 else np.full(len(own), np.nan)
+        name = f"{NAMES.get(grid.knobs[1], grid.knobs[1])} {value(value_)}"
+        lines.append(Series(Look(name, colour), x, mean, error, np.full(len(own), grid.seeds)))
+    return tuple(lines)
 
 
 def _share(panels: Sequence[tuple[Axes, str]]) -> None:
@@ -157,7 +188,7 @@ def _share(panels: Sequence[tuple[Axes, str]]) -> None:
 
 def _draw(axes: Axes, grid: Grid) -> None:
     x, line = grid.knobs
-    for (colour, marker), value_ in zip(SERIES, sorted({point.line for point in grid.points}), strict=False):
+    for (colour, marker), value_ in zip(SERIES, grid.lines, strict=False):
         own = [point for point in grid.points if point.line == value_]
         axes.errorbar(
             [point.x for point in own], [point.mean for point in own], [point.error for point in own],
@@ -181,9 +212,9 @@ def _axis_of_knob(axes: Axes, knob: str, ticks: list[float]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
     labels = [value(float(f"{tick:.2g}")) for tick in ticks]
-    axes.set_xticks(ticks, labels, fontsize=7)
-    if max(map(len, labels)) > 4:  # values that were scaled to tasks of another length
-        axes.tick_params(axis="x", rotation=45)
+    skip = 1 + (sum(map(len, labels)) > LETTERS)
+    labels = [label if (len(labels) - 1 - i) % skip == 0 else "" for i, label in enumerate(labels)]
+    axes.set_xticks(ticks, labels, fontsize=7.5)
     axes.set_xlabel(NAMES.get(knob, knob))
 
 

@@ -184,7 +184,8 @@ def remarks(results: ViTResults, groups: Sequence[Sequence[Run]], both: bool = F
         groups: the runs that are drawn.
         both: whether they are of both optimizers.
     """
-    clean = " With the clean optimizer, not the authors'." if results.optimizer != "authors" and not both else ""
+    way = results.optimizer
+    clean = f" With the {way} optimizer, not the authors'." if way != "authors" and not both else ""
     small = f" Not at the paper's scale: {'; '.join(results.shrunk)}." if results.shrunk else ""
     return diverged(groups) + clean + small
 

@@ -13,13 +13,12 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
-from ...lab.studies.vit_values import OPTIMIZERS
 from ..notes import SHORT
 from ..results_vit import ACCURACY, ViTResults
 from ..runs import FRESH, Run, comparisons
 from ..style import NORMS, REPARAM, STANDARD, SYSTEMS, Look
 from .line import Curve
-from .panels import Drawn, FigurePlan, Line, Panel, compose, fill
+from .panels import Drawn, FigurePlan, Filled, Line, Panel, compose, fill
 from .sheet import Drawing, Missing
 from .vit import remarks, topic
 
@@ -31,6 +30,7 @@ LOOKS = {
     ("clean", FRESH): Look("fresh network, clean optimizer", SYSTEMS[FRESH].colour, "-."),
 }
 OTHER = "clean"
+PAIR = ("authors", OTHER)
 CAPTION = (
     "Above: the best test accuracy of each task's epochs. Below: mean magnitude of all weights after each epoch. "
     "Authors': the momentum buffer, full of decay divided by a step size near 0, carries over to the next task, where "
@@ -54,9 +54,8 @@ def boundaries(results: ViTResults) -> Drawing | Missing:
     if not shown:
         wanted = absent or [(STANDARD, "base"), (REPARAM, "base")]
         return about.nothing("no runs of the base with both optimizers and the same seeds", wanted)
-    first = next(iter(shown))
-    above = [_accuracy(setting, groups, setting == first) for setting, groups in shown.items()]
-    below = [_weights(results.epochs, setting, groups, setting == first) for setting, groups in shown.items()]
+    above = [_accuracy(setting, groups) for setting, groups in shown.items()]
+    below = [_weights(results.epochs, setting, groups) for setting, groups in shown.items()]
     plan = FigurePlan(
         about,
         tuple(each.panel for each in (*above, *below)),
@@ -72,27 +71,27 @@ def boundaries(results: ViTResults) -> Drawing | Missing:
 def _paired(results: ViTResults, setting: str) -> Groups:
     """Base and fresh, of the seeds that the base has with both optimizers."""
     every = {(way, system): results.runs[way].main(setting, system) for way, system in LOOKS}
-    seeds = set.intersection(*({run.seed for run in every[way, "base"]} for way in OPTIMIZERS))
+    seeds = set.intersection(*({run.seed for run in every[way, "base"]} for way in PAIR))
     kept = {key: tuple(run for run in runs if run.seed in seeds) for key, runs in every.items()}
     return {key: runs for key, runs in kept.items() if runs}
 
 
-def _accuracy(setting: str, groups: Groups, first: bool) -> Drawn:
-    """Accuracy after each task; the first panel of a row has the label of its axis."""
-    axis = "test accuracy (%)" if first else ""
-    panel = Panel(NORMS[setting], (), axis=axis, measure=ACCURACY, frame=None, binned=False)
+def _accuracy(setting: str, groups: Groups) -> Filled:
+    """Accuracy after each task."""
+    panel = Panel(NORMS[setting], (), axis="test accuracy (%)", measure=ACCURACY, frame=None, binned=False)
     return fill(panel, [(Line(setting, key[1], LOOKS[key]), runs) for key, runs in groups.items()])
 
 
-def _weights(epochs: pl.DataFrame, setting: str, groups: Groups, first: bool) -> Drawn:
+def _weights(epochs: pl.DataFrame, setting: str, groups: Groups) -> Drawn:
     """Mean magnitude of all weights, epoch by epoch, at the place of the epoch within its task."""
 
     def from_zero(axes: Axes, curves: Sequence[Curve]) -> None:
         del curves
         axes.set_ylim(bottom=0)
 
-    axis = "mean |w| after each epoch" if first else ""
-    panel = Panel("weights", (), axis=axis, frame=from_zero, unit="", digits=3, absent="no epochs stored")
+    panel = Panel(
+        "weights", (), axis="mean |w| after each epoch", frame=from_zero, unit="", digits=3, absent="no epochs stored"
+    )
     lines = []
     for key, runs in groups.items():
         series = [values for run in runs if len(values := by_epoch(epochs, run))]
@@ -148,11 +147,11 @@ def compare(results: ViTResults, setting: str) -> Boundary | None:
         return None
     widest, epochs = shared[-1], results.epochs
     end = {name: widest.series(name, ACCURACY)[:, -1] for name in groups}
-    of_base = {way: widest.groups[f"{way} base"] for way in OPTIMIZERS}
+    of_base = {way: widest.groups[f"{way} base"] for way in PAIR}
     return Boundary(
         seeds=len(widest.seeds),
         tasks=widest.tasks,
-        end={way: end[f"{way} base"] for way in OPTIMIZERS},
-        gap={way: end[f"{way} base"] - end[f"{way} {FRESH}"] for way in OPTIMIZERS},
+        end={way: end[f"{way} base"] for way in PAIR},
+        gap={way: end[f"{way} base"] - end[f"{way} {FRESH}"] for way in PAIR},
         kept={way: np.array([kept_over_boundaries(epochs, run) for run in runs]) for way, runs in of_base.items()},
     )

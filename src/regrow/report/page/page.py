@@ -1,45 +1,64 @@
 """The page of a report: one HTML file that needs nothing else, and its figures and tables as files beside it."""
 
-from collections.abc import Sequence
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
 
 from ... import __version__
 from ...lab.runs.files import cannot_write, write_whole
 from ..claims import Verdict, to_json
 from ..figures.sheet import Drawing, Missing
+from ..figures.standings import standings
 from ..results import Folder, Results, combine
 from ..results_vit import ViTResults, is_vit
 from ..results_vit import combine as combine_vit
-from . import sections
-from . import svg as pictures
-from .html import Html, join
-from .part import Part
+from ..tables.table import Table, one_line
+from . import cards as verdict_cards
+from . import data, finding, view
+from . import svg as files
+from .part import NEW, Part
 from .part import permuted as permuted_part
 from .part_vit import part as vit_part
 
 AnyResults = Results | ViTResults
 NAME = "index.html"
 GENERATOR = "regrow report"
-SECTIONS = {
-    "runs": "What was run",
-    "summary": "How well each system learns",
-    "claims": "The paper's statements",
-    "figures": "Figures",
-    "tables": "Tables",
-    "missing": "What is missing",
-    "method": "How the numbers come about",
-}
-_HERE = Path(__file__).parent
+TITLE = "Weights or units: report"
+LEADING = ("figure-01", "figure-02", "figure-03")
+"""Figures that a page shows in this order; all others of the paper are folded."""
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A part as the templates read it; groups: (name, its folded figures)."""
+
+    key: str
+    title: str
+    about: str
+    warning: str
+    cards: Sequence[verdict_cards.Card]
+    groups: Sequence[tuple[str, Sequence[view.Figure]]]
+    tables: Sequence[Table]
+    runs: Table
+    missing: Sequence[Missing]
+    method: Sequence[tuple[str, str]]
 
 
 def write_page(
     results: AnyResults | Sequence[AnyResults], out: Path, *, refresh: int | None = None, note: str = ""
 ) -> list[Verdict]:
-    """Write the report: `index.html`, `claims.json`, `figures/*.svg|png`, `tables/*.md|tex`, each whole or not at all.
+    """Write the report: `index.html`, `claims.json`, `figures/*.svg|png|csv`, `tables/*.md|tex`, each whole or not.
 
     Args:
-        results: of one problem or several, from `gather`; one part of the page each.
+        results: of one problem or several, from `gather`; one chapter of the page each.
         out: folder to write into; it is made if it does not exist.
         refresh: seconds after which an open page reloads itself; PNG files are then not drawn again.
         note: a line at the top of the page.
@@ -51,19 +70,19 @@ def write_page(
         OSError: where it cannot be written, or `out` has an index.html that is no report.
     """
     prepare(out)
-    parts = [_part(each) for each in ([results] if isinstance(results, Results | ViTResults) else results)]
+    listed = [results] if isinstance(results, Results | ViTResults) else list(results)
+    parts = [vit_part(each) if isinstance(each, ViTResults) else permuted_part(each) for each in listed]
     verdicts = [verdict for part in parts for verdict in part.verdicts]
-    drawn = [each for part in parts for each in part.drawn]
-    svgs = {each.name: pictures.svg(each) for each in drawn if isinstance(each, Drawing)}
-    body = _body(parts, svgs, note)
-    for table in (table for part in parts for table in (part.runs, part.summary, *part.tables, part.claims)):
+    drawn = [each for part in parts for each in ((part.hero, *part.drawn) if part.hero else part.drawn)]
+    svgs = {each.name: files.svg(each) for each in every(drawn)}
+    page = _page(listed, parts, svgs, refresh, note)
+    for table in (table for part in parts for table in (part.runs, *part.tables, part.claims)):
         write_whole(out / "tables" / f"{table.name}.md", table.to_markdown().encode())
         write_whole(out / "tables" / f"{table.name}.tex", table.to_latex().encode())
-    for each in drawn:
-        _write_figure(out / "figures", each, svgs, pngs=refresh is None)
+    _write_figures(out / "figures", drawn, svgs, pngs=refresh is None)
     margins = {name: margin for part in parts for name, margin in part.margins.items()}
     write_whole(out / "claims.json", to_json(verdicts, margins).encode())
-    write_whole(out / NAME, _page(body, refresh).encode())
+    write_whole(out / NAME, page.encode())
     return verdicts
 
 
@@ -75,10 +94,6 @@ def gather(folders: Sequence[Folder]) -> list[AnyResults]:
     """
     permuted, vit = ([folder for folder in folders if is_vit(folder) == which] for which in (False, True))
     return [*([combine(permuted)] if permuted else []), *([combine_vit(vit)] if vit else [])]
-
-
-def _part(results: AnyResults) -> Part:
-    return vit_part(results) if isinstance(results, ViTResults) else permuted_part(results)
 
 
 def prepare(out: Path) -> None:
@@ -97,49 +112,158 @@ def prepare(out: Path) -> None:
             raise cannot_write(folder, error) from error
 
 
-def _write_figure(folder: Path, drawn: Drawing | Missing, svgs: dict[str, str], pngs: bool) -> None:
-    """The files of a figure; of a missing one, those of an earlier report are deleted."""
-    svg, png = folder / f"{drawn.name}.svg", folder / f"{drawn.name}.png"
-    if isinstance(drawn, Missing):
-        svg.unlink(missing_ok=True)
-        png.unlink(missing_ok=True)
-        return
-    write_whole(svg, svgs[drawn.name].encode())
-    if pngs or not png.exists():
-        write_whole(png, pictures.png(drawn))
+def every(drawn: Sequence[Drawing | Missing]) -> list[Drawing]:
+    """All drawings, those of another choice of runs after each."""
+    return [one for each in drawn if isinstance(each, Drawing) for one in (each, *each.others)]
 
 
-def _body(parts: Sequence[Part], svgs: dict[str, str], note: str) -> Html:
-    links, written = {}, []
-    for part in parts:
-        several = len(parts) > 1
-        for name, content in _content(part, svgs).items():
-            key = f"{part.key}-{name}" if several else name
-            links[key] = f"{part.title}: {SECTIONS[name]}" if several else SECTIONS[name]
-            written.append(sections.section(key, links[key], content))
-    return join(sections.header(parts, links, note), "\n", Html("<main>"), *written, Html("</main>"))
+def _write_figures(folder: Path, drawn: Sequence[Drawing | Missing], svgs: Mapping[str, str], pngs: bool) -> None:
+    """The files of all figures; those of an earlier report that this one lacks are deleted."""
+    shown = {each.name: each for each in every(drawn)}
+    for each in drawn:
+        for path in folder.glob(f"{each.name}*"):
+            if path.stem not in shown and path.suffix in (".svg", ".png", ".csv"):
+                path.unlink()
+    for name, each in shown.items():
+        write_whole(folder / f"{name}.svg", svgs[name].encode())
+        write_whole(folder / f"{name}.csv", data.csv(each).encode())
+        if pngs or not (folder / f"{name}.png").exists():
+            write_whole(folder / f"{name}.png", files.png(each))
 
 
-def _content(part: Part, svgs: dict[str, str]) -> dict[str, Html]:
-    """{section: what is in it}"""
-    shown = [each for each in part.drawn if isinstance(each, Drawing)]
-    gaps = [gap for each in part.drawn for gap in ((each,) if isinstance(each, Missing) else each.gaps)]
-    return {
-        "runs": sections.table(part.runs, heading=False),
-        "summary": sections.table(part.summary, heading=False),
-        "claims": join(sections.claims(part.verdicts), sections.beside({"claims.json": "claims.json"})),
-        "figures": join(*(sections.figure(each, svgs[each.name]) for each in shown)),
-        "tables": join(*map(sections.table, part.tables)),
-        "missing": sections.missing(gaps),
-        "method": sections.method(part.method),
+def _page(
+    results: Sequence[AnyResults], parts: Sequence[Part], svgs: Mapping[str, str], refresh: int | None, note: str
+) -> str:
+    """The whole page."""
+    cards = {part.key: verdict_cards.cards(part.verdicts) for part in parts}
+    flat = [card for own in cards.values() for card in own]
+    shown = [(part, each) for part in parts for each in (part.hero, *part.drawn) if isinstance(each, Drawing)]
+    drawings = {each.name: each for _, each in shown}
+    figures = {each.name: _figure(each, svgs, flat, part.warning) for part, each in shown}
+    chapters = [_chapter(part, cards[part.key], figures) for part in parts]
+    permuted = next((each for each in results if isinstance(each, Results)), None)
+    views = standings(permuted.runs) if permuted else ()
+    first = finding.answer(permuted.runs, next(iter(views), None)) if permuted else _of_vit(cards["cifar100"])
+    browser = data.browser(permuted) if permuted else {"settings": []}
+    numbers = {
+        "figures": {name: _numbers(drawings[name], each) for name, each in figures.items()},
+        "browser": browser,
     }
+    leading, new = ([figures[name] for name in names if name in figures] for names in (LEADING, NEW))
+    script = (_TEMPLATES / "page.js").read_text()
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            generator=f"{GENERATOR} {__version__}",
+            refresh=refresh,
+            title=TITLE,
+            note=note,
+            style=Markup(_style()),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            data=_json(numbers),
+            answer=first,
+            scope=parts[0].scope,
+            cards=flat,
+            tally=verdict_cards.tally(flat),
+            tally_of=verdict_cards.tally,
+            panels_of=lambda card: _thumbnails(card, figures),
+            hero=figures.get("answer"),
+            levels=[view.levels(each) for each in views],
+            leading=leading,
+            new=new,
+            browser=browser,
+            chapters=chapters,
+            sections=_sections(leading, new, browser),
+        )
+    )
 
 
-def _page(body: Html, refresh: int | None) -> str:
-    style = Template((_HERE / "page.css").read_text()).substitute(
-        light=pictures.variables(dark=False), dark=pictures.variables(dark=True)
+def _sections(leading: Sequence[object], new: Sequence[object], browser: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(id, name) of each section that the page has."""
+    shown = {
+        "answer": ("Answer", True),
+        "scoreboard": ("Scoreboard", True),
+        "figures": ("Figures 1 to 3", leading),
+        "new": ("New", new),
+        "explore": ("Explore", browser["settings"]),
+        "more": ("Everything else", True),
+        "provenance": ("Provenance", True),
+    }
+    return [(id_, name) for id_, (name, there) in shown.items() if there]
+
+
+def _of_vit(cards: Sequence[verdict_cards.Card]) -> finding.Answer:
+    """The first lines of a page on CIFAR-100 alone."""
+    shown = finding.headline(cards, 3)
+    if shown is None:
+        return finding.Answer("These runs decide none of the paper's statements.")
+    return finding.Answer(shown.text, f"{shown.grade}: {shown.effect} ({shown.n}).".capitalize())
+
+
+def _figure(
+    drawing: Drawing, svgs: Mapping[str, str], cards: Sequence[verdict_cards.Card], warning: str
+) -> view.Figure:
+    """A drawing with the statements that it shows, where it is one of the paper's figures."""
+    number = int(drawing.name[-2:]) if drawing.name.startswith("figure-") else 0
+    related = verdict_cards.of_figure(cards, number) if number else []
+    warning = warning if drawing.name in LEADING else ""  # a chapter says it once for all others
+    return view.figure(drawing, svgs, finding.headline(related, number) if number else None, related, warning)
+
+
+def _chapter(part: Part, cards: Sequence[verdict_cards.Card], figures: Mapping[str, view.Figure]) -> Chapter:
+    names = [each.name for each in part.drawn if each.name in figures and each.name not in (*LEADING, *NEW)]
+    papers = [figures[name] for name in names if name.startswith("figure-")]
+    others = [figures[name] for name in names if not name.startswith("figure-")]
+    drawn = [part.hero, *part.drawn] if isinstance(part.hero, Missing) else part.drawn
+    return Chapter(
+        part.key,
+        part.title,
+        part.about,
+        part.warning,
+        cards,
+        (("The paper's other figures", papers), ("Further figures", others)),
+        part.tables,
+        part.runs,
+        view.missing(drawn),
+        part.method,
     )
-    again = f'<meta http-equiv="refresh" content="{refresh}">\n' if refresh else ""
-    return Template((_HERE / "page.html").read_text()).substitute(
-        generator=f"{GENERATOR} {__version__}", refresh=again, title="Weights or units: report", style=style, body=body
+
+
+def _numbers(drawing: Drawing, shown: view.Figure) -> list[dict[str, Any]]:
+    """What the script needs of all panels of a figure."""
+    pairs = zip((drawing, *drawing.others), shown.views, strict=True)
+    return [panel for one, of in pairs for panel in data.figure(one, of.panels)]
+
+
+def _thumbnails(card: verdict_cards.Card, figures: Mapping[str, view.Figure]) -> tuple[str, Sequence[Any]] | None:
+    """The figure that shows a statement and its first panels, small."""
+    shown = figures.get(f"figure-{card.figure:02d}")
+    return (shown.name, shown.views[0].panels[:4]) if shown else None
+
+
+def _json(content: Any) -> Markup:
+    """JSON within a script element: nothing in it can end the element."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+
+
+def environment() -> jinja2.Environment:
+    """Templates in which every text is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.filters["one_line"] = one_line
+    environment.globals.update(groups=view.groups, grades=verdict_cards.GRADES)
+    return environment
+
+
+def _style() -> str:
+    """The style sheet, with the colours of the figures for a light and a dark page."""
+    text = (_TEMPLATES / "page.css").read_text()
+    return text.replace("$light", files.variables(dark=False)).replace("$dark", files.variables(dark=True))

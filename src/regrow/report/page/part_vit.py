@@ -16,6 +16,11 @@ from .part import Part
 
 PAPERS = f"The paper has {TASKS} tasks of 100 epochs, and 20 seeds of each system (5 in appendix D)."
 
+SCOPE = (
+    "Class-incremental CIFAR-100: a vision transformer that sees five new classes with each task; old ones stay. The "
+    "best test accuracy of each task's epochs counts."
+)
+
 
 def judge(results: ViTResults) -> list[Verdict]:
     """A verdict on every statement on CIFAR-100, with a note where the networks are not at the paper's scale."""
@@ -23,7 +28,9 @@ def judge(results: ViTResults) -> list[Verdict]:
         text
         for text in (
             f"not at the paper's scale: {'; '.join(results.shrunk)}" if results.shrunk else "",
-            "of the clean optimizer; the paper's are of the authors'" if results.optimizer != "authors" else "",
+            f"of the {results.optimizer} optimizer; the paper's are of the authors'"
+            if results.optimizer != "authors"
+            else "",
         )
         if text
     )
@@ -47,10 +54,10 @@ def part(results: ViTResults) -> Part:
         key="cifar100",
         title="CIFAR-100",
         about=about,
+        scope=SCOPE,
         warning=SHRUNK.format(what="; ".join(results.shrunk)) if results.shrunk else "",
         runs=replace(runs_table(results.folders, folder_options), name="runs-cifar100"),
-        summary=summary,
-        tables=rest,
+        tables=[summary, *rest],
         claims=claims,
         verdicts=verdicts,
         drawn=[*vit.figures(results), boundaries(results)],

@@ -16,7 +16,7 @@ from ..format import DASH, chance, count, footnotes, interval, number
 from ..margins import LAST
 from ..published import THESIS, level
 from ..results import Folder
-from ..runs import FRESH, Comparison, Runs, comparisons, entries, papers_id
+from ..runs import FRESH, Comparison, Runs, entries, frames, papers_id
 from ..stats import Effect, average, contrast, slope
 from .hyperparameters import VALUE_TABLES, values
 from .table import Table
@@ -55,7 +55,7 @@ def summary(results: pl.DataFrame | Runs) -> Table:
             main = runs.main(setting, system)
             only_swept += not main
             ends = against_fresh(setting, system).measure(runs).effects if system != FRESH else ()
-            for over in comparisons({system: main}):
+            for over in frames({system: main}):
                 ahead = next((e for e in ends if e.tasks == over.tasks), None)
                 rows.append(_summed(setting, system, over, ahead))
     caption = (
@@ -115,7 +115,7 @@ def renewals(
     runs, rows = Runs.of(results), []
     for setting in runs.settings:
         for system in runs.systems(setting):
-            for over in comparisons({system: runs.main(setting, system)})[-1:]:
+            for over in frames({system: runs.main(setting, system)})[-1:]:
                 row = _renewed(setting, system, over, entries(setting, pixels))
                 if cost is not None:
                     spent = cost.get((setting, system))
@@ -168,18 +168,18 @@ def claims(verdicts: Sequence[Verdict]) -> Table:
                 verdict.id,
                 verdict.text,
                 verdict.place,
-                verdict.verdict,
+                verdict.grade,
                 f"{interval(effect, sign=True)} {verdict.unit}" if effect else DASH,
                 f"{effect.seeds} × {effect.tasks}" if effect else DASH,
                 chance(verdict.p_holm),
-                ": ".join(filter(None, ["" if effect else verdict.reason, verdict.command])),
+                "" if verdict.decided else ": ".join(filter(None, ["" if effect else verdict.reason, verdict.command])),
             )
         )
     caption = (
         "Each statement with the effect of the part on which it hangs, its 95 % interval, seeds × tasks, and its "
-        "p-value after Holm's correction over all statements judged."
+        "p-value after Holm's correction over the statements of its claim; one or two seeds have none."
     )
-    columns = ("Id", "Statement", "In the paper", "Verdict", "Effect", "Seeds × tasks", "p (Holm)", "Missing")
+    columns = ("Id", "Statement", "In the paper", "Grade", "Effect", "Seeds × tasks", "p (Holm)", "Missing")
     return Table("claims", "The paper's claims in our runs", caption, columns, tuple(rows), footnotes(rows), 2)
 
 

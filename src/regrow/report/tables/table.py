@@ -1,6 +1,5 @@
 """A table that can be written as Markdown, LaTeX and HTML; every string in it is text, never markup."""
 
-import html
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -102,29 +101,6 @@ class Table:
         lines += [rf"\par\footnotesize {latex(note)}" for note in self.notes]
         return "\n".join([*lines, r"\end{table}"]) + "\n"
 
-    def to_html(self) -> str:
-        """The table as HTML: a caption, heads with their scope, notes in its foot; looks are the page's."""
-        title = f"<strong>{_html(self.title)}</strong>"
-        caption = f"{title} {_html(self.caption)}" if self.caption else title
-        lines = ["<table>", f"<caption>{caption}</caption>", "<thead>", "<tr>"]
-        lines += [f'<th scope="col"{self._class(i)}>{_html(text)}</th>' for i, text in enumerate(self.columns)]
-        lines += ["</tr>", "</thead>", "<tbody>"]
-        for row in self.rows:
-            lines += ["<tr>", *(self._cell(i, text) for i, text in enumerate(row)), "</tr>"]
-        lines.append("</tbody>")
-        if self.notes:
-            notes = "".join(f"<p>{_html(note)}</p>" for note in self.notes)
-            lines.append(f'<tfoot><tr><td colspan="{len(self.columns)}">{notes}</td></tr></tfoot>')
-        return "\n".join([*lines, "</table>"]) + "\n"
-
-    def _cell(self, i: int, text: str) -> str:
-        if i < self.heads:
-            return f'<th scope="row">{_html(text)}</th>'
-        return f"<td{self._class(i)}>{_html(text)}</td>"
-
-    def _class(self, i: int) -> str:
-        return ' class="number"' if i in self.numbers else ""
-
 
 def one_line(text: str) -> str:
     """The text without control characters, line ends as spaces."""
@@ -152,10 +128,6 @@ def latex(text: str) -> str:
         50 \\% of a\\_b
     """
     return "".join(_LATEX.get(mark, mark) for mark in one_line(text))
-
-
-def _html(text: str) -> str:
-    return html.escape(one_line(text))
 
 
 def _row(cells) -> str:

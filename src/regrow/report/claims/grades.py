@@ -1,0 +1,99 @@
+"""From p-values for and against the tests of a statement to its grade."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ..margins import ALPHA
+from ..stats import SEEDS, Effect
+from .statement import Statement, Test
+from .verdict import AGREES, CONFIRMED, CONTRADICTED, DISAGREES, UNDECIDED
+
+
+class Sides(NamedTuple):
+    """One-sided p-values of a statement and of its contrary."""
+
+    pro: float
+    contra: float
+
+    @property
+    def p(self) -> float:
+        """Two-sided."""
+        return min(1.0, 2 * min(self))
+
+    @property
+    def true(self) -> bool:
+        """Whether the runs speak for the statement rather than against it."""
+        return self.pro < self.contra
+
+
+def chances(test: Test, effect: Effect) -> Sides:
+    """For and against one test."""
+    above, below = effect.above(test.bound), effect.below(test.bound)
+    return Sides(above, below) if test.side == ">" else Sides(below, above)
+
+
+def of_case(sides: Sequence[Sides]) -> Sides:
+    """For and against "all of these tests are true"."""
+    pro, contra = zip(*sides, strict=True)
+    return Sides(partial_conjunction(pro, len(sides)), partial_conjunction(contra, 1))
+
+
+def cases(statement: Statement, effects: Sequence[Effect], tests: Sequence[Test]) -> list[Sides]:
+    """For and against each case of a statement."""
+    sides = [chances(test, effect) for test, effect in zip(tests, effects, strict=True)]
+    return [of_case(sides[i : i + statement.each]) for i in range(0, len(sides), statement.each)]
+
+
+def of_statement(statement: Statement, effects: Sequence[Effect], tests: Sequence[Test] | None = None) -> Sides:
+    """For and against "so many of the cases are true", from the effects of all tests."""
+    pro, contra = zip(*cases(statement, effects, tests or statement.tests), strict=True)
+    needed = statement.needed
+    return Sides(partial_conjunction(pro, needed), partial_conjunction(contra, len(pro) - needed + 1))
+
+
+def partial_conjunction(p_values: Iterable[float], needed: int) -> float:
+    """P-value of "at least `needed` of n are true", whatever they share: (n - needed + 1) * p_(needed), at most 1.
+
+    Example:
+        >>> partial_conjunction([0.01, 0.2, 0.03], 2), partial_conjunction([0.01, 0.2, 0.03], 3)
+        (0.06, 0.2)
+
+    Reference:
+        Benjamini & Heller 2008, Screening for partial conjunction hypotheses.
+    """
+    ordered = sorted(p_values)
+    return min(1.0, (len(ordered) - needed + 1) * ordered[needed - 1])
+
+
+def size(effects: Iterable[Effect]) -> tuple[int, int]:
+    """The fewest seeds and tasks of any test."""
+    effects = list(effects)
+    return min(effect.seeds for effect in effects), min(effect.tasks for effect in effects)
+
+
+def decides(statement: Statement, effects: Sequence[Effect]) -> bool:
+    """Whether seeds and tasks are enough for a grade that decides."""
+    seeds, tasks = size(effects)
+    return seeds >= SEEDS and tasks >= statement.least
+
+
+def may_still_come(statement: Statement, sides: Sides, effects: Sequence[Effect]) -> bool:
+    """Whether the runs show no change, and are too short to say that there is none."""
+    none_seen = sides.true == (statement.about == "no change")
+    return statement.about != "level" and none_seen and size(effects)[1] < statement.long
+
+
+def grade(statement: Statement, effects: Sequence[Effect], sides: Sides, p: float) -> str:
+    """The grade of a statement whose runs are there.
+
+    Args:
+        statement: judged.
+        effects: of its tests, in their order.
+        sides: from `of_statement`.
+        p: two-sided; after Holm's correction where the runs decide.
+    """
+    if size(effects)[1] < statement.least or not p < ALPHA or may_still_come(statement, sides, effects):
+        return UNDECIDED
+    if decides(statement, effects):
+        return CONFIRMED if sides.true else CONTRADICTED
+    return AGREES if sides.true else DISAGREES

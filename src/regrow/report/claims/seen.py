@@ -1,0 +1,51 @@
+"""Which runs were known when the rules were made: a verdict that rests on them is exploratory.
+
+A network's numbers are a function of its setting, system, values and seed, whoever trains it, so a run is known if its
+seed was stored then, up to as many tasks.
+"""
+
+from ...lab.studies import SIX
+from ..runs import Comparison, Run, papers_id
+from ..style import FOUR
+
+_ORDERS = ("cbp-authors", "redo-authors")
+_OTHER_SWR = tuple(f"swr-gradient-{way}" for way in ("threshold-mean", "proportional-resample", "proportional-mean"))
+_ALL_SWR = tuple(
+    f"swr-{utility}-{prune}-{reinit}"
+    for utility in ("gradient", "magnitude", "random")
+    for prune in ("threshold", "proportional")
+    for reinit in ("resample", "mean")
+)
+
+SEEN: tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]], ...] = (
+    (FOUR, (*SIX, *_ORDERS), (1000, 200, 200, 200, 200)),
+    (FOUR, ("scratch",), (20, 20, 20, 20, 20)),
+    (FOUR, ("swr-random-threshold-resample", "swr-zero-only", "swr-zero-spared"), (30, 30, 30)),
+    (FOUR, _OTHER_SWR, (200,)),
+    (("large",), _ALL_SWR, (200, 200)),
+    (("large-sgdw", "large-adamw"), SIX, (200, 200)),
+    (("vit", "vit-reparam"), ("base", "scratch"), (5, 5, 5)),
+)
+"""Settings, systems, and how many tasks of seeds 0, 1, … were stored on 30 November 2026, at chosen values."""
+SWEPT = (30,)
+"""The same at other values, of sweeps."""
+
+
+def tasks_seen(run: Run) -> int:
+    """How many tasks of a run were known."""
+    if run.setting in FOUR and run.config_id != papers_id(run.setting, run.system):
+        known = [SWEPT]
+    else:
+        known = [tasks for settings, systems, tasks in SEEN if run.setting in settings and run.system in systems]
+    return max((tasks[run.seed] for tasks in known if run.seed < len(tasks)), default=0)
+
+
+def is_new(run: Run, tasks: int) -> bool:
+    """Whether less than half of so many tasks of a run was known."""
+    return 2 * tasks_seen(run) < tasks
+
+
+def new_seeds(runs: Comparison) -> int:
+    """Seeds all of whose runs are new."""
+    old = {run.seed for group in runs.groups.values() for run in group if not is_new(run, runs.tasks)}
+    return len(set(runs.seeds) - old)

@@ -1,0 +1,37 @@
+"""Every number of README and docs is that of the stored results, as the report computes it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def prose():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "tools")
+        import prose
+
+        yield prose
+
+
+def test_the_pages_say_what_the_results_say_and_a_wrong_number_is_found(prose) -> None:
+    numbers = prose.Numbers()
+    for page in prose.PAGES:
+        text = (ROOT / page).read_text()
+        marks = [mark[0] for mark in prose.MARK.finditer(text)]
+        assert text.count("<!-- number:") + text.count("<!-- table:") == len(marks) > 0, "a mark that does not end"
+        assert prose.fill(text, numbers.of) == text, f"{page} says something else: run python tools/prose.py"
+        wrong = re.sub(r"(<!-- number: level large swr -->|large swr -->)[\d.]+", r"\g<1>12.3", text)
+        assert (wrong != text) == (page == "README.md") and prose.fill(wrong, numbers.of) == text
+    with pytest.raises(ValueError, match="there is no number '4z': see the top of tools/prose.py"):
+        numbers.of("number", "4z")
+
+
+def test_the_pages_grades_and_numbers_are_those_of_the_verdicts(prose) -> None:
+    effect = prose.Effect(0.4, 0.01, 4, "seeds", 5, 1200)
+    assert prose.in_words(effect, "points") == "+0.40 points [0.37, 0.43]"
+    assert prose.in_words(effect, "points of the units", "value") == "+0.40 points"
+    assert (prose.in_words(effect, "%", "value"), prose.in_words(effect, "%", "tasks")) == ("+0.4 %", "1,200")

@@ -1,0 +1,220 @@
+"""The tables that `prose.py` writes into README and docs."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import power
+import window_bias
+
+from regrow.lab.studies.permuted_values import chosen
+from regrow.report.claims import STATEMENTS, evaluate
+from regrow.report.claims.quantity import label
+from regrow.report.claims.statement import Statement
+from regrow.report.claims.sweeps import as_grid
+from regrow.report.claims.vit_quantities import by_seed
+from regrow.report.figures.vit_optimizers import compare
+from regrow.report.format import DASH, interval, number, value
+from regrow.report.margins import LAST
+from regrow.report.published import level as published
+from regrow.report.results_vit import ACCURACY
+from regrow.report.runs import FRESH, Comparison, Runs, comparisons, frames
+from regrow.report.style import FOUR, NORMS, SETTING_LABELS
+
+if TYPE_CHECKING:
+    from prose import Numbers
+
+SIX = ("base", "l2", "shrink-perturb", "cbp", "redo", "swr")
+NAMES = {
+    "l2": "L2",
+    "shrink-perturb": "shrink and perturb",
+    "cbp": "continual backpropagation",
+    FRESH: "a fresh network on every task",
+    "swr-zero-only": "utility 0 only",
+    "swr-zero-spared": "utility 0 spared",
+    "swr-random-threshold-resample": "half of all entries, at random",
+}
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines).replace("| --- ", "|---").replace("--- |", "---|")
+
+
+def over(runs: Runs, setting: str, system: str, longest: bool = False) -> Comparison | None:
+    """The runs of a system: the most seeds over the tasks they share, as the report has them, or the longest."""
+    shared = frames({system: runs.main(setting, system)})
+    return shared[0 if longest else -1] if shared else None
+
+
+def level(runs: Runs, setting: str, system: str, longest: bool = False) -> str:
+    """Accuracy in percent: of the last 100 tasks, of a fresh network over all; ± standard error where it is >= 0.1."""
+    each = over(runs, setting, system, longest)
+    if each is None or (each.tasks < LAST and system != FRESH):
+        return DASH
+    accuracy = each.series(system)
+    by_run = (accuracy if system == FRESH else accuracy[:, -LAST:]).mean(1)
+    error = by_run.std(ddof=1) / np.sqrt(len(by_run)) if len(by_run) >= 3 else 0.0
+    return number(by_run.mean(), 1) + (f" ± {number(error, 1)}" if round(error, 1) >= 0.1 else "")
+
+
+def beside(setting: str, system: str) -> str:
+    """The published level, in brackets, where there is one."""
+    known = published(setting, system)
+    return f" ({known.text.removesuffix(' at the end')})" if known else ""
+
+
+def levels(numbers: "Numbers", systems: Sequence[str] = (*SIX, FRESH), longest: bool = False) -> str:
+    """All systems in all four settings."""
+    runs = numbers.permuted.runs
+    rows = (
+        [NAMES.get(s, label(s)), *(level(runs, place, s, longest) + beside(place, s) for place in FOUR)]
+        for s in systems
+    )
+    return markdown(["", *(SETTING_LABELS[place] for place in FOUR)], rows)
+
+
+def variants(numbers: "Numbers") -> str:
+    """All ways of selective weight reinitialization in the large network."""
+    rows = [
+        [f"{utility}, {prune}"]
+        + [
+            level(numbers.permuted.runs, "large", name) + beside("large", name)
+            for name in (_variant(utility, prune, reinit) for reinit in ("resample", "mean"))
+        ]
+        for utility in ("gradient", "magnitude", "random")
+        for prune in ("threshold", "proportional")
+    ]
+    return markdown(["utility, pruning", "resample", "mean"], rows)
+
+
+def by_gradient(numbers: "Numbers") -> str:
+    """The ways by gradient utility in the other settings."""
+    runs, places = numbers.permuted.runs, FOUR[1:]
+    rows = [
+        [prune, reinit, *(level(runs, place, _variant("gradient", prune, reinit)) for place in places)]
+        for prune in ("threshold", "proportional")
+        for reinit in ("resample", "mean")
+    ]
+    return markdown(["pruning", "", *places], rows)
+
+
+def _variant(utility: str, prune: str, reinit: str) -> str:
+    name = f"swr-{utility}-{prune}-{reinit}"
+    return "swr" if name == "swr-gradient-threshold-resample" else name
+
+
+def optimizers(numbers: "Numbers") -> str:
+    """All systems with other optimizers."""
+    places = ("large-sgdw", "large-adamw")
+    rows = [[NAMES.get(s, label(s)), *(level(numbers.permuted.runs, place, s) for place in places)] for s in SIX]
+    return markdown(["system", "SGDW with momentum", "AdamW"], rows)
+
+
+def sweeps(numbers: "Numbers") -> str:
+    """The best, median and worst config of every whole sweep."""
+    rows, runs = [], numbers.permuted.runs
+    for setting in FOUR:
+        for system in ("swr", "swr-gradient-proportional-resample", "cbp", "redo"):
+            grid = as_grid(runs, setting, system)
+            if grid and grid.whole:
+                rows.append([setting, label(system), *_swept(grid, setting, system)])
+    return markdown(["setting", "system", "configs", "best", "at", "median", "worst"], rows)
+
+
+def _swept(grid: Any, setting: str, system: str) -> list[str]:
+    shared = comparisons(grid.groups())[-1]
+    means = {place: float(shared.series((system, place)).mean()) for place in grid.configs}
+    best = max(means, key=lambda place: means[place])
+    at = ", ".join(
+        f"{knob.replace('_', ' ')} {value(knob_value)}" for knob, knob_value in zip(grid.knobs, best, strict=True)
+    )
+    papers = chosen(setting, system)
+    same = all(papers[knob] == knob_value for knob, knob_value in zip(grid.knobs, best, strict=True))
+    ends = (number(means[best], 1), at + ": the paper's" * same)
+    middle, worst = float(np.median(list(means.values()))), min(means.values())
+    return [str(len(means)), *ends, number(middle, 1), number(worst, 1)]
+
+
+def zero_gradient(numbers: "Numbers") -> str:
+    """Whether what has utility 0 is all that matters."""
+    controls = ("swr-zero-only", "swr-zero-spared", "base", "swr-random-threshold-resample")
+    rows = [[NAMES.get(s, label(s)), *(_from_ten(numbers.permuted.runs, place, s) for place in FOUR)]
+            for s in ("swr", *controls)]  # fmt: skip
+    return markdown(["system", *FOUR], rows)
+
+
+def _from_ten(runs: Runs, setting: str, system: str) -> str:
+    """Tasks 10 to 29 of the first three seeds, and against SWR of the same seeds."""
+    series = {name: [run.measure("online_accuracy")[10:30] for run in runs.main(setting, name)[:3]]
+              for name in (system, "swr")}  # fmt: skip
+    mine, swr = (np.array(each).mean(1) for each in (series[system], series["swr"]))
+    if system == "swr":
+        return number(mine.mean(), 1)
+    gap = mine - swr
+    error = gap.std(ddof=1) / np.sqrt(len(gap))
+    return f"{number(mine.mean(), 1)} ({number(gap.mean(), 2, sign=True)} ± {number(error, 2)})"
+
+
+def vit(numbers: "Numbers") -> str:
+    """Both optimizers on the last task."""
+    rows = []
+    for way in ("authors", "clean"):
+        for setting in ("vit", "vit-reparam"):
+            runs, both = numbers.vit.runs[way], compare(numbers.vit, setting)
+            assert both
+            mains = (comparisons({system: runs.main(setting, system)})[-1] for system in ("base", FRESH))
+            last = [each.series(next(iter(each.groups)), ACCURACY)[:, -1] for each in mains]
+            cells = [interval(by_seed(values, both.tasks)) for values in last]
+            gap = interval(by_seed(both.gap[way], both.tasks), sign=True)
+            rows.append([f"{NORMS[setting]}, {way}{chr(39) * (way == 'authors')}", *cells, gap])
+    return markdown(["norm, optimizer", "base", "fresh network", "base minus fresh"], rows)
+
+
+def longest_levels(numbers: "Numbers") -> str:
+    """The longest runs."""
+    return levels(numbers, SIX, longest=True)
+
+
+def verdicts(numbers: "Numbers") -> str:
+    """Every statement: its grade, and what the rules before say."""
+    rows = [
+        [v.id, v.text, v.grade, v.old_verdict or "new", f"{interval(v.effect, sign=True)} {v.unit}".strip()]
+        for v in numbers.verdicts.values()
+        if v.claim <= 12
+    ]
+    return markdown(["", "statement", "grade", "rules before", "effect"], rows)
+
+
+def margins(numbers: "Numbers") -> str:
+    """Statements whose grade changes where every margin is half, or twice, what it is."""
+    rows = []
+    for factor, name in ((0.5, "half"), (2.0, "twice")):
+        other = evaluate(numbers.permuted.runs, [_scaled(statement, factor) for statement in STATEMENTS])
+        changed = [f"{v.id} {v.grade}" for v in other if v.grade != numbers.verdicts[v.id].grade]
+        rows.append([name, ", ".join(changed) or "none"])
+    return markdown(["margins", "grades that change"], rows)
+
+
+def _scaled(statement: Statement, factor: float) -> Statement:
+    return replace(statement, tests=tuple(replace(test, bound=factor * test.bound) for test in statement.tests))
+
+
+TABLES: dict[str, Callable[["Numbers"], str]] = {
+    "levels": levels,
+    "longest levels": longest_levels,
+    "variants": variants,
+    "by gradient": by_gradient,
+    "optimizers": optimizers,
+    "sweeps": sweeps,
+    "zero gradient": zero_gradient,
+    "vit": vit,
+    "verdicts": verdicts,
+    "margins": margins,
+    "window bias": lambda numbers: window_bias.table(numbers.permuted.runs),
+    "power": lambda numbers: power.in_deviations(),
+    "power in points": lambda numbers: power.in_points(numbers.permuted.runs),
+}
+"""{name in a mark: what writes it}"""
