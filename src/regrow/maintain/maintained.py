@@ -110,17 +110,17 @@ class Maintained:
             )
 
     def _refuse_shards(self) -> None:
-        if self.coverage.sharded and not self._method.on_shards:
-            who, remedy = (
-                type(self._method).__name__,
-                (
-                    "set on_shards = True in its class if it goes by single entries, and leaves sums over entries to "
-                    "members.select and members.unit_utility; or use DDP"
-                ),
+        if self.coverage.sharded and self._method.reads_positions:
+            raise TypeError(
+                f"{type(self._method).__name__} with utility='contribution-by-position' does not serve parameters in "
+                "shards (FSDP2): use utility='contribution'"
             )
-            if self._method.reads_positions:
-                who, remedy = f"{who} by position", "take utility='contribution', or use DDP"
-            raise TypeError(f"{who} does not serve parameters in shards (FSDP2): {remedy}")
+        if self.coverage.sharded and not self._method.on_shards:
+            who = type(self._method).__name__
+            raise TypeError(
+                f"{who} does not serve parameters in shards (FSDP2): set on_shards = True in its class if it goes by "
+                "single entries, and leaves sums over entries to members.select and members.unit_utility; or use DDP"
+            )
 
     def holds_any(self, identities: set[int]) -> bool:
         """Is anything that is maintained among these parameters? Whatever has become of the model."""

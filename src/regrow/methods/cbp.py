@@ -59,6 +59,7 @@ class ContinualBackprop(UnitMethod):
     """
 
     name = "cbp"
+    on_shards = True
     memory = "layers"
 
     replacement_rate: float = number(0, 1, "share of the mature units per update")

@@ -200,9 +200,10 @@ class Members:
     def unit_utility(self, layer: int, kind: str) -> Tensor | None:
         """How useful each unit is, (k, n), by one of `unit_method.UTILITIES`; None without gradient."""
         if kind == "contribution-by-position":
+            seen = self.network.activity_by_position(layer, self.places)
             weights = self.network.outgoing(layer, self.places)
             assert weights is not None
-            return utility.contribution_by_position(self.network.activity_by_position(layer, self.places), 1, weights)
+            return utility.contribution_by_position(seen, 1, weights)
         if kind == "magnitude":
             return self.network.unit_magnitude(layer, self.places)
         if kind == "gradient":

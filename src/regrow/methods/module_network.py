@@ -75,6 +75,9 @@ class ModuleNetwork(Network):
     def activity(self, layer: int, places: Sequence[int]) -> Tensor | None:
         return self._activities[layer].unsqueeze(0)
 
+    def activity_by_position(self, layer: int, places: Sequence[int]) -> Tensor:
+        return self._activities[layer].unsqueeze(0)
+
     @property
     def inputs(self) -> Mapping[str, int]:
         return self._inputs
@@ -82,9 +85,6 @@ class ModuleNetwork(Network):
     def active(self, name: str, places: Sequence[int]) -> Tensor | None:
         seen = self._active.get(name)
         return None if seen is None else seen.unsqueeze(0)
-
-    def activity_by_position(self, layer: int, places: Sequence[int]) -> Tensor:
-        return self._activities[layer].unsqueeze(0)
 
     def gradient(self, name: str) -> Tensor | None:
         g = local(self._entries[name].parameter.grad)

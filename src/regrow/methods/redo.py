@@ -43,6 +43,7 @@ class ReDo(UnitMethod):
     """
 
     name = "redo"
+    on_shards = True
 
     every: int = whole(1, "updates between renewals")
     threshold: float = number(0, math.inf, "share of the layer's mean utility")

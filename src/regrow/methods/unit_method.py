@@ -27,8 +27,3 @@ class UnitMethod(Method):
     @property
     def reads_positions(self) -> bool:
         return self.utility == "contribution-by-position"
-
-    @property
-    def on_shards(self) -> bool:  # type: ignore[override]
-        """Not by position: that takes every outgoing weight beside its activation, and a rank holds a part of them."""
-        return not self.reads_positions

@@ -130,7 +130,7 @@ class Lab:
             x, y, self._loss, shared=self._shared, keys=keys,
             watch=any(renewal.reads_activations for renewal in looking),
             by_position=any(renewal.reads_positions for renewal in looking),
-            watch_inputs=any(isinstance(renewal, StackedMethod) and renewal.kind.reads_inputs for renewal in observers),
+            watch_inputs=any(isinstance(r, StackedMethod) and r.kind.reads_inputs for r in observers),
         )  # fmt: skip
         record = {"loss": seen.losses}
         for name, metric in self._metrics.items():

@@ -84,8 +84,8 @@ class StackedModule(UnitLoops):
         self._given_laws, self._given_units = laws, units
         self._gradients: dict[str, Tensor] = {}
         self._activities: list[Tensor] = []
-        self._fed: dict[str, Tensor] = {}
         self._parts: list[Tensor] = []
+        self._fed: dict[str, Tensor] = {}
 
         def stacked(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {
@@ -138,8 +138,8 @@ class StackedModule(UnitLoops):
         shared: bool = False,
         keys: Tensor | None = None,
         watch: bool = False,
-        watch_inputs: bool = False,
         by_position: bool = False,
+        watch_inputs: bool = False,
     ) -> Pass:
         """One forward and backward pass of all members; buffers, such as running statistics, follow.
 
@@ -150,8 +150,8 @@ class StackedModule(UnitLoops):
             shared: x and y are one batch for all members, (B, ...).
             keys: int64 (M), of this pass, for dropout.
             watch: average the activations of the hidden units, for unit methods.
-            watch_inputs: see which inputs of linear and convolutional layers are 0.
             by_position: with `watch`, also position by position.
+            watch_inputs: see which inputs of linear and convolutional layers are 0.
 
         Returns:
             Losses before any update, gradients, predictions.
@@ -162,13 +162,12 @@ class StackedModule(UnitLoops):
         """
         self._check_batch(x, y, shared, keys)
         readings = self._readings if watch else []
-        inputs = self._input_readings if watch_inputs else {}
         apart = [reading for of in self._apart for reading in of] if watch and by_position else []
+        inputs = self._input_readings if watch_inputs else {}
 
         def objective(parameters: dict, buffers: dict, frozen: dict, key: Tensor, x: Inputs, y: Tensor) -> tuple:
             buffers = {name: b.clone() for name, b in buffers.items()}
-            units, parts = Watching(readings), Watching(apart, by_position=True)
-            fed = Watching(list(inputs.values()))
+            units, parts, fed = Watching(readings), Watching(apart, by_position=True), Watching(list(inputs.values()))
             with units, parts, fed, KeyedDropout(None if keys is None else key):
                 prediction = functional_call(self._module, (parameters, buffers, frozen), x)
             return loss(prediction, y), (prediction, buffers, units.means(), parts.means(), fed.sums([*inputs]))
