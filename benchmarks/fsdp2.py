@@ -2,7 +2,7 @@
 
     python benchmarks/fsdp2.py [--world 2] [--pairs 7] [--json FILE]
 
-The paper's ViT, each block sharded over gloo processes of one thread, 45 images a process. In turn come a bare step,
+The paper's ViT, each block sharded over gloo processes of one thread, 16 images a process. In turn come a bare step,
 one at which a maintainer has nothing to do, and one at which it renews: what this takes longer, spread over the paper's
 period, is its share of a step. Both by the clock and by a process's own time, which other work on the machine does not
 lengthen.
@@ -26,7 +26,7 @@ from torch import nn
 import regrow
 from regrow.lab.nets import ViT
 
-IMAGES, CLASSES = (45, 3, 32, 32), 100
+IMAGES, CLASSES = (16, 3, 32, 32), 100
 MAINTAINERS: dict[str, tuple[int, Callable[[nn.Module, int], regrow.maintain.Maintainer]]] = {
     "SWR, threshold, every 128": (128, lambda m, n: regrow.SWR(m, every=n, factor=5e-4)),
     "SWR, proportional, every 128": (128, lambda m, n: regrow.SWR(m, every=n, factor=5e-4, prune="proportional")),
