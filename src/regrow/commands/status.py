@@ -52,7 +52,7 @@ class Status:
         if any(done.values()) and not any(inspection.damaged for inspection in files.values()):
             console.print(systems(load(self.folder)))
         console.print(outlook(self.folder, content, done), soft_wrap=True, highlight=False, markup=False)
-        inspections = [*files.values(), ranking(self.folder)]
+        inspections = [*files.values(), inspect_ranking(self.folder)]
         for line in condition(self.folder, inspections, self.verify):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
         if damaged := sum(len(inspection.damaged) for inspection in inspections):
@@ -67,8 +67,8 @@ def inspect(folder: Path, content: manifest.Manifest, *, states: bool) -> dict[s
     return {plan.id: store.inspect(plan, states=states) for plan in packing.restore(content["packing"])}
 
 
-def ranking(folder: Path) -> Inspection:
-    """The file with the ranking of a sweep, verified; empty where there is none."""
+def inspect_ranking(folder: Path) -> Inspection:
+    """What verifying a sweep's ranking file finds (no header, 0 tasks); nothing where there is no such file."""
     path = folder / best_of_sweep.NAME
     try:
         _, verified = digests.open_json(path.read_bytes())

@@ -76,7 +76,7 @@ class Studies:
         ]
 
     def size(self, plans: Sequence[StackPlan], problem: problems.Problem, speeds: timing.Speeds) -> str:
-        """The amount of training, and how long it takes."""
+        """The amount of training as text, with its estimated time if `speeds` are known."""
         tasks = problem.tasks(plans, self.tasks)
         updates = problem.updates(plans, tasks)
         total = count(plans, 1, updates)
