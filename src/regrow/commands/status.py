@@ -25,10 +25,7 @@ _SPAN = 10  # tasks at either end
 
 @dataclass(frozen=True)
 class Status:
-    """Show how far along a run is, whether it is running now, and how to resume it.
-
-    Exit status 1 if a file is damaged.
-    """
+    """Show how far along a run is, and how to resume it, if it is not running. Exit status 1 if a file is damaged."""
 
     folder: Annotated[Positional[Path], arg(metavar="DIR")]
     """folder that `regrow run` wrote"""

@@ -27,9 +27,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Studies:
-    """List the studies, what they contain, and how long each would take on this machine.
-
-    To find out, it trains for about five seconds."""
+    """List the studies, what they contain, and how long each would take, timed by training for about five seconds."""
 
     tasks: int = TASKS
     """tasks per network that the times are for; fewer if the data allow fewer"""
