@@ -22,7 +22,8 @@ bench: $(VENV)/.bench
 	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
 
 docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/python tools/make_docs.py
+	$(BIN)/zensical build --strict
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)

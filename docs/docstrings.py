@@ -6,6 +6,7 @@ from typing import Any
 
 import griffe
 
+from regrow import methods
 from regrow.maintain import FRONT_ENDS
 
 _SECTION = re.compile(r"^(Args|Returns|Raises|Reference):$")
@@ -22,7 +23,8 @@ class Docstrings(griffe.Extension):
     def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
         """The classes made from the registry of methods are known to the stub alone, which has no docstrings."""
         for name, kind in FRONT_ENDS.items() if pkg.path == "regrow" else ():
-            text = _parsable(inspect.cleandoc(kind.__doc__ or ""))
+            source = getattr(methods, name).__module__.replace(".", "/")
+            text = f"{_parsable(inspect.cleandoc(kind.__doc__ or ''))}\n\nSource: `src/{source}.py`"
             pkg.members[name].docstring = griffe.Docstring(text, parent=pkg.members[name])  # type: ignore
 
 

@@ -164,13 +164,23 @@ def gradients(around: Iterable[nn.Module], parameter: Any) -> list[Tensor]:
         around: the modules that hold it, from its own up to the model.
         parameter: the DTensor.
     """
-    found = [parameter.grad]
+    found = [parameter.grad, *(own.unsharded_accumulated_grad for own in _owners(around, parameter))]
+    return [g for g in found if g is not None]
+
+
+def gathered(around: Iterable[nn.Module], parameter: Any) -> Tensor | None:
+    """What stands for a DTensor in a forward pass, and is differentiated; None before the first pass."""
+    return next((getattr(own, "_unsharded_param", None) for own in _owners(around, parameter)), None)
+
+
+def _owners(around: Iterable[nn.Module], parameter: Any) -> Iterator[Any]:
+    """What `fully_shard` keeps of a DTensor."""
     for module in around:
         state = module._get_fsdp_state() if hasattr(module, "_get_fsdp_state") else None  # type: ignore[operator]
         groups = getattr(state, "_fsdp_param_groups", None) or [getattr(state, "_fsdp_param_group", None)]
-        owned = [own for group in groups for own in getattr(group, "fsdp_params", ())]
-        found += [own.unsharded_accumulated_grad for own in owned if own.sharded_param is parameter]
-    return [g for g in found if g is not None]
+        yield from (
+            own for group in groups for own in getattr(group, "fsdp_params", ()) if own.sharded_param is parameter
+        )
 
 
 # fully_shard gives the modules it is called on classes of its own.

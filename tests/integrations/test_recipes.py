@@ -1,4 +1,4 @@
-"""The recipes of docs/integrations.md for frameworks that need no callback, each where it is installed."""
+"""The recipes of docs/howto/other-frameworks.md for frameworks that need no callback, each where it is installed."""
 
 import pytest
 import torch

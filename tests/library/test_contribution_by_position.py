@@ -64,13 +64,12 @@ def test_continual_backpropagation_replaces_what_a_loop_would(decay: float) -> N
     """Convolution, pooling, flatten, linear: by position, update by update."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 7, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(63, 4)).double()
-    net[4].weight.data.mul_(torch.rand(63) ** 4)
     bright = torch.rand(8, 8).double() ** 4  # what the positions see differs as well
-    rate, maturity = 0.02, 3
+    rate, maturity = 0.06, 3
     cbp = regrow.ContinualBackprop(
         net, replacement_rate=rate, maturity=maturity, utility="contribution-by-position", decay=decay, seed=0
     )
-    opt = torch.optim.SGD(net.parameters(), lr=0.3)
+    opt = torch.optim.SGD(net.parameters(), lr=1e-3)
     flat: dict[str, Tensor] = {}
     net[3].register_forward_hook(lambda m, args, h: flat.update(h=h.detach()))
     ages, average, owed, replaced = [0] * 7, [0.0] * 7, 0.0, 0
@@ -78,6 +77,7 @@ def test_continual_backpropagation_replaces_what_a_loop_would(decay: float) -> N
         opt.zero_grad()
         net(torch.randn(5, 1, 8, 8).double() * bright).square().mean().backward()
         opt.step()
+        net[4].weight.data.copy_(torch.randn(4, 63) * torch.rand(63) ** 4)  # trained, they would differ less and less
         weight = net[4].weight.detach().clone()
         u = loop_utility(flat["h"].tolist(), weight.tolist(), 7)
         ages = [age + 1 for age in ages]

@@ -63,8 +63,7 @@ def compare(rank: int, world: int, path: Path) -> None:
 RESUMED = ("threshold", "restart", "shrink-perturb", "l2-init", "cbp-average", "redo")
 
 
-@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
-@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated", "ignore:torch.distributed is disabled")
 def test_a_checkpoint_of_four_ranks_is_continued_by_two_and_by_one(tmp_path: Path) -> None:
     runs = {name: alone(name) for name in RESUMED}
     torch.save(runs, tmp_path / "alone.pt")

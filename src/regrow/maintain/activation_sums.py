@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor  # type: ignore[import]
 
 from ..names import Entry
-from ..shards import gradients, is_sharded
+from ..shards import gathered, gradients, is_sharded
 from ..wiring import Reading, Tap, Units
 
 Sums = tuple[Tensor, Tensor]
@@ -114,9 +114,11 @@ class ActivationSums:
     def _arm(self) -> None:
         """Have the weight tell of its gradients."""
         weight = self._home.module._parameters.get(self._home.attribute)
-        if is_sharded(weight):  # a pass puts whole parameters in the place of such, and is differentiated by these
-            self._in_shards = weight
-        elif weight is not None and self._armed is not weight:
+        if is_sharded(weight):
+            if weight is self._in_shards and self._armed is not None:
+                return
+            self._in_shards, weight = weight, gathered(self._around(), weight)
+        if weight is not None and self._armed is not weight:
             for hook in self._gradient_hooks:
                 hook.remove()
             self._gradient_hooks = [
@@ -133,8 +135,10 @@ class ActivationSums:
 
     def _gradient_in_shards(self) -> bool:
         """Has the weight a gradient in shards? What lies here of it may be 0 all the same."""
-        around = (module for _, module in self._home.ancestors)
-        return self._in_shards is not None and bool(gradients(around, self._in_shards))
+        return self._in_shards is not None and bool(gradients(self._around(), self._in_shards))
+
+    def _around(self) -> list[nn.Module]:
+        return [module for _, module in self._home.ancestors]
 
     _before_gradient.__torch_unserializable__ = True  # type: ignore[attr-defined]
 

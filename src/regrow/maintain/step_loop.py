@@ -134,11 +134,10 @@ class StepLoop:
         units = self._maintained.units
         self.refresh()
         if units is None:
-            by_inputs = self._maintained.inputs is not None
-            live = [] if by_inputs else self._live(self.entries())
-            if by_inputs or live:
-                network = self._maintained.seen() if by_inputs else self._network(live)
-                self.method.observe(self._members(network, self.counter.attempts, found_inf))
+            if self._maintained.inputs is not None:
+                self.method.observe(self._members(self._maintained.seen(), self.counter.attempts, found_inf))
+            elif live := self._live(self.entries()):
+                self.method.observe(self._members(self._network(live), self.counter.attempts, found_inf))
             return
         layers = [i for i in units.ready(identities(self._attachment.followed)) if units.seen(i)]
         if layers:
