@@ -51,7 +51,7 @@ def build(name, variant, model):
 def test_first_moments_zero_second_the_mean_of_the_kept(name, variant):
     model = mlp()
     optimizer, first, second = build(name, variant, model)
-    swr = regrow.SWR(model, every=1, factor=0.3, seed=0, optimizer=optimizer)
+    swr = regrow.SWR(model, every=1, factor=0.3, clear_moments=True, seed=0, optimizer=optimizer)
     train(model, optimizer, range(5))
     before = {p: {k: v.clone() for k, v in s.items() if torch.is_tensor(v)} for p, s in optimizer.state.items()}
     masks = swr.preview()
@@ -94,7 +94,7 @@ def test_zero_and_off(how, expected):
 def test_the_next_steps_of_a_renewed_entry_are_no_larger_than_its_neighbours(name):
     """Steps of entries of like gradients, over the 10 updates after a renewal in mid-training.
 
-    With second moments zeroed instead the same entries move several times as far, which is why they are not.
+    With second moments zeroed instead the same entries move several times as far.
     """
 
     def mean_steps(clear_moments):
@@ -159,5 +159,5 @@ def test_attach_makes_the_optimizer_known():
     optimizer = torch.optim.Adam(model.parameters())
     regrow.SWR(model, every=3, factor=1e9, seed=0).attach(optimizer)
     train(model, optimizer, range(3))
-    assert all((s["exp_avg"] == 0).all() and (s["exp_avg_sq"] > 0).any() for s in optimizer.state.values())
+    assert all((s["exp_avg"] == 0).all() and (s["exp_avg_sq"] == 0).all() for s in optimizer.state.values())
     assert len(weights(model)) == len(optimizer.state)

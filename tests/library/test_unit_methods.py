@@ -251,7 +251,7 @@ def test_moments_of_what_changed_are_cleared():
         state = opt.state[dict(model.named_parameters())[name]]
         mask = masks[name]
         assert mask.any() and not mask.all() and (state["exp_avg"][mask] == 0).all()
-        assert torch.allclose(state["exp_avg_sq"][mask], state["exp_avg_sq"][~mask].mean().expand(int(mask.sum())))
+        assert (state["exp_avg_sq"][mask] == 0).all() and (state["exp_avg_sq"][~mask] > 0).any()
 
 
 def test_ages_and_maturity_in_the_report():

@@ -39,9 +39,9 @@ class Maintainer:
         laws: {name pattern: law}, or the source of all: "auto", "modules", "values".
         only, skip: name patterns of what to maintain, to leave out.
         optimizer: where to clear moments if you call `step()` yourself; `attach` sets it.
-        clear_moments: what the optimizer remembers of renewed entries: True: first moments 0, second moments the mean
-            over the tensor's kept entries; "zero": both 0; "restart": both 0, and steps as long as those of a new
-            Adam; False: both stay.
+        clear_moments: what the optimizer remembers of renewed entries: "zero": first and second moments 0; True: first
+            moments 0, second moments the mean over the tensor's kept entries; "restart": both 0, and steps as long as
+            those of a new Adam; False: both stay.
         seed: keys all random numbers, >= 0; None: from `torch.initial_seed()` and the initial parameters, of rank 0.
         track_overlap: keep a bit per weight and report how much of a renewal the one before renewed as well.
         state: from `state_dict()`, to go on from; its laws win, so that none is read off trained values.
@@ -67,7 +67,7 @@ class Maintainer:
         only: str | Sequence[str] | None = None,
         skip: str | Sequence[str] | None = None,
         optimizer: Optimizer | None = None,
-        clear_moments: bool | str = True,
+        clear_moments: bool | str = "zero",
         seed: int | None = None,
         track_overlap: bool = False,
         state: Mapping[str, Any] | None = None,

@@ -18,9 +18,9 @@ _COMMON = {
     "renews units, of the layers' incoming weights.",
     "skip": "name patterns of what to leave out.",
     "optimizer": "where to clear moments if you call `step()` yourself; `attach` sets it.",
-    "clear_moments": "True: first moments of renewed entries become 0, second moments the mean over the tensor's kept "
-    'entries; "zero": both 0; "restart": both 0, and steps as long as those of a new Adam; False: both stay (the '
-    "authors').",
+    "clear_moments": '"zero": first and second moments of renewed entries become 0; True: first moments 0, second '
+    'moments the mean over the tensor\'s kept entries; "restart": both 0, and steps as long as those of a new Adam; '
+    "False: both stay (the authors').",
     "seed": "keys all random numbers, >= 0; None: from `torch.initial_seed()` and the initial parameters, of rank 0.",
     "track_overlap": "keep a bit per weight and report how much of a renewal the one before renewed as well.",
     "state": "from `state_dict()`, to go on from; its laws win, so that none is read off trained values.",

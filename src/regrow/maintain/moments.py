@@ -1,8 +1,9 @@
 """What an optimizer remembers of an entry that is no more.
 
-A momentum that belonged to the old value would push the new one, so it becomes 0. A second moment set to 0 would do
-worse: Adam divides by its root, and the next steps of a renewed entry would be several times too large. It becomes the
-mean over the tensor's kept entries, so that a renewed entry moves like its neighbours.
+A momentum that belonged to the old value would push the new one, so it becomes 0. So does, by default, the second
+moment: Adam divides by its root, so that the next steps of a renewed entry are up to three times the learning rate.
+With the mean over the tensor's kept entries in its place, a renewed entry takes the steps that its neighbours would
+take with its gradients, which are small at first: it then learns less (measured in docs/howto/training-loop.md).
 """
 
 import warnings
