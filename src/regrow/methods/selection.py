@@ -13,12 +13,20 @@ from ..core import select
 
 
 class Wanted(NamedTuple):
-    """The entries of lowest utility of one parameter.
+    """The entries of lowest utility of one parameter, for `Members.select`.
 
-    name: of the parameter. utility: (k, ...), of the entries here; it may be changed. factor: a number, or (k).
-    prune: "threshold", at most this share of the mean utility; or "proportional", this share of the entries.
-    candidates: what may be selected, bool of a shape that broadcasts against the utility; None: everything.
-    uniform: (k), decides the Bernoulli part of "proportional". order: makes the ranks that decide its ties.
+    Args:
+        name: of the parameter.
+        utility: >= 0, of shape (k, ...), of the entries that lie here; it may be changed.
+        factor: >= 0; a number, or of shape (k).
+        prune: "threshold": at most this share of the mean utility; "proportional": this share of the entries.
+        candidates: what may be selected, bool of a shape that broadcasts against the utility; None: everything.
+        uniform: in [0, 1), of shape (k): decides the Bernoulli part of "proportional".
+        order: makes the ranks, of the shape of the utility, that decide its ties.
+
+    Example:
+        >>> select_here(Wanted("weight", torch.tensor([[0.0, 1.0, 5.0]]), 0.5)).mask
+        tensor([[ True,  True, False]])
     """
 
     name: str
