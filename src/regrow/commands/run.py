@@ -96,7 +96,9 @@ class Run:
     """where unit methods read a unit, relative to the layer norm that follows it"""
     equal_share: Flag = False
     """also train random utility at values equal in share to the paper's for proportional pruning"""
-    pixels: Literal["raw", "standardized"] | None = None
+    pixels: Annotated[
+        Literal["raw", "standardized"] | None, arg(metavar="{raw,standardized}", help_behavior_hint="")
+    ] = None
     """raw, in [0, 1], has many zeros; standardized, (x - 0.1307) / 0.3081, none; default: raw but in dense-inputs"""
     optimizer: Literal["authors", "authors-cleared", "clean"] = "authors"
     """vit-cifar: the authors', the same but for a momentum buffer cleared at each task's start, or a clean one"""

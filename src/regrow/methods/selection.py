@@ -15,10 +15,14 @@ from ..core import select
 class Wanted(NamedTuple):
     """The entries of lowest utility of one parameter.
 
-    name: of the parameter. utility: (k, ...), of the entries here; it may be changed. factor: a number, or (k).
-    prune: "threshold", at most this share of the mean utility; or "proportional", this share of the entries.
-    candidates: what may be selected, bool of a shape that broadcasts against the utility; None: everything.
-    uniform: (k), decides the Bernoulli part of "proportional". order: makes the ranks that decide its ties.
+    Args:
+        name: of the parameter.
+        utility: (k, ...), of the entries here; it may be changed.
+        factor: a number, or (k).
+        prune: "threshold", at most this share of the mean utility; or "proportional", this share of the entries.
+        candidates: what may be selected, bool of a shape that broadcasts against the utility; None: everything.
+        uniform: (k), decides the Bernoulli part of "proportional".
+        order: makes the ranks that decide its ties.
     """
 
     name: str
