@@ -54,16 +54,16 @@ def test_a_reader_that_leaves_early_ends_a_command_without_a_traceback() -> None
     [
         ([], "demo"),
         (["dmo"], "demo"),
-        (["demo", "--foo", "3"], "options of regrow demo: --out, --data"),
+        (["demo", "--foo", "3"], "arguments of regrow demo: --out, --data"),
         (["demo", "--uot", "x"], "--out DIR"),
-        (["demo", "--out"], "options of regrow demo: --out, --data"),
-        (["demo", "extra"], "options of regrow demo: --out, --data"),
-        (["run"], "options of regrow run: STUDY, --settings, --systems, --tasks,"),
-        (["run", "optimizers", "--foo", "3"], "options of regrow run: STUDY, --settings, --systems, --tasks,"),
+        (["demo", "--out"], "arguments of regrow demo: --out, --data"),
+        (["demo", "extra"], "arguments of regrow demo: --out, --data"),
+        (["run"], "arguments of regrow run: STUDY, --settings, --systems, --tasks,"),
+        (["run", "optimizers", "--foo", "3"], "arguments of regrow run: STUDY, --settings, --systems, --tasks,"),
         (["run", "optimizers", "--device", "gpu"], "'auto'"),
         (["run", "optimizers", "--engine", "dask"], "'ray'"),
         (["run", "optimizers", "--tasks", "many"], "--tasks INT"),
-        (["status"], "options of regrow status: FOLDER"),
+        (["status"], "arguments of regrow status: DIR"),
     ],
 )
 def test_unknown_words_are_refused_with_the_choices(words: list[str], choice: str, capsys: Capture) -> None:

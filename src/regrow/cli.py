@@ -13,7 +13,10 @@ from typing import Any
 
 from . import __version__
 
-_DESCRIPTION = "Keeps neural networks able to learn. `regrow --version` prints the version."
+_DESCRIPTION = (
+    "Train, watch and report studies of how neural networks lose, and keep, the ability to learn. `regrow --version` "
+    "prints the version."
+)
 _COMMANDS = {
     "demo": ("demo", "Demo"),
     "studies": ("studies", "Studies"),
@@ -64,7 +67,7 @@ def _main(arguments: list[str]) -> int:
         )
     except SystemExit as stop:  # after its help, or a complaint that does not always list the choices
         if stop.code and arguments and arguments[0] in commands:
-            print(f"options of regrow {arguments[0]}: {_options(commands[arguments[0]])}", file=sys.stderr)
+            print(f"arguments of regrow {arguments[0]}: {_options(commands[arguments[0]])}", file=sys.stderr)
         return int(stop.code or 0)
     try:
         command.run()
@@ -81,8 +84,7 @@ def _command(arguments: Sequence[str]) -> Any:
 
 def _flags(message: str, command: Any) -> str:
     """A message that names the options as they were typed: `measure_every` is --measure-every to the user."""
-    for word in _names(command) if command else ():
-        name = word.removeprefix("--").replace("-", "_").lower()
+    for name, word in _names(command) if command else ():
         message = message.replace(f"`{name}`", f"`{word}`")
     return message
 
@@ -97,19 +99,20 @@ def _load(wanted: str) -> dict[str, Any]:
 
 
 def _options(command: Any) -> str:
-    return ", ".join(_names(command))
+    return ", ".join(word for _, word in _names(command))
 
 
-def _names(command: Any) -> Iterator[str]:
-    """Positional arguments in capitals, options with their dashes, those of a nested dataclass in its place."""
+def _names(command: Any) -> Iterator[tuple[str, str]]:
+    """(field, its word in the usage): a positional's metavar, an option with its dashes; nested ones in their place."""
     hints = typing.get_type_hints(command, include_extras=True)
     for field in dataclasses.fields(command):
         kind = typing.get_args(hints[field.name])[:1]
         if kind and dataclasses.is_dataclass(kind[0]):
             yield from _names(kind[0])
         else:
-            name = field.name.rstrip("_").replace("_", "-")
-            yield name.upper() if "Positional" in str(hints[field.name]) else f"--{name}"
+            name, notes = field.name.rstrip("_"), getattr(hints[field.name], "__metadata__", ())
+            metavar = next((note.metavar for note in notes if getattr(note, "metavar", None)), name.upper())
+            yield name, metavar if "Positional" in str(notes) else f"--{name.replace('_', '-')}"
 
 
 def _fail(message: str) -> int:

@@ -150,7 +150,7 @@ def test_a_parameter_that_no_optimizer_holds_is_told():
         def configure_optimizers(self):
             return torch.optim.SGD(self.net[:3].parameters(), lr=0.1)
 
-    with pytest.warns(UserWarning, match="leaves alone what the SGD lacks: net.4.weight, net.4.bias"):
+    with pytest.warns(UserWarning, match="ignores parameters that the SGD does not hold: net.4.weight, net.4.bias"):
         fit(Partly(), RegrowCallback(MAKERS["swr"]))
 
 

@@ -181,7 +181,11 @@ def test_equal_share_adds_members_and_leaves_the_others() -> None:
         ),
         ({"seeds": 0}, ValueError, r"^`seeds` must be at least 1 .*; got 0$"),
         ({"seeds": 1.0}, TypeError, r"^`seeds` must be a whole number .*; got 1.0 of type float$"),
-        ({"settings": ["small"]}, ValueError, r"^`settings` must be among those of study 'optimizers'; got 'small'"),
+        (
+            {"settings": ["small"]},
+            ValueError,
+            r"^`settings` must each be one of .* of study 'optimizers'; got 'small'",
+        ),
         ({"ln_position": "pre"}, ValueError, r"^`ln_position` must be one of 'after', 'before'; got 'pre'$"),
         (
             {"ln_position": "before"},

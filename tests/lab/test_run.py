@@ -150,8 +150,8 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
     ("asked", "message"),
     [
         ("optimisers", "`STUDY` must be one of 'initial-assessment', 'weights-vs-units', 'optimizers'"),
-        ("optimizers --settings small", "got 'small': choose from 'large', 'large-sgdw', 'large-adamw'"),
-        ("optimizers --systems base srw", "got 'srw': choose from 'base', 'l2'"),
+        ("optimizers --settings small", "must each be one of 'large', 'large-sgdw', 'large-adamw'"),
+        ("optimizers --systems base srw", "must each be one of 'base', 'l2'"),
         ("optimizers --tasks 0", "`--tasks` must be at least 1"),
         ("optimizers --seeds 0", "`--seeds` must be at least 1"),
         ("optimizers --workers 0", "`--workers` must be at least 1"),

@@ -1,5 +1,6 @@
 """A run in parts: shards of one folder, and folders merged, give what one run gives."""
 
+import shlex
 from pathlib import Path
 
 import polars as pl
@@ -39,6 +40,12 @@ def test_shards_fill_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[st
     words += ["--workers", "1", "--out", str(tmp_path / "out")]
     assert main([*words, "--shard", "2/2"]) == 0
     assert regrow.load(tmp_path / "out")["seed"].to_list() == [1]
+    assert (
+        main(["merge", str(tmp_path / "out"), "--out", str(tmp_path / "merged")]) == 0
+    )  # and the rest is trained there
+    said, _, rest = capsys.readouterr().out.partition(" To train them: regrow ")
+    assert f"Merged 1 of 2 stacks into {tmp_path / 'merged'}." in said and main(shlex.split(rest)) == 0
+    assert regrow.load(tmp_path / "merged")["seed"].to_list() == [0, 1]
     assert main([*words, "--shard", "1/2"]) == 0
     assert regrow.load(tmp_path / "out")["seed"].to_list() == [0, 1]
     assert main(words) == 0 and "nothing to do" in capsys.readouterr().out

@@ -145,7 +145,7 @@ def sums(model: nn.Module, x: Tensor) -> list[Tensor]:
     homes = {entry.name: entry for entry in walk(model)}
     watches = [ActivationSums(units.reading(model), homes[units.weight_in[0].name]) for units in find_units(model)]
     for watch in watches:
-        watch.want(True)
+        watch.begin_update(True)
     total(model(x)).backward()
     seen = [watch.sums() for watch in watches]
     for watch in watches:

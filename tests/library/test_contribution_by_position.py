@@ -20,7 +20,7 @@ def by_position(model: nn.Module, units: Units, passes: list[Tensor]) -> Tensor:
     """The utility after some training passes, as a maintainer would put it together."""
     homes = {entry.name: entry for entry in walk(model)}
     watch = ActivationSumsByPosition(units, model, homes[units.weight_in[0].name])
-    watch.want(True)
+    watch.begin_update(True)
     for x in passes:
         y = model(x)
         sum(t.sum() for t in (y if isinstance(y, tuple) else (y,))).backward()

@@ -178,7 +178,9 @@ def test_parameter_groups_added_later():
     model = mlp()
     optimizer = torch.optim.SGD(model[0].parameters(), lr=0.1)
     swr = make(model, every=1)
-    with pytest.warns(UserWarning, match=r"SWR leaves alone what the SGD lacks: 2\.weight, 2\.bias, 3\.weight"):
+    with pytest.warns(
+        UserWarning, match=r"SWR ignores parameters that the SGD does not hold: 2\.weight, 2\.bias, 3\.weight"
+    ):
         swr.attach(optimizer)
     before = weights(model)
     train(model, optimizer, range(1))

@@ -41,7 +41,7 @@ def refusals(rank: int, world: int) -> None:
     mesh = init_device_mesh("cpu", (1, 2), mesh_dim_names=("replicate", "shard"))
     fully_shard(model, mesh=mesh)
     for attempt in (lambda: before.attach(torch.optim.SGD(model.parameters(), 0.1)), lambda: swr(model)):
-        with pytest.raises(TypeError, match="'words.weight' cannot be renewed, for it is a DTensor on a mesh of 2"):
+        with pytest.raises(TypeError, match="'words.weight' cannot be renewed because it is a DTensor on a mesh of 2"):
             attempt()
 
     model = shard(build(), columns=True)

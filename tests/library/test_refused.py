@@ -31,7 +31,7 @@ def test_sharded_parameters_are_refused(mesh, when: str) -> None:
     def attached() -> None:
         swr.attach(torch.optim.SGD(model.parameters(), lr=0.1))
 
-    message = r"'0.weight' cannot be renewed, for it is a DTensor: sharded tensors \(FSDP2.*skip='0.weight'"
+    message = r"'0.weight' cannot be renewed because it is a DTensor of placement Replicate: .*skip='0.weight'"
     if when == "before construction":
         shard()
         with pytest.raises(TypeError, match=message):

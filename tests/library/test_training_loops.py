@@ -311,7 +311,7 @@ def test_a_stored_model_loads_without_complaint(make, tmp_path):
 @every_method
 def test_an_optimizer_that_lacks_a_layer_is_told(make):
     model = mlp()
-    with pytest.warns(UserWarning, match=r"leaves alone what the SGD lacks: 3$"):
+    with pytest.warns(UserWarning, match=r"ignores parameters that the SGD does not hold: 3; add them to"):
         make(model).attach(torch.optim.SGD([*model[0].parameters(), *model[3].parameters()], lr=0.1))
     with pytest.raises(ValueError, match="holds none of the maintained parameters"):
         make(mlp()).attach(torch.optim.SGD(model[0].parameters(), lr=0.1))

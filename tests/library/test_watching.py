@@ -64,7 +64,7 @@ def test_a_look_at_the_forward_is_no_pass_of_an_update(name: str, when: str) -> 
         homes = {entry.name: entry for entry in walk(net)}
         watches = [ActivationSums(u.reading(net), homes[u.weight_in[0].name]) for u in regrow.find_units(net)]
         for watch in watches:
-            watch.want(True)
+            watch.begin_update(True)
         for at in ("before", "after"):
             if look and at == when:
                 LOOKS[name](net)

@@ -160,7 +160,7 @@ def test_state_of_a_kind_of_its_own_is_refused_before_a_weight_is_changed(method
     else:
         regrow.ReDo(model, every=1, threshold=0.9, seed=0).attach(opt)
     backward(model, 0)
-    with pytest.raises(TypeError, match="'exp_avg' of '0.weight' cannot be cleared, for it is a Blocks"):
+    with pytest.raises(TypeError, match="'exp_avg' of '0.weight' cannot be cleared because it is a Blocks"):
         opt.step()
     assert same(before, weights(model))
 

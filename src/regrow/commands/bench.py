@@ -140,9 +140,10 @@ class Bench:
     json: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
     """also write the figures to this file"""
     data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
-    """folder with MNIST's four files under mnist/; default: enlarged embedded digits if MNIST is missing"""
-    quick: Annotated[bool, FlagCreatePairsOff] = False
-    """take a few seconds, to check that it runs; the figures mean little"""
+    """folder that holds mnist/ with MNIST's four files; default: REGROW_DATA, else the user's cache folder, else
+    scikit-learn's digits, enlarged to MNIST's size"""
+    quick: Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")] = False
+    """run for a few seconds only, to check that it works; the figures mean little"""
 
     def run(self) -> None:
         """Measure, print the table, and write the file."""

@@ -17,8 +17,8 @@ from ..lab.data.mnist import data_folder, default_folder
 class Data:
     """Check which data sets are present and intact, or download them."""
 
-    action: Positional[Literal["fetch", "check"]] = "check"
-    """download MNIST and CIFAR-100 (180 MB) where missing, or check what is present"""
+    action: Annotated[Positional[Literal["check", "fetch"]], arg(metavar="{check,fetch}")] = "check"
+    """check: verify the data sets that are present; fetch: download MNIST and CIFAR-100 (180 MB) if missing"""
     data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """folder of the data sets; default: REGROW_DATA, else one in the user's cache folder"""
     only: Annotated[fetch.Name | None, arg(metavar="{mnist,cifar100}", help_behavior_hint="")] = None

@@ -86,7 +86,7 @@ class Demo:
     out: Annotated[Path, arg(metavar="DIR")] = Path("regrow-demo")
     """folder for the results and the figure"""
     data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
-    """folder with MNIST's four files under mnist/, to use in place of scikit-learn's digits"""
+    """folder that holds mnist/ with MNIST's four files; default: scikit-learn's digits, whatever REGROW_DATA says"""
 
     def run(self) -> None:
         """Train, and print the table, the verdict and the path of the figure."""

@@ -28,13 +28,13 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True)
 class Report:
-    """Write a page of stored results: figures, tables, and a verdict on every claim of the paper."""
+    """Write a report on stored results: one page with figures, tables and a verdict on every claim of the paper."""
 
     folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR...", help_behavior_hint="(required)")]
-    """one or more folders that `regrow run` wrote; permuted images and CIFAR-100 each get a part of the page"""
+    """folders that `regrow run` wrote; results on permuted images and on CIFAR-100 each get a part of the page"""
     out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """folder for the report; default: report/ in the first folder"""
-    open: Annotated[bool, FlagCreatePairsOff] = False
+    open: Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")] = False
     """show the page in the browser"""
 
     def run(self) -> None:
@@ -52,7 +52,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Watch:
-    """Update the page of a run while it is in progress; ends when the run is complete."""
+    """Keep the report of a run up to date while it trains, until it is complete or you press Ctrl-C."""
 
     folder: Annotated[Positional[Path], arg(metavar="DIR")]
     """folder that `regrow run` writes"""

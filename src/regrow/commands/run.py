@@ -36,8 +36,9 @@ MANY = 1_000
 
 Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 Count = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
+Pixels = Annotated[Literal["raw", "standardized"] | None, arg(metavar="{raw,standardized}", help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")]
-Flag = Annotated[bool, FlagCreatePairsOff]
+Flag = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]
 _STUDIES = f"one of {', '.join(STUDIES)}; `regrow studies` describes them"
 _SYSTEMS = (
     f"systems to train, of {', '.join(name for name in SYSTEMS if name not in VARIANTS)} and swr-UTILITY-PRUNING-VALUE "
@@ -47,10 +48,10 @@ _SYSTEMS = (
 
 @dataclass(frozen=True)
 class Size(Options):
-    """Size, length and precision of a run of vision transformers; the defaults are the paper's."""
+    """For study vit-cifar only: size, length and precision of the networks' training. The defaults are the paper's."""
 
     images_per_class: Count = None
-    """vit-cifar: training images of each class; default: all 450"""
+    """training images of each class; default: all 450"""
 
     def __post_init__(self) -> None:
         """Checked later, with the other options: `prepare` reports an error in one line."""
@@ -67,11 +68,12 @@ class Run:
     tasks: Count = None
     """tasks of each network; default: the paper's, 1,000 on permuted images, 20 on CIFAR-100"""
     seeds: int = 1
-    """number of seeds (0, 1, ...), one network of each system per seed"""
+    """number of consecutive seeds, each of which trains one network per system"""
     first_seed: int = 0
-    """number of the first seed"""
+    """the first of the seeds"""
     data: Folder = None
-    """folder with CIFAR-100, or MNIST under mnist/; default: REGROW_DATA, the user's cache, embedded digits"""
+    """folder that holds mnist/ or CIFAR-100's archive; default: REGROW_DATA, else the user's cache folder, else
+    (for MNIST) scikit-learn's digits"""
     out: Folder = None
     """folder for the results; default: results/STUDY"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -81,27 +83,29 @@ class Run:
     engine: Literal["local", "ray"] = "local"
     """ray spreads the work over the machines of a cluster"""
     shard: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="")] = None
-    """train every N-th stack from the I-th on: N jobs share one folder; give all of them the same --out"""
+    """split the run over N jobs: this one, I = 1 to N, trains every N-th stack (networks trained together) from the
+    I-th on; give all jobs the same --out"""
     sweep: Flag = False
-    """run the study's grids, most of them the paper's, in place of chosen values"""
+    """train every config of the study's grids (most of them the paper's) instead of its chosen values"""
     from_: Annotated[tuple[Path, ...], arg(name="from", metavar="DIR ...", help_behavior_hint="")] = ()
-    """folders of earlier sweeps whose winners a sweep starts from"""
+    """folders of finished sweeps; --sweep starts from their winners, --best trains their best configs"""
     best: Count = None
-    """train so many configs of each method, the best of the sweeps in --from, in place of chosen values"""
+    """configs of each method to train, the best ones of the sweeps in --from, instead of the study's chosen values"""
     measure_every: int = 20
-    """updates between measurements of the gradient; the paper measures every update (1)"""
+    """measure the gradient's magnitude every INT updates; the paper: every update"""
     ln_position: Literal["after", "before"] = "after"
     """position of layer norm, relative to the activation"""
     units_read: Literal["before", "after"] = "before"
-    """where unit methods read a unit, relative to the layer norm that follows it"""
+    """where CBP and ReDo read a unit's activation: before or after the layer norm that follows it"""
     equal_share: Flag = False
-    """also train random utility at values equal in share to the paper's for proportional pruning"""
-    pixels: Annotated[
-        Literal["raw", "standardized"] | None, arg(metavar="{raw,standardized}", help_behavior_hint="")
-    ] = None
-    """raw, in [0, 1], has many zeros; standardized, (x - 0.1307) / 0.3081, none; default: raw but in dense-inputs"""
+    """also train SWR with random utility at values that renew the same share of entries as the paper's do with
+    proportional pruning"""
+    pixels: Pixels = None
+    """raw pixels in [0, 1], most of them 0, or standardized, (x - 0.1307) / 0.3081, none of them 0; default: raw,
+    except in study dense-inputs"""
     optimizer: Literal["authors", "authors-cleared", "clean"] = "authors"
-    """vit-cifar: the authors', the same but for a momentum buffer cleared at each task's start, or a clean one"""
+    """for vit-cifar: the authors' optimizer; the same with its momentum buffer cleared at the start of each task; or
+    SGD with decoupled weight decay (clean)"""
     vit: Annotated[Size, OmitArgPrefixes, FlagCreatePairsOff] = Size()
     quiet: Flag = False
     """print nothing but errors"""

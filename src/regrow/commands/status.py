@@ -1,4 +1,4 @@
-"""`regrow status`: how far a run is, and how to resume it."""
+"""`regrow status`: how far along a run is, and how to resume it."""
 
 import json
 import shlex
@@ -25,12 +25,12 @@ _SPAN = 10  # tasks at either end
 
 @dataclass(frozen=True)
 class Status:
-    """Show how far a run is, whether it is running now, and how to resume it."""
+    """Show how far along a run is, and how to resume it, if it is not running. Exit status 1 if a file is damaged."""
 
     folder: Annotated[Positional[Path], arg(metavar="DIR")]
     """folder that `regrow run` wrote"""
-    verify: Annotated[bool, FlagCreatePairsOff] = False
-    """also verify every checkpoint, and name the files that have no digest; exit status 1 if one is damaged"""
+    verify: Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")] = False
+    """also verify the contents of the checkpoints, and list the files that have no digest"""
 
     def run(self) -> None:
         """Print it; changes nothing, and works during the run too."""
@@ -49,7 +49,7 @@ class Status:
         if any(done.values()) and not any(inspection.damaged for inspection in files.values()):
             console.print(systems(load(self.folder)))
         console.print(outlook(self.folder, content, done), soft_wrap=True, highlight=False, markup=False)
-        inspections = [*files.values(), ranking(self.folder)]
+        inspections = [*files.values(), inspect_ranking(self.folder)]
         for line in condition(self.folder, inspections, self.verify):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
         if damaged := sum(len(inspection.damaged) for inspection in inspections):
@@ -64,8 +64,8 @@ def inspect(folder: Path, content: manifest.Manifest, *, states: bool) -> dict[s
     return {plan.id: store.inspect(plan, states=states) for plan in packing.restore(content["packing"])}
 
 
-def ranking(folder: Path) -> Inspection:
-    """The file with the ranking of a sweep, verified; empty where there is none."""
+def inspect_ranking(folder: Path) -> Inspection:
+    """What verifying a sweep's ranking file finds (no header, 0 tasks); nothing where there is no such file."""
     path = folder / best_of_sweep.NAME
     try:
         _, verified = digests.open_json(path.read_bytes())
@@ -143,12 +143,13 @@ def outlook(folder: Path, content: manifest.Manifest, done: dict[str, int]) -> s
     return f"{finished} of {len(done)} stacks are finished; no run is in progress. To resume: {again}"
 
 
-def resuming(folder: Path, content: manifest.Manifest) -> list[str]:
-    """The words of the last command, with the folder as it is called here."""
+def resuming(folder: Path, content: manifest.Manifest, without: Sequence[str] = ()) -> list[str]:
+    """The words of the last command, with the folder as it is called here, and without some of its options."""
     last = [dict(content), *content.get("continued", [])][-1]
     command = [str(word) for word in last.get("command") or content["command"]]
-    if "--out" in command:
-        place = command.index("--out")
-        del command[place : place + 2]
+    for option in ("--out", *without):
+        if option in command:
+            place = command.index(option)
+            del command[place : place + 2]
     out = f"./{folder}" if str(folder).startswith("-") else str(folder)
     return [*command, "--out", out]

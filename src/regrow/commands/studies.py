@@ -27,14 +27,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class Studies:
-    """List the studies, what they contain, and how long each takes on this machine."""
+    """List the studies, what they contain, and how long each would take, timed by training for about five seconds."""
 
     tasks: int = TASKS
-    """tasks of each network; fewer where the data have fewer"""
+    """tasks per network that the times are for; fewer if the data allow fewer"""
     seeds: int = 1
-    """number of seeds, one network of each system per seed"""
+    """number of seeds, each of which trains one network per system"""
     data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
-    """folder with CIFAR-100, or MNIST under mnist/; default: REGROW_DATA, the user's cache, embedded digits"""
+    """folder that holds mnist/ or CIFAR-100's archive; default: REGROW_DATA, else the user's cache folder, else
+    (for MNIST) scikit-learn's digits"""
 
     def run(self) -> None:
         """Train for about five seconds, and print the table."""
@@ -73,7 +74,7 @@ class Studies:
         ]
 
     def size(self, plans: Sequence[StackPlan], problem: problems.Problem, speeds: timing.Speeds) -> str:
-        """The amount of training, and how long it takes."""
+        """The amount of training as text, with its estimated time if `speeds` are known."""
         tasks = problem.tasks(plans, self.tasks)
         updates = problem.updates(plans, tasks)
         total = count(plans, 1, updates)

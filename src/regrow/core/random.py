@@ -86,7 +86,10 @@ def _number_of(text: str) -> int:
 def key(*parts: int | str | Tensor, start: int | Tensor = 0) -> int | Tensor:
     """Fold the parts that name a draw's purpose into one 64-bit key, in order.
 
-    k <- mix((k ^ part) + GAMMA) for each part; text enters through the first 8 bytes of its BLAKE2b digest.
+    k <- start; k <- mix((k ^ part) + GAMMA) for each part.
+
+    Text enters as its 8-byte BLAKE2b digest (`digest_size=8`, which is not the beginning of a longer digest), read as a
+    little-endian integer.
 
     Args:
         parts: integers (taken mod 2**64), text, or int64 tensors (one key per element, e.g. per member).

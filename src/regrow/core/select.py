@@ -1,7 +1,7 @@
 """Which entries are renewed? Masks over the entries, decided for each member on its own.
 
 Shapes: utility (*members, *entries); factor a float or of shape (*members). Every reduction runs over the entries.
-A tensor whose utility holds a NaN selects nothing.
+A tensor with a NaN among its eligible utilities selects nothing.
 """
 
 from collections.abc import Callable
@@ -201,7 +201,10 @@ def eligible_lowest(
 
 
 def _lowest_without_ties(utility: np.ndarray, eligible: np.ndarray, count: int) -> np.ndarray | None:
-    """`eligible_lowest` of one axis where nothing ties at the edge, a tenth of the time; else None."""
+    """`eligible_lowest` for 1-D arrays on a CPU, in a tenth of the time: bool (n,).
+
+    None if entries tie for the last place, which this cannot decide.
+    """
     candidates = utility[eligible]
     k = min(count, candidates.size)
     if k < 1:

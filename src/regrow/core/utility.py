@@ -109,9 +109,9 @@ def activation(total: Tensor, count: Tensor | int) -> Tensor:
 
 
 def unit_magnitude(outgoing: Tensor) -> Tensor:
-    """How large a unit's outgoing weights are.
+    """Mean magnitude of a unit's outgoing weights.
 
-    U_i = mean over outgoing weights of |w_out|
+    U_i = mean_j |w_out[i, j]|, j over the fan_out outgoing weights of unit i
 
     Args:
         outgoing: of shape (*members, units, fan_out).

@@ -110,11 +110,13 @@ class MaintainerGroup:
 
     @staticmethod
     def _silence(model: nn.Module, optimizers: Mapping[str, Optimizer], expected: Collection[str]) -> None:
-        """Do not warn of what one optimizer lacks, if another has it or no one shall."""
+        """Silence the warning about parameters that an optimizer does not hold, if another does or none is meant to."""
         held = {id(p) for o in optimizers.values() for group in o.param_groups for p in group["params"]}
         lacking = [n for n, p in model.named_parameters() if p.requires_grad and id(p) not in held]
         if not [name for name in lacking if not any(name.startswith(f"{module}.") for module in expected)]:
-            warnings.filterwarnings("ignore", message=r".*leaves alone what the \w+ lacks", category=UserWarning)
+            warnings.filterwarnings(
+                "ignore", message=r".* ignores parameters that the \w+ does not hold", category=UserWarning
+            )
 
     def detach(self) -> None:
         """Undo `attach`. The maintainers stay, for the next one."""

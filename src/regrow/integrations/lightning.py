@@ -35,7 +35,8 @@ class RegrowCallback(Callback):
 
     Raises:
         TypeError, ValueError: for a `make` that is no function, a `name` that is no word; when the fit begins, where
-            `make` returns no maintainers, none of which the optimizers hold parameters, or others than the checkpoint.
+            `make` returns no maintainers, maintainers whose parameters no optimizer holds, or different ones from
+                those in the checkpoint.
 
     Example:
         >>> import lightning, regrow

@@ -43,7 +43,8 @@ class RegrowCallback(BaseCallback):
 
     Raises:
         TypeError, ValueError: for a `make` that is no function, a `name` that is no word; when learning begins, where
-            `make` returns no maintainers, none of which the optimizers hold parameters, or others than were stored.
+            `make` returns no maintainers, maintainers whose parameters no optimizer holds, or different ones from those
+                stored.
 
     Example:
         >>> import regrow, stable_baselines3

@@ -41,7 +41,8 @@ class RegrowCallback(TrainerCallback):
 
     Raises:
         TypeError, ValueError: for a `make` that is no function, a `name` that is no word; when training begins, where
-            `make` returns no maintainers, none of which the optimizer holds parameters, or others than the checkpoint.
+            `make` returns no maintainers, maintainers whose parameters the optimizer does not hold, or different ones
+                from those in the checkpoint.
         FileNotFoundError: where training is resumed and the checkpoint has no state of this callback.
 
     Example:

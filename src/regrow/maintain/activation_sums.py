@@ -60,8 +60,8 @@ class ActivationSums:
         """Are passes to be summed?"""
         return self._wanted
 
-    def want(self, wanted: bool) -> None:
-        """Begin a new update, and sum its passes or not."""
+    def begin_update(self, wanted: bool) -> None:
+        """Drop the sums of the last update (kept for `preview`), and sum activations from now on if `wanted`."""
         self._last = self.sums() or self._last
         self._pending = self._banked = None
         self._from_forward = False
@@ -191,10 +191,10 @@ class ActivationSumsByPosition:
         """Are passes to be summed?"""
         return self._watches[0].wanted
 
-    def want(self, wanted: bool) -> None:
+    def begin_update(self, wanted: bool) -> None:
         """Begin a new update, and sum its passes or not."""
         for watch in self._watches:
-            watch.want(wanted)
+            watch.begin_update(wanted)
 
     def sums(self, stale: bool = False) -> Sums | None:
         """(sums, number of summands of each position) of this update's passes; None if a reader has seen none."""

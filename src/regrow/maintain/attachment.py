@@ -74,8 +74,8 @@ class Attachment:
                 for key, value in state.items():
                     if isinstance(value, Tensor) and (why := unsupported(value)):
                         raise TypeError(
-                            f"optimizer state {key!r} of {entry.name!r} cannot be cleared, for it is {why}; "
-                            "or leave it with clear_moments=False"
+                            f"optimizer state {key!r} of {entry.name!r} cannot be cleared because it is {why}; "
+                            "or keep it with clear_moments=False"
                         )
 
     def correct(self, entries: Iterable[Entry], skipped: Tensor | None) -> None:

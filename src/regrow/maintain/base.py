@@ -217,7 +217,11 @@ class Maintainer:
         if all_of_it:
             raise ValueError(f"the {kind} holds none of the maintained parameters: is it this model's?")
         if lacking:
-            warnings.warn(f"{self._who} leaves alone what the {kind} lacks: {', '.join(lacking)}", stacklevel=2)
+            warnings.warn(
+                f"{self._who} ignores parameters that the {kind} does not hold: {', '.join(lacking)}; add them to a "
+                "parameter group, or exclude them with skip=[...]",
+                stacklevel=2,
+            )
         self._warn_of_late_start(optimizer)
         if own is not None:
             self.detach()
@@ -230,7 +234,7 @@ class Maintainer:
         return self
 
     def _warn_of_late_start(self, optimizer: object) -> None:
-        """Training goes on, and nobody has said where this maintainer was: its state may have been forgotten."""
+        """Warn if the optimizer has already taken steps but this maintainer has no stored state: forgotten, maybe."""
         untouched = self._loop.counter.attempts == 0 and not (self._loaded or self._attachment.optimizer is not None)
         if untouched and not self.off and optimizers.has_stepped(optimizers.with_memory(optimizer)):
             warnings.warn(

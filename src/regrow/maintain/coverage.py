@@ -113,7 +113,9 @@ def _refuse(entry: Entry) -> None:
             f"model, or leave it out with skip={entry.name!r}"
         )
     if w.requires_grad and (why := unsupported(w)):
-        raise TypeError(f"{entry.name!r} cannot be renewed, for it is {why}; or leave it out with skip={entry.name!r}")
+        raise TypeError(
+            f"{entry.name!r} cannot be renewed because it is {why}; or leave it out with skip={entry.name!r}"
+        )
 
 
 def _is_computed(entry: Entry) -> bool:

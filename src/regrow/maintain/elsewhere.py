@@ -1,6 +1,7 @@
 """Updates that a maintainer does not see: its own hooks are gone, or another optimizer has taken over.
 
-A hook of torch that runs after every optimizer's step tells; it is there while anything is attached, and holds nothing.
+A global torch hook, called after every optimizer's step, detects them. It exists while any maintainer is attached, and
+keeps no reference to model or optimizer.
 """
 
 import weakref
@@ -20,10 +21,10 @@ _handle: Any = None
 
 
 class Steps:
-    """Steps of optimizers as the hooks of one of them see them.
+    """Watches all optimizers' steps on behalf of one optimizer's hooks.
 
     Args:
-        hooks: of the own optimizer, with its `maintainers`.
+        hooks: of the watched optimizer; has `maintainers`.
     """
 
     def __init__(self, hooks: Any) -> None:
@@ -31,9 +32,9 @@ class Steps:
         self.begin()
 
     def begin(self) -> None:
-        """The hooks are in place: look out from here on."""
+        """Start watching: clear all counts, and hook the steps of all torch optimizers unless that is done already."""
         global _handle
-        self.inside = False  # the own optimizer is making a step, which may step another one inside it
+        self.inside = False  # this optimizer is making a step, which may step another one inside it
         self.ran = False  # its hooks ran in its last step
         self.gone = False
         self.missed = 0  # steps in a row of another optimizer, once it is known to be of the same parameters
@@ -50,7 +51,7 @@ class Steps:
         _stop_if_idle()
 
     def own(self) -> None:
-        """The own optimizer has made a step."""
+        """This optimizer has made a step."""
         if self.ran:
             self.ran, self.missed, self._count, self._other = False, 0, 0, None
             return

@@ -15,8 +15,8 @@ from ..shards import made_as
 class LawBook:
     """Laws by name: found when a parameter is first seen, and kept.
 
-    A law that cannot be told yet, or is read off the values, is not spoken of before `settle`: a stored state may give
-    it, and frameworks load one after they have made the maintainer.
+    Missing laws and laws fitted to values are reported only by `settle`: a stored state may still supply them, and
+    frameworks load it after creating the maintainer.
 
     Args:
         given: {name pattern: law}, a fresh module, or the source of all.
@@ -27,7 +27,7 @@ class LawBook:
         self._laws: dict[str, Law] = {}
         self._shapes: dict[str, torch.Size] = {}
         self._kinds: dict[str, type[nn.Module]] = {}  # of the modules when the laws were found
-        self._pending = Resolved({}, {}, {})  # what is still to be told
+        self._pending = Resolved({}, {}, {})  # what is still to be reported
         self._unseen: dict[str, Entry] = {}  # on the meta device: their values are to come
         self._among: list[Entry] = []
 
@@ -56,7 +56,7 @@ class LawBook:
         self._laws |= resolved.laws
 
     def settle(self) -> None:
-        """Tell of what could not be found out, before anything is changed by it.
+        """Raise for missing laws and warn of fitted ones, before they are used to change anything.
 
         Raises:
             ValueError: for parameters without a law.

@@ -64,7 +64,7 @@ class LayerInputs:
     def watch(self) -> None:
         """From here to the next update, see the inputs."""
         for watch in self._all():
-            watch.want(True)
+            watch.begin_update(True)
 
     def active(self) -> dict[str, Tensor]:
         """Which inputs were other than 0 since the last update, on any rank: bool (n); none of a layer not called."""

@@ -94,7 +94,7 @@ class StepLoop:
         """Count an update, and act if that is due."""
         self.counter.tick(found_inf)
         if not (self._off or self._nothing_to_do()):
-            self._after_update(found_inf)
+            self._act_after(found_inf)
 
     def _nothing_to_do(self) -> bool:
         """Is nothing due now or at the coming update? Most updates are such, and should cost next to nothing."""
@@ -103,7 +103,11 @@ class StepLoop:
         return rests and self._next is not None and self.counter.at_most + 1 < self._next
 
     @torch.no_grad()
-    def _after_update(self, found_inf: Tensor | None) -> None:
+    def _act_after(self, found_inf: Tensor | None) -> None:
+        """Correct the step of restarted entries, show the update to the method, act if due, and plan the next one.
+
+        found_inf: nonzero where the gradient scaler has skipped the step.
+        """
         if self._attachment.restarts is not None:
             units = self._maintained.units
             self._attachment.correct(self._live(self.entries() if units is None else units.entries), found_inf)
@@ -223,8 +227,8 @@ class StepLoop:
     def _live(self, entries: Sequence[Entry], wait: bool = False) -> list[Entry]:
         """Those that an update changes: they have a gradient, and the lr of their group is not 0.
 
-        Where `step()` is called by hand after `zero_grad()`, nothing tells which had one: what can do without is then
-        done to all.
+        If you call `step()` yourself after `zero_grad()`, it is unknown which had a gradient; a method that does not
+        need gradients then treats all as live.
         """
         frozen = self._attachment.frozen(wait)
         learning = [entry for entry in entries if id(entry.parameter) not in frozen]
@@ -246,7 +250,7 @@ class StepLoop:
         return (NO_GRADIENT if self.method.needs_gradient else LEFT_ALONE).format(name=self._who)
 
     def _signal(self) -> bool:
-        """False where the method goes by gradients and none of all that is trained is anything but 0: counted."""
+        """False, and counted, if the method uses gradients and every gradient of the trained parameters is zero."""
         there = self._has_signal()
         if not there:
             self.stacked.counters.skipped_no_signal += 1
@@ -302,6 +306,6 @@ NO_SIGNAL = (
     "`skipped_no_signal`"
 )
 LEFT = (
-    "{name} no longer maintains {left!r}: what it was is not in the {kind}, or not in the model, any more; add what "
-    "takes its place to a parameter group"
+    "{name} no longer maintains {left!r}: the parameter has left the model or the {kind}; if another replaces it, add "
+    "that one to a parameter group"
 )

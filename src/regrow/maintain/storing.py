@@ -82,7 +82,7 @@ def load(
     if differing:
         listed = ", ".join(f"{k} stored {v!r}, here {knobs[k]!r}" for k, v in differing.items())
         who = type(loop.method).__name__
-        warnings.warn(f"{who}: knobs differ from the stored ones and stay: {listed}", stacklevel=3)
+        warnings.warn(f"{who}: the stored knobs differ from this maintainer's, which are kept: {listed}", stacklevel=3)
     born = _of_parameters(entries, read_restarts(state, entries), part_for)
     tally = {**stored.tally, "bits": _of_parameters(entries, stored.tally["bits"], _own_bits)}
     memory = loop.stacked.dates.state(0)

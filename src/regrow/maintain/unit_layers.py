@@ -220,7 +220,7 @@ class UnitLayers:
             return
         self._watching = wanted is None or bool(wanted)
         for i, layer in enumerate(self.all.values()):
-            layer.watch.want(self._reads and (wanted is None or i in wanted))
+            layer.watch.begin_update(self._reads and (wanted is None or i in wanted))
 
     def ready(self, held: set[int] | None, watched: bool = True) -> list[int]:
         """Layers whose units can be renewed now, and that somebody watched: not so one that has just been put in place.

@@ -90,7 +90,7 @@ class ModuleNetwork(Network):
         g = local(self._entries[name].parameter.grad)
         return None if g is None else (g.to_dense() if g.is_sparse else g).detach().unsqueeze(0)
 
-    def signal(self, places: Sequence[int], gradients: Mapping[str, Tensor] | None = None) -> list[bool] | None:
+    def has_gradient(self, places: Sequence[int], gradients: Mapping[str, Tensor] | None = None) -> list[bool] | None:
         """Whoever holds the optimizer has looked at all that it trains, on all ranks."""
 
     def tensor(self, name: str) -> Tensor:

@@ -99,19 +99,21 @@ class Network(ABC):
         """The gradient of the update, (M, ...)."""
         raise NotImplementedError(f"{type(self).__name__} has no gradients: define `gradient`")
 
-    def signal(self, places: Sequence[int], gradients: Mapping[str, Tensor] | None = None) -> list[bool] | None:
-        """Of which of these members any gradient is not 0; waits for the device.
+    def has_gradient(self, places: Sequence[int], gradients: Mapping[str, Tensor] | None = None) -> list[bool] | None:
+        """Whether each of these members has a nonzero gradient anywhere; waits for the device.
 
         Args:
             places: of the members.
             gradients: of all that is trained; None: `gradient` has them.
 
         Returns:
-            One for each member; None where whoever calls has looked already.
+            True or False for each member, in the order of `places`; None if the caller has already checked.
         """
         of = gradients.values() if gradients is not None else [self.gradient(name) for name in self.parameters]
         there: Tensor | None = None
-        for g in sorted((g for g in of if g is not None), key=Tensor.numel):  # small ones tell most of the time
+        for g in sorted(
+            (g for g in of if g is not None), key=Tensor.numel
+        ):  # smallest first: one of them usually settles it
             here = taken(g, places).reshape(len(places), -1).any(1)
             there = here if there is None else there | here
             if looking_is_free(there) and bool(there.all()):

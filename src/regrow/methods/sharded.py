@@ -1,7 +1,7 @@
 """A module whose parameters lie in shards over ranks (FSDP2) as a network of one member.
 
 Tensors are the parts that lie here, in place; nothing is gathered but vectors over units. What methods sum over entries
-is added up over ranks, for all parameters in one message. Parameters that are plain tensors are treated as ever.
+is added up over ranks, for all parameters in one message. Parameters that are plain tensors are handled as usual.
 
 Shapes: n units of a layer.
 """

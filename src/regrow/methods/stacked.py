@@ -150,8 +150,8 @@ class StackedMethod:
             self.counters.begin()
 
     def _with_signal(self, network: Network, which: Sequence[int]) -> list[int]:
-        """Those that go by gradients only where any gradient of theirs is not 0: without one there is no least."""
-        signal = network.signal([self.members[i] for i in which], self.gradients)
+        """Leave out members that select by gradient but have none that is nonzero: all their utilities would be 0."""
+        signal = network.has_gradient([self.members[i] for i in which], self.gradients)
         if signal is None or all(signal):
             return list(which)
         kept = [i for i, there in zip(which, signal, strict=True) if there or not self.methods[i].needs_gradient]

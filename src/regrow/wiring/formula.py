@@ -148,7 +148,7 @@ def _text(x: Any, writer: _Writer) -> str | None:
     module = writer.region.called(x)
     if module is not None and writer.catalog.once(module):
         return repr(writer.catalog.name(module))
-    function = _function(x, module, writer.catalog)
+    function = _callee(x, module, writer.catalog)
     if function is None:
         return None
     args, kwargs = _in_new_memory(x)
@@ -168,8 +168,12 @@ def _literal(x: Any) -> str | None:
     return repr(x) if plain and x == x else None
 
 
-def _function(node: fx.Node, module: nn.Module | None, catalog: Catalog) -> str | None:
-    """The name of what a node calls; None where calling it again would have side effects."""
+def _callee(node: fx.Node, module: nn.Module | None, catalog: Catalog) -> str | None:
+    """What a node calls, as a formula writes it: "F.relu", "Tensor.view", "self['act']".
+
+    None if it cannot be computed again: the module has parameters or buffers, or is neither an activation, a pool,
+    identity nor flatten; it draws random numbers; or it is none of the functions in `_HOMES`.
+    """
     if module is not None:
         own = [*module.parameters(), *module.buffers()]
         again = ops.is_activation(module) or isinstance(module, (nn.Identity, nn.Flatten, *ops.POOL_MODULES))

@@ -88,7 +88,7 @@ class Regions:
         self.failed: dict[str, str] = {}
         self.followed = list({id(region.module): region for region in self._explore(catalog.root)}.values())
         for region in self.followed:
-            self._count(region)
+            self._record_uses(region)
 
     def _explore(self, module: nn.Module) -> Iterator[Region]:
         """The regions within a module; it becomes opaque where it is none itself."""
@@ -164,8 +164,8 @@ class Regions:
             name = name.rpartition(".")[0]
         return name in followed
 
-    def _count(self, region: Region) -> None:
-        """Record in the catalog how often each module is called, and which parameters are used outside their module."""
+    def _record_uses(self, region: Region) -> None:
+        """Record how often each module is called, and which parameters and buffers are used outside their module."""
         for node in region.graph.nodes:
             called = region.called(node)
             if called is not None:

@@ -82,7 +82,7 @@ def _digest(array: np.ndarray) -> bytes:
 
 
 def _store(path: Path, array: np.ndarray) -> None:
-    """Write a file whole or not at all: an .npy file, and after it the SHA-256 of its values."""
+    """Write an .npy file that ends with the SHA-256 of its values, atomically: by way of a temporary file beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     array = np.ascontiguousarray(array)

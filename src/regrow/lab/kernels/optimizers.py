@@ -12,7 +12,10 @@ EPS = 1e-8
 
 @compiled
 def sgdw(w, g, buffer, keep, step_size, momentum):
-    """buffer <- momentum buffer + g,  w <- keep w - step_size buffer; w, g, buffer (C, n), others (C)."""
+    """One step of SGD with decoupled decay, in place; w, g, buffer: (C, n); the others (C).
+
+    buffer <- momentum buffer + g,  w <- keep w - step_size buffer;  keep = 1 - decay
+    """
     for c in range(w.shape[0]):
         own, grad, kept = w[c], g[c], buffer[c]
         k, a, m = keep[c], step_size[c], momentum[c]
@@ -24,10 +27,11 @@ def sgdw(w, g, buffer, keep, step_size, momentum):
 
 @compiled
 def adamw(w, g, mean, square, keep, step_size, beta1, beta2, root):
-    """One step of AdamW; w, g, mean, square (C, n), others (C), of which step_size and root carry the corrections.
+    """One step of AdamW, in place; w, g, mean, square: (C, n); the others (C).
 
     mean <- mean + (1 - beta1) (g - mean),  square <- beta2 square + (1 - beta2) g^2
     w <- keep w - step_size mean / (sqrt(square) / root + 1e-8)
+    keep = 1 - decay,  step_size = lr / (1 - beta1^t),  root = sqrt(1 - beta2^t)
     """
     one = w.dtype.type(1)
     for c in range(w.shape[0]):

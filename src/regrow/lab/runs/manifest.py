@@ -35,14 +35,16 @@ _STARTED = ("commit", "torch", "machine", "cpu", "started", "command")
 def describe(
     study: str, config: Mapping[str, Any], plans: Sequence[StackPlan], device: str, command: Sequence[str]
 ) -> Manifest:
-    """The manifest of a run that starts now.
+    """The manifest of a run that starts now: its options, and what it runs on.
+
+    It runs git for the commit, and reads the clock.
 
     Args:
         study: its name.
-        config: all that decides the results, as JSON; with `tasks` and `seeds`, which may grow.
+        config: all that decides the results, in values that JSON can hold; with `tasks` and `seeds`, which may grow.
         plans: its stacks.
         device: "cpu" or "cuda".
-        command: the command line.
+        command: the words after `regrow`, e.g. ["run", "optimizers"].
     """
     return {
         "study": study,

@@ -134,10 +134,13 @@ class Store:
         checkpoint.save(self.checkpoint_path(plan.id), header, state)
 
     def restore(self, plan: StackPlan) -> Stored:
-        """A stack as it is stored; task 0, no state and no rows where nothing is.
+        """Read a stack back: the next task, its state and its rows; task 0, no state and no rows if nothing is stored.
+
+        If the tables end before the checkpoint's task, the checkpoint is ignored, and the rows become expected ones.
 
         Raises:
-            ValueError: where a file is damaged or of another stack, with the remedy.
+            ValueError: if a file is damaged, belongs to another stack, or has different columns; the message says what
+                to do.
         """
         inspection = self.inspect(plan)
         for path, why in inspection.damaged.items():
@@ -155,7 +158,10 @@ class Store:
             tables[name] = rows.filter(pl.col("task") < task)
             later[name] = rows.filter(pl.col("task").is_between(task, expected, closed="left"))
             if state is not None and tables[name].schema != pl.Schema(dict(schema)):
-                raise ValueError(f"{self.table_path(name, plan.id)} has other columns than now: choose another --out")
+                raise ValueError(
+                    f"{self.table_path(name, plan.id)} has different columns from those that this version of regrow "
+                    "writes: resume with the version in manifest.json, or choose another --out"
+                )
         return Stored(task, state, tables, later, self._expected_state(plan, task))
 
     def inspect(self, plan: StackPlan, *, states: bool = False) -> Inspection:

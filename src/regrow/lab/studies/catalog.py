@@ -50,7 +50,7 @@ class ViTSetting(Setting):
 
     @property
     def unscaled(self) -> str:
-        """The setting that differs in `scaled` alone, or this one.
+        """Name of the setting that is like this one but with `scaled` False; of this one if it is not scaled.
 
         Example:
             >>> VIT_SETTINGS["vit-reparam-scaled"].unscaled
@@ -261,7 +261,7 @@ def _check_list(name: str, values: Sequence[str], choices: Iterable[str], where:
     seen: dict[str, str] = {}
     for value in values:
         if value not in choices:
-            raise ValueError(f"`{name}` must be among those{where or ' known'}; got {value!r}: choose from {listed}")
+            raise ValueError(f"`{name}` must each be one of {listed}{where}; got {value!r}")
         stored = ALIASES.get(value, value)
         if stored in seen:
             also = "" if seen[stored] == value else f", which is {seen[stored]!r}"

@@ -198,7 +198,7 @@ def scaled(config: Config, ratio: float) -> Config:
         ratio: updates a task divided by 2,000, > 0.
 
     Returns:
-        A new config of `source` "ours"; at ratio 1 the same object.
+        A new config with `source` "ours"; at ratio 1 the given one, its `source` unchanged.
 
     Raises:
         ValueError: for a ratio that is not positive and finite.

@@ -156,18 +156,19 @@ def grid(
 
 
 def scaled(config: Config, ratio: float) -> Config:
-    """A config for tasks of another length: what was renewed n times per task still is.
+    """The config adapted to a different task length, so that the number of renewals per task stays the same.
 
     `every` and `maturity` are multiplied by the ratio and rounded, at least 1; `replacement_rate` (at most 1) and
-    `noise_variance` are divided by it. The decay stays: divided by the step size, it is what the momentum keeps at the
-    end of a task, and so what befalls the next one (see `regrow.lab.vit.optimizer`).
+    `noise_variance` are divided by it. `decay` is unchanged: with the authors' optimizer, decay / step size sets what
+    the momentum buffer holds at the end of a task, and so how the next task begins (see
+    `regrow.lab.vit.optimizer.Authors`).
 
     Args:
         config: for the paper's tasks.
         ratio: updates a task divided by the paper's, > 0.
 
     Returns:
-        A new config of `source` "ours"; at ratio 1 the same.
+        A new config with `source` "ours"; at ratio 1 the given one, its `source` unchanged.
 
     Raises:
         ValueError: for a ratio that is not positive and finite.

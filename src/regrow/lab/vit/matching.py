@@ -140,7 +140,9 @@ def matched(config: Config, paper: Config, scaled_decay: bool, options: Options,
         ValueError: for a single task, which has no boundary, and where nothing matches.
     """
     if tasks < 2:
-        raise ValueError(f"`matched` compares boundaries of tasks, so `tasks` must be at least 2; got {tasks}")
+        raise ValueError(
+            f"`matched` compares what happens to weights between tasks, so `tasks` must be at least 2; got {tasks}"
+        )
     of_tasks = updates(tasks, options.epochs_per_task, options.images_per_class or PAPERS_IMAGES)
     new: dict[str, Any] = dict(config) | {"source": "ours"}
     if not scaled_decay:

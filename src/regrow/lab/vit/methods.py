@@ -21,7 +21,8 @@ from ..unit_loops import UnitLoops
 from .optimizer import Descent
 
 Counts = dict[str, int]
-"""Since the beginning: renewals, renewed (entries), renewed_units, renewed_zero, overlap (entries), mature."""
+"""Since the beginning: renewals (updates that renewed), renewed (entries), renewed_units, renewed_zero (renewed at
+utility 0: entries, but units for unit methods), overlap (entries), mature (units now)."""
 
 _COUNTED = ("renewals", "renewed", "renewed_units", "renewed_zero", "overlap", "mature")
 

@@ -24,25 +24,26 @@ class Options:
     """
 
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
-    """vit-cifar: precision of matrix products; tf32 needs CUDA, bf16 is mixed"""
+    """precision of matrix products; tf32 needs CUDA, bf16 is mixed"""
     epochs_per_task: int = PAPERS_EPOCHS
-    """vit-cifar: passes over the images of a task"""
+    """passes over the images of a task"""
     images_per_class: int | None = None
-    """vit-cifar: training images of each class; default: all 450"""
+    """training images of each class; default: all 450"""
     width: int = 384
-    """vit-cifar: channels of a token; a head has 32 of them or a few more, an MLP four times as many units"""
+    """channels per token, shared equally by attention heads of 32 or more; each MLP has 4 x width hidden units"""
     depth: int = 8
-    """vit-cifar: number of blocks"""
+    """number of blocks"""
     flush_below: float = 0.0
-    """vit-cifar: weights of smaller magnitude become 0"""
+    """weights of smaller magnitude become 0"""
     clip_at: float = math.inf
-    """vit-cifar: largest magnitude of a weight"""
+    """largest magnitude of a weight"""
     compiled: bool = False
-    """vit-cifar: compile the forward pass; needs CUDA"""
+    """compile the forward pass; needs CUDA"""
     graphs: bool = False
-    """vit-cifar: replay each update as a CUDA graph"""
+    """replay each update as a CUDA graph"""
     matched: bool = False
-    """vit-cifar: of a shrunk run, choose decay and CBP's rate for the paper's boundaries of tasks and share of units"""
+    """in a run smaller than the paper's, change the weight decay and CBP's replacement rate so that task boundaries
+    affect the weights, and the share of units renewed, as in the paper's run"""
 
     def __post_init__(self) -> None:
         check.choice("precision", self.precision, get_args(Options.__annotations__["precision"]))

@@ -68,7 +68,7 @@ def svg(drawing: Drawing) -> str:
 
 
 def png(drawing: Drawing) -> bytes:
-    """A figure as a PNG file of at most 256 colours."""
+    """A figure as the bytes of a PNG file of at most 256 colours; fixes its layout, see `_settle`."""
     buffer, small = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context(SHEET):
         _settle(drawing.figure)
@@ -83,7 +83,7 @@ def _gid(number: int) -> str:
 
 
 def _settle(figure: Figure) -> None:
-    """Lay out the panels once: matplotlib would for each file, and draw the figure twice to do so."""
+    """Lay out the panels once and fix them: matplotlib would redo it for every file, drawing it twice each time."""
     engine = figure.get_layout_engine()
     if isinstance(engine, ConstrainedLayoutEngine):
         engine.execute(figure)
