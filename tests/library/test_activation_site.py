@@ -18,10 +18,10 @@ from torch.utils.checkpoint import checkpoint
 import regrow
 from regrow.maintain.activation_sums import ActivationSums
 from regrow.names import walk
+from regrow.wiring import find_units
 
 # Where a forward takes the weights of a module and does not call it, as some here do.
 pytestmark = pytest.mark.filterwarnings("ignore:ContinualBackprop leaves out layers that may have hidden units")
-from regrow.wiring import find_units
 
 Step = Callable[[Tensor], Tensor]
 FORMS = ("modules", "functions", "shared")
