@@ -54,7 +54,7 @@ def resample(w: Tensor, mask: Tensor, draw: Draw) -> Tensor:
         tensor([10.,  1., 12.])
 
     Reference:
-        Hernandez-Garcia et al. 2025, section 2, "resampling".
+        Hernandez-Garcia et al. 2025, section 3, "resampling".
     """
     index = torch.arange(w.numel(), device=w.device).view(w.shape)
     return replace(w, mask, draw(index))

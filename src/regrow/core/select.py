@@ -81,7 +81,7 @@ def threshold(utility: Tensor, factor: float | Tensor, members: int = 0) -> Tens
         tensor([ True,  True, False])
 
     Reference:
-        Hernandez-Garcia et al. 2025, section 2, "threshold pruning".
+        Hernandez-Garcia et al. 2025, section 3, "threshold pruning".
     """
     if _alone(utility, members):
         return threshold(_only(utility, members), _only(factor, members)).view(utility.shape)
@@ -126,7 +126,7 @@ def proportional(
         tensor([False,  True, False,  True])
 
     Reference:
-        Hernandez-Garcia et al. 2025, section 2, "proportional pruning".
+        Hernandez-Garcia et al. 2025, section 3, "proportional pruning".
     """
     if isinstance(order, Tensor):
         _same_shape("order", order, utility)
@@ -173,7 +173,7 @@ def eligible_lowest(
         tensor([False,  True, False, False])
 
     Reference:
-        Hernandez-Garcia et al. 2025, section 2, continual backpropagation.
+        Hernandez-Garcia et al. 2025, section 4, continual backpropagation.
     """
     _same_shape("eligible", eligible, utility)
     if isinstance(order, Tensor):

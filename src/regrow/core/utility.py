@@ -30,7 +30,7 @@ def gradient(w: Tensor, g: Tensor) -> Tensor:
         tensor([1., 0.])
 
     Reference:
-        Hernandez-Garcia et al. 2025, section 2, "gradient utility".
+        Hernandez-Garcia et al. 2025, section 3, "gradient utility".
     """
     return (_wide(w) * _wide(g)).abs_()
 
@@ -52,7 +52,7 @@ def magnitude(w: Tensor) -> Tensor:
         tensor([2., 3.])
 
     Reference:
-        Hernandez-Garcia et al. 2025, section 2, "magnitude utility".
+        Hernandez-Garcia et al. 2025, section 3, "magnitude utility".
     """
     return _wide(w).abs()
 
@@ -103,7 +103,7 @@ def activation(total: Tensor, count: Tensor | int) -> Tensor:
         tensor([2., 0.])
 
     Reference:
-        Sokar et al. 2023 (ReDo); Hernandez-Garcia et al. 2025, section 2.
+        Sokar et al. 2023 (ReDo); Hernandez-Garcia et al. 2025, section 4.
     """
     return _wide(total) / count
 
@@ -149,7 +149,7 @@ def contribution(total: Tensor, count: Tensor | int, outgoing: Tensor) -> Tensor
         tensor([4., 0.])
 
     Reference:
-        Dohare et al. 2024; Hernandez-Garcia et al. 2025, section 2: the present batch only.
+        Dohare et al. 2024; Hernandez-Garcia et al. 2025, section 4: the present batch only.
     """
     return activation(total, count) * unit_magnitude(outgoing)
 

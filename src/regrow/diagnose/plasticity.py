@@ -72,7 +72,7 @@ def plasticity(
         (True, 40)
 
     Reference:
-        Hernandez-Garcia et al. 2025, section 1: loss of plasticity is to learn less well than a fresh network.
+        Hernandez-Garcia et al. 2025, section 2: loss of plasticity is to learn less well than a fresh network.
     """
     _check(model, fresh, batches, loss, optimizer)
     generators = _Generators()

@@ -1,4 +1,4 @@
-"""Continual backpropagation (Dohare et al. 2024; Hernandez-Garcia et al. 2025, section 2)."""
+"""Continual backpropagation (Dohare et al. 2024; Hernandez-Garcia et al. 2025, section 4)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class ContinualBackprop(UnitMethod):
 
     Reference:
         Dohare et al., "Loss of plasticity in deep continual learning", Nature 2024; Hernandez-Garcia et al. 2025,
-        section 2. The authors' code renews inside the backward pass; here it is after the optimizer's step.
+        section 4. The authors' code renews inside the backward pass; here it is after the optimizer's step.
     """
 
     name = "cbp"

@@ -1,4 +1,4 @@
-"""ReDo (Sokar et al. 2023; Hernandez-Garcia et al. 2025, section 2)."""
+"""ReDo (Sokar et al. 2023; Hernandez-Garcia et al. 2025, section 4)."""
 
 import math
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class ReDo(UnitMethod):
 
     Reference:
         Sokar, Agarwal, Castro & Evci, "The dormant neuron phenomenon in deep reinforcement learning", ICML 2023;
-        Hernandez-Garcia et al. 2025, section 2. The authors' code renews inside the backward pass; here it is after the
+        Hernandez-Garcia et al. 2025, section 4. The authors' code renews inside the backward pass; here it is after the
         optimizer's step.
     """
 

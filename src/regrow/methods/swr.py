@@ -1,4 +1,4 @@
-"""Selective weight reinitialization (Hernandez-Garcia et al. 2025, section 2)."""
+"""Selective weight reinitialization (Hernandez-Garcia et al. 2025, section 3)."""
 
 import math
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ class SWR(Method):
 
     Reference:
         Hernandez-Garcia, Dohare, Luo & Sutton, "Reinitializing weights vs units for maintaining plasticity in neural
-        networks", CoLLAs 2025, section 2. Random utility is in their code only.
+        networks", CoLLAs 2025, section 3. Random utility is in their code only.
     """
 
     name = "swr"

@@ -118,7 +118,7 @@ def find_units(model: nn.Module, example_input: Any = None, kinds: str | Sequenc
             2: its output leaves the model
 
     Reference:
-        Hernandez-Garcia et al. 2025, section 2: what renewing a unit renews.
+        Hernandez-Garcia et al. 2025, section 4: what renewing a unit renews.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module; got {type(model).__name__}")

@@ -54,7 +54,7 @@ class Units:
         torch.Size([8, 2])
 
     Reference:
-        Hernandez-Garcia et al. 2025, section 2.
+        Hernandez-Garcia et al. 2025, section 4.
     """
 
     weight_in: tuple[Place, ...]

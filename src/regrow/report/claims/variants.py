@@ -21,7 +21,7 @@ VARIANTS = (
     Statement(
         "1b",
         "At the end the base system does worse than a fresh network: the paper's definition of lost plasticity.",
-        "section 2 and figure 1",
+        "section 3 and figure 1",
         "mean accuracy of the last 100 tasks minus that of a network freshly initialised for every task, by seed. "
         "True: below 0.",
         (Test(against_fresh("large", "base"), "<", 0.0),),
