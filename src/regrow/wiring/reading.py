@@ -241,7 +241,8 @@ class Tap:
             self._handles = [m.register_forward_hook(h) for m, h in zip(reading.outputs, hooks, strict=True)]
 
     def _seen(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any = None) -> None:
-        given = next(iter((*args, *kwargs.values())), None) if self._reading.kind == "input" else output
+        inputs = (*args, *kwargs.values())
+        given = output if self._reading.kind != "input" else inputs[0] if inputs else None
         if self._wanted is None or self._wanted(module, given):
             self._receive(module, self._reading.activation(args, kwargs, output))
 
