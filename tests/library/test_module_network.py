@@ -1,6 +1,7 @@
 """Tensors of every make are renewed in place, as their plain contiguous twins are, in bounded memory."""
 
 import copy
+import ctypes
 import re
 from pathlib import Path
 
@@ -163,6 +164,7 @@ def most_memory(action):
     def read(key):
         return int(re.search(rf"^{key}:\s+(\d+) kB$", status.read_text(), re.MULTILINE)[1]) * 1024
 
+    ctypes.CDLL(None).malloc_trim(0)  # what the allocator still holds would be used unseen
     reset.write_text("5")  # the highest so far becomes what there is now
     before = read("VmRSS")
     action()
@@ -177,5 +179,4 @@ def test_memory_of_a_step_is_at_most_three_tensors(knobs):
     small = Holder(torch.randn(8, 8), torch.randn(8, 8))
     renewed(small, knobs)  # tables of the law
     swr = regrow.SWR(model, every=1, **knobs, laws={"*": NORMAL}, seed=0)
-    # Below: something was measured; what the allocator still holds is used without being asked for.
-    assert 3 * n < most_memory(swr.step) <= 3 * 4 * n
+    assert 4 * n < most_memory(swr.step) <= 3 * 4 * n

@@ -96,7 +96,7 @@ class Maintained:
         return self._recent[1]
 
     def settle_laws(self) -> None:
-        """Raise or warn of laws that could not be told, before anything is changed by them."""
+        """Raise or warn of laws that could not be determined, before they change anything."""
         self._refuse_computed()
         if self.laws is not None:
             self.laws.settle()

@@ -40,7 +40,7 @@ def clear(
         mask: bool of the parameter's shape, True where renewed.
         second: "mean", or "zero" to set second moments to 0 as well.
         weight: the parameter with its new entries, for what holds a copy of it (Lookahead).
-        warned: names of state that a warning has told of; None: a warning tells of it once in the process.
+        warned: names of state that a warning has named; None: it is named once in the process.
         totals: where the parameter lies in shards, `sums` added up over all of them.
 
     Example:

@@ -33,7 +33,7 @@ def check_policies(method: Method, maintained: Maintained) -> None:
 
 
 def _rows_of_units(maintained: Maintained) -> set[str]:
-    """Weights and biases whose rows are hidden units, where these can be told."""
+    """Weights and biases whose rows are hidden units, where these can be found."""
     try:
         units = find_units(maintained.coverage.model)
     except (ValueError, TypeError):
