@@ -85,13 +85,13 @@ def _studies(needs: str) -> list[Job]:
 
 
 def _sweeps() -> list[Job]:
-    """The grids: two tasks of digits, as what is due once a task is due in the second; on MNIST the small networks."""
+    """The grids: two tasks of digits, as what is due once a task is due in the second; a task of MNIST."""
     found = []
     for study, (settings, systems) in STUDIES.items():
         systems = tuple(name for name in systems if name != "scratch")
         words = _run(study, "--sweep", "--tasks", "2", settings=settings, systems=systems)
         found.append(Job("sweeps", f"digits {study}", "run", words))
-    words = _run("weights-vs-units", "--sweep", "--tasks", "1", settings=("small", "small-ln"), systems=SIX)
+    words = _run("weights-vs-units", "--sweep", "--tasks", "1", settings=FOUR, systems=SIX)
     return [*found, Job("sweeps", "mnist weights-vs-units", "run", words, "mnist")]
 
 

@@ -9,6 +9,7 @@ import pytest
 from results_frames import AS_IN_THE_PAPER, LOST, Kind, run, runs
 from scipy import stats as scipy_stats
 from statements import BY_ID, FALLING, FLAT, only
+from vit_frames import run as vit_run
 
 from regrow.lab.studies import SIX, STUDIES, choose
 from regrow.lab.studies.permuted_grids import grid
@@ -29,6 +30,7 @@ from regrow.report.claims.seen import tasks_seen
 from regrow.report.claims.statement import Statement, Test
 from regrow.report.claims.verdict import FAILS, HOLDS, OPEN
 from regrow.report.margins import LEVEL, SMALLEST_P
+from regrow.report.results_vit import scope
 from regrow.report.runs import Runs
 from regrow.report.stats import Effect
 
@@ -167,6 +169,12 @@ def test_known_runs_make_a_verdict_exploratory_and_new_seeds_confirmatory() -> N
     other = run("large", "base", LOST, config={"step_size": 0.1, "source": "ours"})
     assert [tasks_seen(Runs(frame).main("large", "base")[0]) for frame in (runs(kinds), other)] == [1000, 30]
     assert judged(pl.DataFrame(), "1a")[0].evidence == ""
+
+
+def test_vision_transformers_whose_decay_matches_boundaries_are_new() -> None:
+    made = {decay: vit_run("vit-reparam", "base", tasks=5, config={"decay": decay}) for decay in (6e-6, 2.22e-6)}
+    runs_of = {decay: Runs(frame, scope()).main("vit-reparam", "base")[0] for decay, frame in made.items()}
+    assert {decay: tasks_seen(each) for decay, each in runs_of.items()} == {6e-6: 5, 2.22e-6: 0}
 
 
 def test_the_rules_before_stand_beside() -> None:

@@ -4,7 +4,8 @@ A network's numbers are a function of its setting, system, values and seed, whoe
 seed was stored then, up to as many tasks.
 """
 
-from ...lab.studies import SIX
+from ...lab.studies import SIX, VIT_SETTINGS
+from ...lab.studies.vit_values import chosen
 from ..runs import Comparison, Run, papers_id
 from ..style import FOUR
 
@@ -35,9 +36,17 @@ def tasks_seen(run: Run) -> int:
     """How many tasks of a run were known."""
     if run.setting in FOUR and run.config_id != papers_id(run.setting, run.system):
         known = [SWEPT]
+    elif run.setting in VIT_SETTINGS and not _has_papers_decay(run):
+        known = []
     else:
         known = [tasks for settings, systems, tasks in SEEN if run.setting in settings and run.system in systems]
     return max((tasks[run.seed] for tasks in known if run.seed < len(tasks)), default=0)
+
+
+def _has_papers_decay(run: Run) -> bool:
+    """Whether a vision transformer has the paper's decay, as all stored ones had, not one matched to its boundaries."""
+    paper = chosen(run.setting, run.system, run.config.get("optimizer", "authors"))["decay"]
+    return run.config.get("decay", paper) == paper
 
 
 def is_new(run: Run, tasks: int) -> bool:

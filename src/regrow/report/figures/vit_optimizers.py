@@ -1,7 +1,8 @@
-"""The authors' optimizer against a clean one: how much is lost because the momentum buffer outlives its task.
+"""The authors' optimizer and two controls: how much is lost because the momentum buffer outlives its task.
 
-In the authors' code the decay enters the momentum buffer, divided by a step size that ends near 0, and the buffer goes
-on into the next task. The clean optimizer begins each task with an empty buffer and decays beside it.
+In the authors' code the decay enters the momentum buffer, divided by a step size that ends near 0, and the buffer is
+kept for the next task. One control only empties the buffer between tasks; the clean optimizer also decays weights
+directly and keeps its momentum constant.
 
 Shapes: S seeds, E epochs.
 """
@@ -22,44 +23,60 @@ from .panels import Drawn, FigurePlan, Filled, Line, Panel, compose, fill
 from .sheet import Drawing, Missing
 from .vit import remarks, topic
 
-NAME, TITLE = "optimizer", "The authors' optimizer and a clean one, at the boundaries of tasks"
+NAME, TITLE = "optimizer", "The authors' optimizer and its controls, at the boundaries of tasks"
+AUTHORS = "authors"
+CONTROLS = {"authors-cleared": "buffer cleared", "clean": "clean"}
+"""The other optimizers, and how tables and figures call them."""
 LOOKS = {
-    ("authors", "base"): Look("base, authors' optimizer", SYSTEMS["base"].colour, "--"),
+    (AUTHORS, "base"): Look("base, authors' optimizer", SYSTEMS["base"].colour, "--"),
+    ("authors-cleared", "base"): Look("base, buffer cleared", SYSTEMS["base"].colour, "-."),
     ("clean", "base"): Look("base, clean optimizer", SYSTEMS["base"].colour, "-"),
-    ("authors", FRESH): Look("fresh network, authors' optimizer", SYSTEMS[FRESH].colour, ":"),
+    (AUTHORS, FRESH): Look("fresh network, authors' optimizer", SYSTEMS[FRESH].colour, ":"),
+    ("authors-cleared", FRESH): Look("fresh network, buffer cleared", SYSTEMS[FRESH].colour, "--"),
     ("clean", FRESH): Look("fresh network, clean optimizer", SYSTEMS[FRESH].colour, "-."),
 }
-OTHER = "clean"
-PAIR = ("authors", OTHER)
 CAPTION = (
     "Above: the best test accuracy of each task's epochs. Below: mean magnitude of all weights after each epoch. "
     "Authors': the momentum buffer, full of decay divided by a step size near 0, carries over to the next task, where "
-    "steps are 10,000 times as long. Clean: it begins each task empty; its momentum stays at 0.9, and its decay is "
-    "a seventh to a twentieth as strong, so not all of the difference is the boundary's."
+    "steps are 10,000 times as long."
 )
+CAPTIONS = {
+    "authors-cleared": "Buffer cleared: the same optimizer, whose buffer is emptied at the start of each task, so all "
+    "of the difference is the buffer's.",
+    "clean": "Clean: it begins each task empty; its momentum stays at 0.9, and its decay is a seventh to a twentieth "
+    "as strong, so not all of the difference is the boundary's.",
+}
 
 Groups = Mapping[tuple[str, str], Sequence[Run]]
 """{(optimizer, system): runs}"""
 
 
-def boundaries(results: ViTResults) -> Drawing | Missing:
-    """Accuracy after each task with both optimizers, and the magnitude of the weights after each epoch.
+def controls(results: ViTResults) -> tuple[str, ...]:
+    """The controls of which there are runs of the base."""
+    return tuple(way for way in CONTROLS if any(results.runs[way].main(s, "base") for s in (STANDARD, REPARAM)))
 
-    Both are of the same seeds; there must be a base of each in one setting at least.
+
+def boundaries(results: ViTResults) -> Drawing | Missing:
+    """Accuracy after each task with each optimizer, and the magnitude of the weights after each epoch.
+
+    All are of the same seeds; there must be a base of the authors' and of a control in one setting at least.
     """
-    about = topic(results, NAME, TITLE)._replace(options=f"--optimizer {OTHER} {results.scale.options}".strip())
+    others = controls(results)
+    wanted = others[0] if others else "clean"
+    about = topic(results, NAME, TITLE)._replace(options=f"--optimizer {wanted} {results.scale.options}".strip())
     paired = {setting: _paired(results, setting) for setting in (STANDARD, REPARAM)}
-    absent = [(s, system) for s in paired for system in ("base", FRESH) if not results.runs[OTHER].main(s, system)]
+    absent = [(s, system) for s in paired for system in ("base", FRESH) if not results.runs[wanted].main(s, system)]
     shown = {setting: groups for setting, groups in paired.items() if groups}
     if not shown:
-        wanted = absent or [(STANDARD, "base"), (REPARAM, "base")]
-        return about.nothing("no runs of the base with both optimizers and the same seeds", wanted)
+        needed = absent or [(STANDARD, "base"), (REPARAM, "base")]
+        return about.nothing("no runs of the base with two optimizers and the same seeds", needed)
     above = [_accuracy(setting, groups) for setting, groups in shown.items()]
     below = [_weights(results.epochs, setting, groups) for setting, groups in shown.items()]
+    caption = " ".join((CAPTION, *(CAPTIONS[way] for way in others), *((SHORT,) if results.scale.ratio < 1 else ())))
     plan = FigurePlan(
         about,
         tuple(each.panel for each in (*above, *below)),
-        caption=f"{CAPTION} {SHORT}" if results.scale.ratio < 1 else CAPTION,
+        caption=caption,
         columns=len(shown),
         share="none",
         shows="Lines over tasks",
@@ -68,10 +85,19 @@ def boundaries(results: ViTResults) -> Drawing | Missing:
     return compose(plan, (*above, *below), about.gaps(absent))
 
 
+def _main_runs(results: ViTResults, setting: str) -> Groups:
+    """Base and fresh network, of the authors' optimizer and each control that has a base in this setting."""
+    ways = (AUTHORS, *(way for way in CONTROLS if results.runs[way].main(setting, "base")))
+    if ways == (AUTHORS,):
+        return {}
+    return {(way, system): results.runs[way].main(setting, system) for way, system in LOOKS if way in ways}
+
+
 def _paired(results: ViTResults, setting: str) -> Groups:
-    """Base and fresh, of the seeds that the base has with both optimizers."""
-    every = {(way, system): results.runs[way].main(setting, system) for way, system in LOOKS}
-    seeds = set.intersection(*({run.seed for run in every[way, "base"]} for way in PAIR))
+    """The same, of the seeds that the base has with every optimizer."""
+    every = _main_runs(results, setting)
+    of_base = [{run.seed for run in runs} for (_, system), runs in every.items() if system == "base"]
+    seeds = set.intersection(*of_base) if of_base else set()
     kept = {key: tuple(run for run in runs if run.seed in seeds) for key, runs in every.items()}
     return {key: runs for key, runs in kept.items() if runs}
 
@@ -127,7 +153,7 @@ def kept_over_boundaries(epochs: pl.DataFrame, run: Run) -> float:
 
 @dataclass(frozen=True)
 class Boundary:
-    """What both optimizers do to the base in one setting, over the same seeds, {optimizer: (S,)}.
+    """What each optimizer does to the base in one setting, over the same seeds, {optimizer: (S,)}.
 
     end: accuracy on the last task; gap: that minus a fresh network's; kept: see `kept_over_boundaries`.
     """
@@ -140,18 +166,19 @@ class Boundary:
 
 
 def compare(results: ViTResults, setting: str) -> Boundary | None:
-    """Both optimizers over the seeds that base and fresh network have with both; None where there is no such seed."""
-    groups = {f"{way} {system}": results.runs[way].main(setting, system) for way, system in LOOKS}
-    shared = comparisons(groups)
+    """The optimizers over the seeds that base and fresh network have with all; None where there is no such seed."""
+    groups = _main_runs(results, setting)
+    shared = comparisons(groups) if groups else []
     if not shared:
         return None
     widest, epochs = shared[-1], results.epochs
-    end = {name: widest.series(name, ACCURACY)[:, -1] for name in groups}
-    of_base = {way: widest.groups[f"{way} base"] for way in PAIR}
+    ways = list(dict.fromkeys(way for way, _ in groups))
+    end = {key: widest.series(key, ACCURACY)[:, -1] for key in groups}
+    kept = {way: [kept_over_boundaries(epochs, run) for run in widest.groups[way, "base"]] for way in ways}
     return Boundary(
         seeds=len(widest.seeds),
         tasks=widest.tasks,
-        end={way: end[f"{way} base"] for way in PAIR},
-        gap={way: end[f"{way} base"] - end[f"{way} {FRESH}"] for way in PAIR},
-        kept={way: np.array([kept_over_boundaries(epochs, run) for run in runs]) for way, runs in of_base.items()},
+        end={way: end[way, "base"] for way in ways},
+        gap={way: end[way, "base"] - end[way, FRESH] for way in ways},
+        kept={way: np.array(values) for way, values in kept.items()},
     )

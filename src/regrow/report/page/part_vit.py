@@ -45,7 +45,7 @@ def part(results: ViTResults) -> Part:
     runs = [run for each in results.runs.values() for run in every(each)]
     systems, settings = ({getattr(run, name) for run in runs} for name in ("system", "setting"))
     seeds, ways = {run.seed for run in runs}, [way for way, each in results.runs.items() if each.settings]
-    both = ", with the authors' and with the clean optimizer" if len(ways) > 1 else ""
+    both = f", with the optimizers {', '.join(ways)}" if len(ways) > 1 else ""
     about = (
         f"Class-incremental CIFAR-100: {counted(len(systems), 'system')} in {counted(len(settings), 'setting')}, "
         f"at most {counted(results.tasks, 'task')} and {counted(len(seeds), 'seed')}{both}. {PAPERS}"

@@ -14,7 +14,7 @@ from ...lab.studies.vit_values import CHOSEN, GRIDS, OPTIMIZERS, chosen, scaled
 from ..claims import Verdict
 from ..claims.quantity import label
 from ..claims.vit_quantities import accuracies, by_seed, rank_correlation
-from ..figures.vit_optimizers import PAIR, Boundary, compare
+from ..figures.vit_optimizers import AUTHORS, CONTROLS, Boundary, compare, controls
 from ..format import DASH, chance, count, interval, number, value
 from ..notes import SHORT
 from ..results_vit import ACCURACY, ViTResults
@@ -114,45 +114,58 @@ def _behind(runs: Runs, over: Comparison, setting: str, system: str) -> str:
 
 
 def optimizers(results: ViTResults) -> Table:
-    """What both optimizers do to the base: its gap to a fresh network, and its weights at the boundaries of tasks."""
+    """What each optimizer does to the base: its gap to a fresh network, and its weights at the boundaries of tasks."""
     by_setting = {setting: compare(results, setting) for setting in (STANDARD, REPARAM)}
-    rows = [row for setting, each in by_setting.items() if each for row in _compared(setting, each)]
-    if (
-        (one := by_setting[STANDARD])
-        and (two := by_setting[REPARAM])
-        and (one.seeds, one.tasks) == (two.seeds, two.tasks)
-    ):
+    ways = controls(results)
+    rows = [row for setting, each in by_setting.items() if each for row in _compared(setting, each, ways)]
+    one, two = by_setting[STANDARD], by_setting[REPARAM]
+    if one and two and (one.seeds, one.tasks) == (two.seeds, two.tasks):
         name = "base, reparametrized minus standard norm, last task (points)"
-        rows.append(_row(name, {way: two.end[way] - one.end[way] for way in PAIR}, one))
+        shared = [way for way in one.end if way in two.end]
+        rows.append(_row(name, {way: two.end[way] - one.end[way] for way in shared}, one, ways))
     caption = (
-        "The base system with the authors' optimizer and with a clean one, the same seeds: accuracy on the last task "
+        "The base system with the authors' optimizer and with its controls, the same seeds: accuracy on the last task "
         "minus that of a network trained from scratch with the same optimizer; and mean |w| after the first epoch of a "
-        "task, in percent of what it was before the task. The last column is how much of the loss goes with the "
+        "task, in percent of what it was before the task. The differences tell how much of the loss goes with the "
         "momentum buffer and the decay in it."
     )
     notes = (
-        "Clean is also weaker in its decay (by 7 to 20 times) and does not cycle its momentum: the difference is at "
-        "most the boundary's.",
+        *(CONTROL_NOTES[way] for way in ways),
         *((SHORT,) if results.scale.ratio < 1 else ()),
         FEW,
         *scale_note(results),
     )
-    columns = ("What", "Authors'", "Clean", "Clean minus authors'", "Seeds × tasks")
-    return Table("optimizers-cifar100", "The authors' optimizer and a clean one", caption, columns, tuple(rows), notes)
+    pairs = (
+        text for way in ways for text in (CONTROLS[way].capitalize(), f"{CONTROLS[way].capitalize()} minus authors'")
+    )
+    columns = ("What", "Authors'", *pairs, "Seeds × tasks")
+    return Table("optimizers-cifar100", "The authors' optimizer and its controls", caption, columns, tuple(rows), notes)
 
 
-def _compared(setting: str, each: Boundary) -> list[tuple[str, ...]]:
+CONTROL_NOTES = {
+    "authors-cleared": "Buffer cleared: the authors' optimizer, its momentum buffer emptied at the start of each task.",
+    "clean": "Clean is also weaker in its decay (by 7 to 20 times) and does not cycle its momentum: the difference is "
+    "at most the boundary's.",
+}
+
+
+def _compared(setting: str, each: Boundary, ways: Sequence[str]) -> list[tuple[str, ...]]:
     name = NORMS[setting]
     return [
-        _row(f"{name}: base minus fresh network, last task (points)", each.gap, each),
-        _row(f"{name}: |w| of the base over a boundary (%)", each.kept, each),
+        _row(f"{name}: base minus fresh network, last task (points)", each.gap, each, ways),
+        _row(f"{name}: |w| of the base over a boundary (%)", each.kept, each, ways),
     ]
 
 
-def _row(name: str, numbers: Mapping[str, np.ndarray], each: Boundary) -> tuple[str, ...]:
-    authors, clean = (numbers[way] for way in PAIR)
-    of = (interval(by_seed(part, each.tasks)) for part in (authors, clean))
-    return name, *of, interval(by_seed(clean - authors, each.tasks), sign=True), f"{each.seeds} × {each.tasks}"
+def _row(name: str, numbers: Mapping[str, np.ndarray], each: Boundary, ways: Sequence[str]) -> tuple[str, ...]:
+    """A number for each optimizer; a dash for one that this setting lacks."""
+    authors, cells = numbers[AUTHORS], []
+    for way in ways:
+        other = numbers.get(way)
+        cells += [DASH, DASH] if other is None else [
+            interval(by_seed(other, each.tasks)), interval(by_seed(other - authors, each.tasks), sign=True)
+        ]  # fmt: skip
+    return name, interval(by_seed(authors, each.tasks)), *cells, f"{each.seeds} × {each.tasks}"
 
 
 def table_d(results: ViTResults) -> Table:
