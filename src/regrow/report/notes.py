@@ -108,6 +108,10 @@ SHRUNK = (
     "paper's own."
 )
 SHORT = (
-    "Short tasks make the boundary worse than it is at the paper's length, for the step size rises faster than the "
+    "Short tasks make the boundary worse than it is at the paper's length, because the step size rises faster than the "
     "buffer empties."
+)
+MATCHED = (
+    "Tasks are shorter than the paper's; the decay is chosen so that their boundaries multiply weights about as the "
+    "paper's do."
 )

@@ -16,6 +16,7 @@ from ..lab.runs.tables import load
 from ..lab.studies import VIT_SETTINGS, VIT_SYSTEMS, Member
 from ..lab.studies.vit_values import OPTIMIZERS, chosen, scaled
 from ..lab.vit.options import PAPERS_EPOCHS, PAPERS_IMAGES
+from .notes import MATCHED, SHORT
 from .results import Folder, brief, check_any, longest, same_images
 from .runs import Run, Runs, Scope
 
@@ -62,6 +63,11 @@ class Scale:
     def ratio(self) -> float:
         """Updates a task divided by the paper's."""
         return self.epochs_per_task * (self.images_per_class or PAPERS_IMAGES) / (PAPERS_EPOCHS * PAPERS_IMAGES)
+
+    @property
+    def about_boundaries(self) -> str:
+        """How boundaries of tasks differ from the paper's, in a sentence; empty where tasks are as long."""
+        return (MATCHED if self.matched else SHORT) if self.ratio < 1 else ""
 
     @property
     def shrunk(self) -> tuple[str, ...]:

@@ -14,7 +14,6 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
-from ..notes import SHORT
 from ..results_vit import ACCURACY, ViTResults
 from ..runs import FRESH, Run, comparisons
 from ..style import NORMS, REPARAM, STANDARD, SYSTEMS, Look
@@ -72,7 +71,7 @@ def boundaries(results: ViTResults) -> Drawing | Missing:
         return about.nothing("no runs of the base with two optimizers and the same seeds", needed)
     above = [_accuracy(setting, groups) for setting, groups in shown.items()]
     below = [_weights(results.epochs, setting, groups) for setting, groups in shown.items()]
-    caption = " ".join((CAPTION, *(CAPTIONS[way] for way in others), *((SHORT,) if results.scale.ratio < 1 else ())))
+    caption = " ".join(filter(None, (CAPTION, *(CAPTIONS[way] for way in others), results.scale.about_boundaries)))
     plan = FigurePlan(
         about,
         tuple(each.panel for each in (*above, *below)),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from ...lab.runs.text import counted
 from ..claims import Verdict, evaluate
+from ..claims.scale import judge_scale
 from ..claims.vit import STATEMENTS
 from ..figures import vit
 from ..figures.vit_optimizers import boundaries
@@ -23,7 +24,7 @@ SCOPE = (
 
 
 def judge(results: ViTResults) -> list[Verdict]:
-    """A verdict on every statement on CIFAR-100, with a note where the networks are not at the paper's scale."""
+    """A verdict on every statement on CIFAR-100; what networks of another scale cannot judge is left undecided."""
     remarks = tuple(
         text
         for text in (
@@ -34,7 +35,7 @@ def judge(results: ViTResults) -> list[Verdict]:
         )
         if text
     )
-    verdicts = evaluate(results.main, STATEMENTS, results.options)
+    verdicts = judge_scale(evaluate(results.main, STATEMENTS, results.options), results)
     return [replace(verdict, notes=(*verdict.notes, *remarks)) for verdict in verdicts]
 
 

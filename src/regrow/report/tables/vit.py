@@ -16,7 +16,6 @@ from ..claims.quantity import label
 from ..claims.vit_quantities import accuracies, by_seed, rank_correlation
 from ..figures.vit_optimizers import AUTHORS, CONTROLS, Boundary, compare, controls
 from ..format import DASH, chance, count, interval, number, value
-from ..notes import SHORT
 from ..results_vit import ACCURACY, ViTResults
 from ..runs import FRESH, Comparison, Run, Runs, comparisons
 from ..stats import Effect
@@ -131,7 +130,7 @@ def optimizers(results: ViTResults) -> Table:
     )
     notes = (
         *(CONTROL_NOTES[way] for way in ways),
-        *((SHORT,) if results.scale.ratio < 1 else ()),
+        *filter(None, (results.scale.about_boundaries,)),
         FEW,
         *scale_note(results),
     )
