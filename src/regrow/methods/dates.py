@@ -1,14 +1,11 @@
 """When does a method act? Known on the host, without reading from the device."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .network import Network
+from .network import Network
 
 
 class Dates:

@@ -4,20 +4,16 @@ A plain model is a network of one member; the laboratory stacks hundreds. A meth
 its numbers are plain, or tensors (k) of as many members as act together.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from .dates import Dates
 from .knobs import check_all, knobs_of
-
-if TYPE_CHECKING:
-    from .members import Members
+from .members import Members
 
 
 @dataclass(frozen=True, kw_only=True)
