@@ -14,12 +14,13 @@ from ..core import random, utility
 from ..core.eager import compare, looking_is_free
 from ..laws import Law
 from .counters import Counters
-from .network import Choice, Network, taken
+from .network import Choice, Network
+from .rows import taken
 from .selection import Selected, Wanted
 
 
-class Group(Protocol):
-    """All members of one method, some of which act: what `Members` needs of a `StackedMethod`."""
+class AllMembers(Protocol):
+    """All members of one method, of which `Members` are some: what they need of a `StackedMethod`."""
 
     @property
     def kind(self) -> type:
@@ -63,7 +64,7 @@ class Members:
 
     def __init__(
         self,
-        of: Group,
+        of: AllMembers,
         step: int,
         network: Network,
         which: Sequence[int],

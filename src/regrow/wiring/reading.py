@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.eager import CHUNK, looking_is_free
+from ..core.precision import wide_type
 from ..names import Entry
 from .entries import Place, find_module
 from .formula import Formula
@@ -127,7 +128,7 @@ class Reading:
 
 def _sum_abs(x: Tensor, kept: tuple[int, ...]) -> Tensor:
     """Sum |x| over all dimensions but those kept, in float32 (float64 for float64)."""
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    dtype = wide_type(x)
     over = [d for d in range(x.dim()) if d not in kept]
     if not looking_is_free(x):
         return torch.linalg.vector_norm(x, 1, over, dtype=dtype)
