@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from regrow.commands.bench import like_mnist
 from regrow.lab.data.mnist import Images
+from regrow.lab.speed import like_mnist
 
 SYSTEMS = ("base", "l2", "shrink-perturb", "cbp", "redo", "swr")
 BATCH, WINDOW = 30, 10

@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from timing import seconds
 
-from regrow.commands.bench import like_mnist
 from regrow.lab.data.mnist import Images
+from regrow.lab.speed import like_mnist
 
 BATCH = 30
 Weights = list[tuple[jax.Array, jax.Array]]

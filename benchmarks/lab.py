@@ -20,9 +20,9 @@ from authors_loop import AuthorsLoop
 from jax_twin import JaxTwin, jax
 from timing import Rows, tell
 
-from regrow.commands.bench import Stack, like_mnist, seconds
 from regrow.lab.data.mnist import Images
 from regrow.lab.runs.timing import as_workers_do
+from regrow.lab.speed import TimedStack, like_mnist, seconds
 
 HIDDEN = {"large": 100, "small": 10}
 SIZES = {"large": (8, 16, 32), "small": (64, 128, 256)}
@@ -36,7 +36,7 @@ Sides = Mapping[str, Timed]
 
 def ours(images: Images, network: str, members: int, system: str = "base") -> tuple[Timed, Timed]:
     """Milliseconds per network-update: of a moment of updates, of a whole task."""
-    stack = Stack(images, network, system, members)
+    stack = TimedStack(images, network, system, members)
     stack.ms(WINDOW if system == "base" else 600)  # past CBP's maturity threshold
     return lambda: stack.ms(WINDOW), stack.task_ms
 

@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 from timing import Rows, tell
 
-from regrow.commands.bench import CLASSES, PIXELS, like_mnist, seconds
 from regrow.lab.data.mnist import Images
 from regrow.lab.mlp.trainer import Trainer
 from regrow.lab.problems.permuted import MNIST, Course, PermutedImages
 from regrow.lab.runs.timing import as_workers_do
+from regrow.lab.speed import CLASSES, PIXELS, like_mnist, seconds
 from regrow.lab.studies import Member, Setting, StackPlan
 from regrow.lab.studies.permuted_values import chosen
 

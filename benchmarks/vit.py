@@ -27,10 +27,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import regrow
-from regrow.commands.bench import seconds
 from regrow.lab.data.cifar import LabelledImages
 from regrow.lab.nets import ViT
 from regrow.lab.problems.incremental import BATCH, ClassIncremental
+from regrow.lab.speed import seconds
 from regrow.lab.studies import VIT_SETTINGS, Member, StackPlan
 from regrow.lab.studies.vit_values import chosen
 from regrow.lab.vit.job import keep_memory

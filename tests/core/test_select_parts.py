@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from regrow.core import random, select, select_parts
-from regrow.core.select_parts import Part
+from regrow.core.select_parts import TensorPart
 
 
 class Sums:
@@ -33,11 +33,13 @@ class Sums:
         return totals
 
 
-def select_in_parts(decide: Any, wholes: list[Part], sizes: Sequence[int]) -> tuple[list[Tensor], list[bool], int]:
+def select_in_parts(
+    decide: Any, wholes: list[TensorPart], sizes: Sequence[int]
+) -> tuple[list[Tensor], list[bool], int]:
     """Each tensor cut into parts of these relative sizes; masks put together again, what was spoilt, messages."""
     sums, found = Sums(len(sizes)), [[]] * len(sizes)
 
-    def cut(whole: Part, rank: int) -> Part:
+    def cut(whole: TensorPart, rank: int) -> TensorPart:
         n = len(whole.utility)
         ends = [sum(sizes[:i]) * n // sum(sizes) for i in range(len(sizes) + 1)]
         own = slice(ends[rank], ends[rank + 1])
@@ -85,7 +87,7 @@ def test_proportional(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
         for i, u in enumerate(utilities(dtype)):
             for name, ranks in orders(u).items():
                 uniform = random.uniform(random.bits(i, torch.zeros(1, dtype=torch.int64)))
-                wholes.append(Part(u, len(u), factor, uniform, lambda ranks=ranks: ranks))
+                wholes.append(TensorPart(u, len(u), factor, uniform, lambda ranks=ranks: ranks))
                 mask = select.proportional(u, factor, uniform=uniform.squeeze(), order=ranks)
                 expected.append((f"{i} {name} {factor}", mask))
         masks, spoilt, _ = select_in_parts(select_parts.proportionals, wholes, sizes)
@@ -100,7 +102,7 @@ def orders(u: Tensor) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("sizes", SIZES)
 def test_threshold(sizes: tuple[int, ...]) -> None:
-    wholes = [Part(u, len(u), factor) for u in utilities() for factor in (0.0, 0.3, 1.0)]
+    wholes = [TensorPart(u, len(u), factor) for u in utilities() for factor in (0.0, 0.3, 1.0)]
     masks, spoilt, messages = select_in_parts(select_parts.thresholds, wholes, sizes)
     assert messages == 1  # for all tensors
     for whole, mask, bad in zip(wholes, masks, spoilt, strict=True):
@@ -115,11 +117,11 @@ def test_a_nan_anywhere_selects_nothing_anywhere() -> None:
     u = torch.rand(100)
     u[99] = torch.nan
     for decide in (select_parts.thresholds, select_parts.proportionals):
-        masks, spoilt, _ = select_in_parts(decide, [Part(u, 100, 0.5), Part(u[:99], 99, 0.5)], (1, 1))
+        masks, spoilt, _ = select_in_parts(decide, [TensorPart(u, 100, 0.5), TensorPart(u[:99], 99, 0.5)], (1, 1))
         assert spoilt == [True, False] and not masks[0].any() and masks[1].any()
 
 
 def test_a_threshold_takes_a_message_for_each_byte_of_the_utility() -> None:
-    wholes = [Part(u, len(u), 0.3) for u in (torch.rand(1000), torch.rand(50), torch.rand(7))]
+    wholes = [TensorPart(u, len(u), 0.3) for u in (torch.rand(1000), torch.rand(50), torch.rand(7))]
     messages = select_in_parts(select_parts.proportionals, wholes, (1, 1))[2]
     assert 1 < messages <= 1 + 4  # the first adds up the utilities, and the last may not be needed

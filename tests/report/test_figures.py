@@ -17,10 +17,13 @@ from regrow.lab.studies import SIX, choose
 from regrow.lab.studies.permuted_values import chosen
 from regrow.report.figures import line as lines
 from regrow.report.figures import sweeps
+from regrow.report.figures.against_fresh import against_fresh
 from regrow.report.figures.all import figures
 from regrow.report.figures.cost import cost
-from regrow.report.figures.panels import FigurePlan, by_setting, draw
-from regrow.report.figures.permuted import PLANS, against_fresh, options, renewals
+from regrow.report.figures.panels import draw
+from regrow.report.figures.permuted import PLANS, options
+from regrow.report.figures.plan import FigurePlan, by_setting
+from regrow.report.figures.renewals import renewals
 from regrow.report.figures.sheet import Drawing, Missing, Topic, counts
 from regrow.report.page import svg
 from regrow.report.results import Results, combine, read

@@ -10,10 +10,11 @@ from results_frames import AS_IN_THE_PAPER, Kind, run, runs
 from regrow.lab.studies import SIX
 from regrow.report.claims import STATEMENTS, evaluate
 from regrow.report.claims.vit import STATEMENTS as VIT
+from regrow.report.figures.against_fresh import against_fresh
 from regrow.report.figures.answer import answer as draw_answer
 from regrow.report.figures.cost import cost
 from regrow.report.figures.panels import draw
-from regrow.report.figures.permuted import PLANS, against_fresh
+from regrow.report.figures.permuted import PLANS
 from regrow.report.figures.sheet import Drawing
 from regrow.report.figures.standings import standings
 from regrow.report.page import finding

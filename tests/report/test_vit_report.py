@@ -19,7 +19,8 @@ from report_checks import Page, as_rows, bold, check_links, check_refused, check
 from vit_frames import AS_IN_THE_PAPER, Kind, run, runs
 
 from regrow.lab.studies import choose
-from regrow.report.figures import permuted, vit, vit_optimizers
+from regrow.report.figures import vit, vit_optimizers
+from regrow.report.figures.against_fresh import AGAINST_FRESH
 from regrow.report.figures.panels import draw
 from regrow.report.figures.sheet import Drawing, Missing
 from regrow.report.page.page import gather, write_page
@@ -186,7 +187,7 @@ def test_the_clean_optimizer_alone_is_drawn_and_said_to_be() -> None:
 def test_systems_are_those_whose_colours_differ(results: ViTResults) -> None:
     """The tests of the style check those of this other figure."""
     shown = {line.system for plan in vit.plans(results) for panel in plan.panels for line in panel.lines}
-    assert shown <= {*permuted.AGAINST_FRESH, "scratch"}
+    assert shown <= {*AGAINST_FRESH, "scratch"}
 
 
 # Tables.

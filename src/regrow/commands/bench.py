@@ -27,108 +27,18 @@ from rich.table import Table
 from tyro.conf import FlagCreatePairsOff, arg
 
 from .. import __version__
-from ..lab.data.mnist import Images, load_images
-from ..lab.mlp.trainer import Trainer
-from ..lab.problems.permuted import MNIST, Course
+from ..lab.data.mnist import Images
 from ..lab.runs.manifest import processor
 from ..lab.runs.timing import as_workers_do
-from ..lab.studies import SETTINGS, Member, StackPlan
-from ..lab.studies.permuted_values import chosen
-
-PIXELS, CLASSES = 784, 10
-_MOMENT = 0.04  # seconds
-
-
-def nominal_flop(hidden: int) -> int:
-    """Floating-point operations of one update of one network, as if no pixel were black.
-
-    2 B (3 sum_l I_l O_l - I_1 O_1): forward, gradients of the weights and, except in the first layer, of the inputs
-
-    Args:
-        hidden: units per layer, H.
-
-    Example:
-        >>> nominal_flop(100), nominal_flop(10)
-        (13188000, 994800)
-    """
-    sizes = [(PIXELS, hidden), (hidden, hidden), (hidden, hidden), (hidden, CLASSES)]
-    return 2 * MNIST.batch * (3 * sum(i * o for i, o in sizes) - PIXELS * hidden)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Processor time of a call: its elapsed time on a free core, since it only computes."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-class Sgemm:
-    """The speed of matrix products in float32: of a large one, and of those in an update of a stack.
-
-    Args:
-        members: C, of the stack.
-        hidden: H.
-
-    Example:
-        >>> sgemm = Sgemm(members=2, hidden=10)
-        >>> sgemm.measure()
-        >>> len(sgemm.peak), 1 < sgemm.peak[0] < 10_000
-        (1, True)
-    """
-
-    def __init__(self, members: int = 8, hidden: int = 100) -> None:
-        def random(*shape: int) -> torch.Tensor:
-            return torch.rand(shape, generator=generator)
-
-        generator = torch.Generator().manual_seed(0)
-        c, b, p, h, wide = members, MNIST.batch, PIXELS, hidden, members * hidden
-        square, x, w, d = random(1024, 1024), random(b, p), random(p, wide), random(wide, b)
-        a, v, u = random(c, b, h), random(c, h, h), random(c, h, b)
-        into, each = random(wide, p), random(c, h, h)
-        self._products: dict[str, tuple[float, Callable[[], object]]] = {
-            "1024³": (2 * 1024**3, lambda: square @ square),
-            f"({b}, {p}) x ({p}, {wide})": (2 * b * p * wide, lambda: x @ w),
-            f"({wide}, {b}) x ({b}, {p})": (2 * b * p * wide, lambda: into.addmm_(d, x)),
-            f"{c} x ({b}, {h}) x ({h}, {h})": (2 * c * b * h * h, lambda: torch.bmm(a, v)),
-            f"{c} x ({h}, {b}) x ({b}, {h})": (2 * c * b * h * h, lambda: each.baddbmm_(u, a)),
-        }
-        self.rates: dict[str, list[float]] = {name: [] for name in self._products}
-        """GFLOP/s of each product, in each round"""
-
-    def measure(self) -> None:
-        """One round: each product repeatedly for about 40 ms."""
-        for name, (flop, product) in self._products.items():
-            times, spent = 0, 0.0
-            repeats = 1 if flop > 1e9 else 10
-            while spent < _MOMENT:
-                spent += seconds(lambda p=product, n=repeats: [p() for _ in range(n)])
-                times += repeats
-            self.rates[name].append(flop * times / 1e9 / spent)
-
-    @property
-    def medians(self) -> dict[str, float]:
-        """GFLOP/s of each product."""
-        return {name: statistics.median(rates) for name, rates in self.rates.items()}
-
-    @property
-    def best(self) -> str:
-        """The product with the highest median."""
-        return max(self.medians, key=self.medians.__getitem__)
-
-    @property
-    def peak(self) -> list[float]:
-        """GFLOP/s of the best product, in each round."""
-        return self.rates[self.best]
-
+from ..lab.speed import STACK, Sgemm, TimedStack, like_mnist, nominal_flop, seconds
+from ..lab.studies import SETTINGS
 
 Timed = Callable[[], float]
 """Trains briefly; returns processor milliseconds per update of one network."""
 Row = dict[str, Any]
 
-STACK = 8
-"""Members per stack where systems are compared."""
 SIZES = {100: (8, 16, 32), 10: (64, 128, 256)}
-"""Stack sizes to try for each setting, by the units of its hidden layers."""
+"""TimedStack sizes to try for each setting, by the units of its hidden layers."""
 WINDOWS = {"cbp": 400, "redo": 400, "swr": 2048, "shrink-perturb": 100, "l2": 100}
 """Updates timed at once, whole periods: with the paper's values CBP renews every 100, ReDo 16, SWR 2048 updates."""
 
@@ -167,38 +77,6 @@ class Bench:
             content = {"machine": machine | {"sgemm_gflops_by_shape": sgemm.medians}} | rows
             self.json.write_text(json.dumps(content, indent=1) + "\n")
             console.print(f"Figures: {self.json}", soft_wrap=True)
-
-
-def like_mnist(data: Path | None, quick: bool) -> Images:
-    """MNIST, or as many images of its size made from the embedded digits; 1,800 of them if quick."""
-    name, images = load_images(data)
-    if name != "mnist":
-        side = images.pixels.view(-1, 8, 8).repeat_interleave(3, 1).repeat_interleave(3, 2)
-        pixels = torch.nn.functional.pad(side, (2, 2, 2, 2)).flatten(1)
-        order = torch.arange(MNIST.images) % len(pixels)
-        images = Images(pixels[order], images.labels[order], images.white)
-    return Images(images.pixels[:1800], images.labels[:1800], images.white) if quick else images
-
-
-class Stack:
-    """Equal members of one system, trained without end."""
-
-    def __init__(self, images: Images, setting: str, system: str = "base", members: int = STACK) -> None:
-        member = Member(system, chosen(setting, system), 0)
-        plan = StackPlan("bench", SETTINGS[setting], 0, (member,) * members)
-        self.trainer = Trainer(plan, images, course=Course(len(images.labels), MNIST.batch))
-        self.members = members
-
-    def ms(self, updates: int) -> float:
-        """Per network-update, over the next updates, without the measures taken once per task."""
-        return self._time(lambda: self.trainer.run_updates(updates), updates)
-
-    def task_ms(self) -> float:
-        """Per network-update, over a task as in a run, with all measures."""
-        return self._time(self.trainer.run_task, self.trainer.problem.course.updates_a_task)
-
-    def _time(self, work: Callable[[], object], updates: int) -> float:
-        return 1e3 * seconds(work) / (updates * self.members)
 
 
 @dataclass
@@ -253,7 +131,7 @@ def measure(images: Images, quick: bool, console: Console) -> tuple[Sgemm, dict[
 def best_size(images: Images, setting: str, quick: bool) -> Comparison:
     """The setting's base system, at the stack size at which a network costs least."""
     sizes = SIZES[SETTINGS[setting].hidden]
-    stacks = {members: Stack(images, setting, members=members) for members in (sizes[:1] if quick else sizes)}
+    stacks = {members: TimedStack(images, setting, members=members) for members in (sizes[:1] if quick else sizes)}
     updates = 2 if quick else 50
     times = [{members: stack.ms(updates) for members, stack in stacks.items()} for _ in range(2 if quick else 6)]
     tried = {members: min(each[members] for each in times[1:]) for members in stacks}  # other load only adds time
@@ -264,24 +142,24 @@ def best_size(images: Images, setting: str, quick: bool) -> Comparison:
 
 def systems(images: Images, part: float) -> dict[str, Comparison]:
     """The systems of the large network, each beside base; and base with all measures beside base without."""
-    base = Stack(images, "large")
+    base = TimedStack(images, "large")
     base.ms(round(512 * part))
     lines = {}
     for system, window in WINDOWS.items():
-        stack, updates = Stack(images, "large", system), max(1, round(window * part))
+        stack, updates = TimedStack(images, "large", system), max(1, round(window * part))
         stack.ms(round(512 * part))  # past CBP's maturity threshold
         extra = normals(base) if system == "shrink-perturb" else lambda: 0.0
         lines[f"large-{system}"] = Comparison(
             "large", STACK, lambda s=stack, n=updates: s.ms(n), lambda n=updates, e=extra: base.ms(n) + e()
         )
-    measured = Stack(images, "large")
+    measured = TimedStack(images, "large")
     lines["large-measured"] = Comparison(
         "large", STACK, measured.task_ms, lambda: base.ms(base.trainer.problem.course.updates_a_task), every=3
     )
     return lines
 
 
-def normals(stack: Stack) -> Timed:
+def normals(stack: TimedStack) -> Timed:
     """Milliseconds that torch takes to draw the normals of one update of one network."""
     entries = sum(w[0].numel() for w in stack.trainer.net.parameters.values())
     drawn, generator, times = torch.empty(entries), torch.Generator().manual_seed(0), 100
@@ -329,7 +207,7 @@ def _work(pipe: Connection, core: int, data: Path | None, quick: bool) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
     with as_workers_do():
-        stack = Stack(like_mnist(data, quick), "large")
+        stack = TimedStack(like_mnist(data, quick), "large")
         while updates := pipe.recv():
             start = time.perf_counter()
             stack.trainer.run_updates(updates)

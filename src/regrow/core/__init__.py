@@ -1,7 +1,7 @@
 """Pure tensor functions: utilities, selection, renewal and the random numbers under them.
 
 Nothing here knows of modules, optimizers or files. Leading axes may index members (networks of a
-stack); masks and ranks stand for sets, so shapes never depend on data.
+stack); sets are masks and ranks, so shapes never depend on data.
 """
 
 from . import draw, noise, random, renew, select, utility

@@ -84,12 +84,12 @@ def perturb(w: Tensor, standard_normal: Tensor, variance: float | Tensor) -> Ten
 
 
 class Normals:
-    """Standard normal numbers on a CPU, a sequence from a key, in half of the time that torch takes.
+    """A sequence of standard normal numbers from a key, on a CPU, in half the time that torch takes.
 
         z = v[u],  u: the next 16 bits of SFC64, which starts at three words made of the key
 
     v holds the means of the normal distribution over 65,536 stretches of equal probability, scaled to variance 1: out
-    to 4.4 standard deviations, and as fine as noise needs to be that is added over and over.
+    to 4.4 standard deviations, and fine enough for noise that is added over and over.
 
     Example:
         >>> normals = Normals()
@@ -134,7 +134,7 @@ def stretches(dtype: torch.dtype) -> Tensor:
 
 
 def parts(tensors: Sequence[Tensor], size: int = CHUNK, sizes: Sequence[int] | None = None) -> Iterator[list[Tensor]]:
-    """Neighbours of one device and type, of at most `size` entries together: each small tensor costs a call otherwise.
+    """Group neighbours of one device and type, at most `size` entries together, to save a call for each small tensor.
 
     Args:
         tensors: of any shapes.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import random
 from .eager import compare, count, looking_is_free
-from .utility import _wide
+from .precision import wide
 
 Order = Tensor | Callable[[], Tensor]
 """Ranks that break ties, of the shape of the utility; or a function that makes them."""
@@ -85,7 +85,7 @@ def threshold(utility: Tensor, factor: float | Tensor, members: int = 0) -> Tens
     """
     if _alone(utility, members):
         return threshold(_only(utility, members), _only(factor, members)).view(utility.shape)
-    rows = _rows(_wide(utility), members)
+    rows = _rows(wide(utility), members)
     mean = rows.mean(-1, keepdim=True)
     if isinstance(factor, Tensor):
         factor = _per_member(factor, rows, members, "factor").to(mean.dtype)
@@ -136,15 +136,31 @@ def proportional(
             order=_only_order(order, members),
         )  # fmt: skip
         return own.view(utility.shape)
-    rows = _rows(_wide(utility), members)
+    rows = _rows(wide(utility), members)
     share = _per_member(factor, rows, members, "factor").double() * rows.shape[-1]
-    # 0.29 * 100 is 28.999999999999996, and a factor may come rounded to float32.
-    k = (share * (1 + 2.0**-23) + 1e-6).floor()
-    if uniform is not None:
-        k = k + (_per_member(uniform, rows, members, "uniform") < share - k)
+    k = quota(share, None if uniform is None else _per_member(uniform, rows, members, "uniform"))
     k = k.clamp(0, rows.shape[-1])
     k = torch.where(rows.sum(-1, keepdim=True).isnan(), 0, k).long()
     return _lowest(rows, k, lambda: _ranks(order, utility, members)).reshape(utility.shape)
+
+
+def quota(share: Tensor, uniform: Tensor | None = None) -> Tensor:
+    """How many entries a share is that need not be a whole number.
+
+    k = floor(share) + (uniform < share - floor(share))
+
+    Args:
+        share: factor * n, float64.
+        uniform: in [0, 1), broadcasts against `share`; None: k = floor(share).
+
+    Example:
+        >>> import torch
+        >>> quota(torch.tensor([2.25, 0.29 * 100], dtype=torch.float64), torch.tensor([0.125, 0.5]))
+        tensor([ 3., 29.], dtype=torch.float64)
+    """
+    # 0.29 * 100 is 28.999999999999996, and a factor may come rounded to float32.
+    k = (share * (1 + 2.0**-23) + 1e-6).floor()
+    return k if uniform is None else k + (uniform < share - k)
 
 
 def eligible_lowest(
@@ -183,11 +199,11 @@ def eligible_lowest(
         return eligible_lowest(*own, order=_only_order(order, members)).view(utility.shape)
     if isinstance(count, int) and utility.dim() == 1 and not members:
         if looking_is_free(utility) and looking_is_free(eligible):
-            mask = _lowest_without_ties(_wide(utility).detach().numpy(), eligible.detach().numpy(), count)
+            mask = _lowest_without_ties(wide(utility).detach().numpy(), eligible.detach().numpy(), count)
             if mask is not None:
                 return torch.from_numpy(mask)
     allowed = _rows(eligible, members)
-    rows = _rows(_wide(utility), members).masked_fill(~allowed, torch.inf)
+    rows = _rows(wide(utility), members).masked_fill(~allowed, torch.inf)
     k = torch.minimum(_per_member(count, rows, members, "count").long(), allowed.sum(-1, keepdim=True))
     k = torch.where(rows.isnan().any(-1, keepdim=True), 0, k)
 

@@ -4,12 +4,9 @@ Every function takes entries of any shape and any leading member axes and return
 in float16 a fifth of the products |w g| of a trained network would underflow to 0.
 """
 
-import torch
 from torch import Tensor
 
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
+from .precision import wide, wide_type
 
 
 def gradient(w: Tensor, g: Tensor) -> Tensor:
@@ -32,7 +29,7 @@ def gradient(w: Tensor, g: Tensor) -> Tensor:
     Reference:
         Hernandez-Garcia et al. 2025, section 3, "gradient utility".
     """
-    return (_wide(w) * _wide(g)).abs_()
+    return (wide(w) * wide(g)).abs_()
 
 
 def magnitude(w: Tensor) -> Tensor:
@@ -54,7 +51,7 @@ def magnitude(w: Tensor) -> Tensor:
     Reference:
         Hernandez-Garcia et al. 2025, section 3, "magnitude utility".
     """
-    return _wide(w).abs()
+    return wide(w).abs()
 
 
 def random(w: Tensor, uniform: Tensor) -> Tensor:
@@ -82,7 +79,7 @@ def random(w: Tensor, uniform: Tensor) -> Tensor:
     """
     if uniform.shape != w.shape:
         raise ValueError(f"`uniform` must have the shape of `w`, {tuple(w.shape)}; got {tuple(uniform.shape)}")
-    return uniform.to(torch.float64 if w.dtype == torch.float64 else torch.float32)
+    return uniform.to(wide_type(w))
 
 
 def activation(total: Tensor, count: Tensor | int) -> Tensor:
@@ -105,7 +102,7 @@ def activation(total: Tensor, count: Tensor | int) -> Tensor:
     Reference:
         Sokar et al. 2023 (ReDo); Hernandez-Garcia et al. 2025, section 4.
     """
-    return _wide(total) / count
+    return wide(total) / count
 
 
 def unit_magnitude(outgoing: Tensor) -> Tensor:
@@ -127,7 +124,7 @@ def unit_magnitude(outgoing: Tensor) -> Tensor:
     Reference:
         Hernandez-Garcia et al. 2025, the authors' code.
     """
-    return _wide(outgoing).abs().mean(-1)
+    return wide(outgoing).abs().mean(-1)
 
 
 def contribution(total: Tensor, count: Tensor | int, outgoing: Tensor) -> Tensor:
@@ -179,7 +176,7 @@ def contribution_by_position(total: Tensor, count: Tensor | int, outgoing: Tenso
     Reference:
         Dohare et al. 2024, the authors' code for convolutional networks (lop, ConvGnT).
     """
-    return (activation(total, count) * _wide(outgoing).abs()).mean(-1)
+    return (activation(total, count) * wide(outgoing).abs()).mean(-1)
 
 
 def unit_gradient(outgoing: Tensor, gradient: Tensor) -> Tensor:
@@ -202,4 +199,4 @@ def unit_gradient(outgoing: Tensor, gradient: Tensor) -> Tensor:
     Reference:
         Hernandez-Garcia et al. 2025, the authors' code.
     """
-    return (_wide(outgoing) * _wide(gradient)).sum(-1).abs()
+    return (wide(outgoing) * wide(gradient)).sum(-1).abs()

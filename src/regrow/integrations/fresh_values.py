@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..core import random
 from ..laws import Law, law_from_dict
 from ..names import walk
+from ..shards import local
 
 
 @contextmanager
@@ -33,16 +34,16 @@ def fresh_values(model: nn.Module, states: Sequence[Mapping[str, Any]]) -> Itera
     try:
         with torch.no_grad():
             for parameter, name, law in _matches(parameters, states):
-                local = _local(parameter)
-                kept.append((local, local.clone()))
-                local.copy_(_draw(law, name, local))
+                here = local(parameter.detach())
+                kept.append((here, here.clone()))
+                here.copy_(_draw(law, name, here))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of guessed laws: the stored ones win
             yield
     finally:
         with torch.no_grad():
-            for local, values in reversed(kept):
-                local.copy_(values)
+            for here, values in reversed(kept):
+                here.copy_(values)
 
 
 def _matches(
@@ -67,8 +68,3 @@ def _prefixes(parameters: Mapping[str, Tensor], laws: Mapping[str, Any]) -> list
 def _draw(law: Law, name: str, like: Tensor) -> Tensor:
     key = random.key("fresh", name)
     return law.draw(random.bits(key, torch.arange(like.numel(), device=like.device))).reshape(like.shape)
-
-
-def _local(parameter: Tensor) -> Tensor:
-    """The tensor itself, or this rank's part of one that is sharded."""
-    return parameter.to_local() if hasattr(parameter, "to_local") else parameter.detach()  # type: ignore[operator]

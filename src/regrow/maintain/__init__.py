@@ -1,4 +1,5 @@
-"""Maintainers: objects that keep a model plastic. One step loop (`base`); what it calls is in `regrow.methods`."""
+"""Maintainers: objects that keep a model plastic. `base` is what users call, `step_loop` what
+happens around each update; what methods do is in `regrow.methods`."""
 
 from ..methods import REGISTRY
 from .base import Maintainer

@@ -70,7 +70,7 @@ class ActivationSums:
             self._arm()
 
     def sums(self, stale: bool = False) -> Sums | None:
-        """The sums of this update's passes; None if there was none. With `stale`, then those of an update before."""
+        """The sums of this update's passes; None if there was none. With `stale`, those of an earlier update then."""
         present = _add(self._banked, self._pending)
         return present if present is not None or not stale else self._last
 
@@ -101,7 +101,7 @@ class ActivationSums:
         self._pending = _add(self._pending, (total, total.new_full((), count)))
 
     def _of_the_model(self) -> bool:
-        """Does a pass belong to an update? Not so with detached tensors in the place of the parameters.
+        """Does a pass belong to an update? Not with detached tensors in the place of the parameters.
 
         `torch.func.functional_call` puts them there; with tensors that follow from the parameters it belongs to one.
         """
@@ -112,7 +112,7 @@ class ActivationSums:
         return weight is not None and weight.requires_grad
 
     def _arm(self) -> None:
-        """Have the weight tell of its gradients."""
+        """Hook the weight, to hear of its gradients."""
         weight = self._home.module._parameters.get(self._home.attribute)
         if is_sharded(weight):
             if weight is self._in_shards and self._armed is not None:
@@ -145,7 +145,7 @@ class ActivationSums:
     def _after_gradient(self, weight: Tensor) -> None:
         """It has been added (it is not where `torch.autograd.grad` asked for it): the passes before it belong to it.
 
-        Those banked when an update begins are of one that never took place: one that a gradient scaler skipped.
+        Those banked when an update begins belong to one that never took place: a gradient scaler skipped it.
         """
         if self._wanted:
             self._banked = _add(None if self._begins else self._banked, self._pending)

@@ -38,7 +38,7 @@ class Attachment:
             self.know(optimizer)
 
     def know(self, optimizer: object) -> None:
-        """This is the optimizer, or a wrapper of it."""
+        """Remember the optimizer, or a wrapper of it."""
         memory = optimizers.with_memory(optimizer)
         for own in memory if self.restarts is not None else ():
             restart.refuse(own)
@@ -51,7 +51,7 @@ class Attachment:
 
     @property
     def gradient_scale(self) -> Tensor | None:
-        """By which a gradient scaler has multiplied the gradients, where the optimizer takes it out."""
+        """The factor that a gradient scaler has put on the gradients, where the optimizer removes it."""
         return getattr(self.optimizer, "grad_scale", None) if self.attached else None
 
     @property
@@ -79,7 +79,7 @@ class Attachment:
                         )
 
     def correct(self, entries: Iterable[Entry], skipped: Tensor | None) -> None:
-        """After a step of the optimizer: make those of entries that began anew as long as a new optimizer's."""
+        """After a step of the optimizer: make the steps of restarted entries as long as a new optimizer's."""
         if self.restarts is not None and self.restarts.born:
             self.restarts.correct(entries, self._memory, skipped)
 
@@ -95,7 +95,7 @@ class Attachment:
 
         Args:
             entry: the parameter.
-            mask: of its shape or, in shards, of that of its part here.
+            mask: of the shape of the parameter or, in shards, of its part here.
             totals: in shards, of what `sums` returned.
         """
         second = "mean" if self.clear_moments is True else "zero"

@@ -33,7 +33,7 @@ class Maintainer:
     of your own goes in as an object.
 
     Args:
-        model: any module; make this before training, for the laws of its parameters are found now.
+        model: any module; make this before training, because its parameters' laws are determined now.
         method: what to do, and how often.
         units: of a method that renews units: list of `regrow.Units`; None: `regrow.find_units(model)`.
         laws: {name pattern: law}, or the source of all: "auto", "modules", "values".
@@ -48,7 +48,7 @@ class Maintainer:
 
     Raises:
         ValueError, TypeError: for an argument out of its range, a pattern that matches nothing, no trainable
-            parameter, a complex or quantised one, one whose law cannot be told, or a model without units.
+            parameter, a complex or quantised one, one whose law cannot be determined, or a model without units.
 
     Example:
         >>> import torch, regrow
@@ -104,12 +104,12 @@ class Maintainer:
 
     @property
     def is_noise(self) -> bool:
-        """True where it acts after all that renews."""
+        """True where it acts after all maintainers that renew."""
         return self.method.is_noise
 
     @property
     def off(self) -> bool:
-        """True where the knobs say that nothing shall ever happen."""
+        """True where the knobs are such that nothing ever happens."""
         return self.method.off
 
     @property
@@ -290,7 +290,7 @@ class Maintainer:
         new._loop.plan()
         return new
 
-    # What it tells.
+    # What it reports.
 
     @torch.no_grad()
     def preview(self) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """What keys the random numbers of a maintainer that was given no seed.
 
 Torch's initial seed alone would give twin networks (two critics) the same numbers; so it is mixed with a fingerprint of
-the initial parameters, which differ. The same seeded code run twice finds the same of both.
+the initial parameters, which differ. Seeded code that is run again finds both as they were.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ def default_seed(entries: list[Entry]) -> int:
 
 
 def fingerprint(entries: list[Entry]) -> int:
-    """A number that parameters with other names, shapes or values hardly share; 8 bytes of a BLAKE2b digest."""
+    """A number that differs wherever names, shapes or values do, almost surely: 8 bytes of a BLAKE2b digest."""
     digest = hashlib.blake2b(digest_size=8)
     for entry in entries:
         w = entry.parameter

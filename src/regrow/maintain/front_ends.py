@@ -82,7 +82,10 @@ def _takes(method: type[Method], name: str) -> bool:
 def _documentation(method: type[Method], signature: inspect.Signature) -> str:
     """The method's docstring, with its arguments put in before what is raised, the example and the reference."""
     text = inspect.cleandoc(method.__doc__ or "")
-    lines = ["Args:", "    model: any module; make this before training, for the laws of its parameters are found now."]
+    lines = [
+        "Args:",
+        "    model: any module; make this before training, because its parameters' laws are determined now.",
+    ]
     for name in list(signature.parameters)[1:]:
         knob = knobs_of(method).get(name)
         means = _COMMON[name] if knob is None else knob.text

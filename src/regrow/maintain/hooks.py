@@ -159,12 +159,14 @@ def detach(maintainer: Attached, optimizer: Optimizer) -> None:
 
 
 def replaces(new: Optimizer, own: Optimizer, lacking: Callable[[Optimizer], tuple[list[str], bool]]) -> bool:
-    """May a maintainer move over: to an optimizer of all that it maintains with its own, or to one without the hooks?
+    """May a maintainer move to another optimizer, or hook its own anew?
+
+    It may if the other holds all of what it maintains with its own, or if its own has lost the hooks.
 
     Args:
         new: to attach to.
-        own: that it is attached to.
-        lacking: names of what an optimizer lacks, first.
+        own: the one that it is attached to.
+        lacking: gives the names of what an optimizer lacks, first.
     """
     if own is new:
         hooks = of(own)

@@ -28,7 +28,7 @@ class LawBook:
         self._shapes: dict[str, torch.Size] = {}
         self._kinds: dict[str, type[nn.Module]] = {}  # of the modules when the laws were found
         self._pending = Resolved({}, {}, {})  # what is still to be reported
-        self._unseen: dict[str, Entry] = {}  # on the meta device: their values are to come
+        self._unseen: dict[str, Entry] = {}  # on the meta device: they have no values yet
         self._among: list[Entry] = []
 
     def admit(self, entries: list[Entry], among: list[Entry]) -> None:
@@ -71,7 +71,7 @@ class LawBook:
             pending.settle(stacklevel=2)
 
     def law(self, entry: Entry) -> Law:
-        """That of one parameter.
+        """The law of one parameter.
 
         Raises:
             ValueError: where it has none, or its module is of another kind than when it was found.

@@ -1,4 +1,4 @@
-"""The linear and convolutional layers whose weights are renewed by their inputs, and what is seen of these."""
+"""The linear and convolutional layers whose weights are renewed by their inputs, and which inputs were active."""
 
 import weakref
 from collections.abc import Sequence
@@ -89,7 +89,7 @@ class LayerInputs:
             watch.remove()
 
     def rebuild(self) -> None:
-        """Watch with hooks of its own: those of what this is a copy of stay where they are."""
+        """Put new hooks on the model: this is a copy, and the original keeps its own."""
         for entry in self.entries:
             self._watches[entry.name] = [self._watch(entry, home) for home in (entry, *entry.aliases)]
 

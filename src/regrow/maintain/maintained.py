@@ -160,13 +160,13 @@ class Maintained:
     def network(
         self, entries: list[Entry], memory: Memory | None = None, gradient_scale: Tensor | None = None
     ) -> ModuleNetwork:
-        """Some parameters, their laws all there, or nothing is changed."""
+        """These parameters as a network; one without a law is refused before anything is changed."""
         laws = {entry.name: self.laws.law(entry) for entry in entries} if self.laws is not None else {}
         named = {entry.name: entry for entry in entries}
         return self._whole(named, laws, **_clearing(memory), gradient_scale=gradient_scale)
 
     def seen(self) -> ModuleNetwork:
-        """What the update has seen of inputs."""
+        """The network with the inputs that were active in the update, and nothing to change."""
         assert self.inputs is not None
         return self._whole({}, {}, active=self.inputs.active())
 
@@ -185,5 +185,5 @@ def _clearing(memory: Memory | None) -> dict[str, Any]:
 
 
 def identities(optimizer: Optimizer | None) -> set[int] | None:
-    """Of the parameters that an optimizer holds, where there is one."""
+    """Identities of the parameters that an optimizer holds; None without one."""
     return None if optimizer is None else {id(p) for group in optimizer.param_groups for p in group["params"]}

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.precision import wide_type
 from ..shards import local
 from .optimizers import COPIES, SCRATCH
 
@@ -39,7 +40,7 @@ def clear(
         state: `optimizer.state[parameter]`.
         mask: bool of the parameter's shape, True where renewed.
         second: "mean", or "zero" to set second moments to 0 as well.
-        weight: the parameter with its new entries, for what holds a copy of it (Lookahead).
+        weight: the parameter with its new entries, for state that holds a copy of it (Lookahead).
         warned: names of state that a warning has named; None: it is named once in the process.
         totals: where the parameter lies in shards, `sums` added up over all of them.
 
@@ -108,7 +109,6 @@ def _holds_tensors(value: object) -> bool:
 
 
 def _mean_of_kept(value: Tensor, mask: Tensor) -> Tensor:
-    wide = torch.float64 if value.dtype == torch.float64 else torch.float32
     kept = mask.numel() - torch.count_nonzero(mask)
-    mean = torch.where(mask, 0, value).sum(dtype=wide) / kept
-    return torch.where(kept > 0, mean, value.mean(dtype=wide))
+    mean = torch.where(mask, 0, value).sum(dtype=wide_type(value)) / kept
+    return torch.where(kept > 0, mean, value.mean(dtype=wide_type(value)))

@@ -1,4 +1,4 @@
-"""Knobs that say something of parameters by name patterns: do these name what they should?"""
+"""Knobs that choose parameters by name patterns: does each pattern name what it should?"""
 
 import warnings
 from collections.abc import Mapping

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ..core.precision import wide_type
 from ..names import Entry
 from ..shards import local
 
@@ -38,10 +39,10 @@ class Restarts:
             self._idle[entry.name] = 0
 
     def correct(self, entries: Iterable[Entry], memory: list[Optimizer], skipped: Tensor | None) -> None:
-        """After a step: add what a new optimizer's step is more.
+        """After a step: add the difference to a new optimizer's step.
 
         Args:
-            entries: of which a step has been made.
+            entries: parameters that the step has changed.
             memory: the optimizers that may have made it.
             skipped: nonzero where a gradient scaler left the step out.
         """
@@ -63,7 +64,7 @@ def refuse(optimizer: Optimizer) -> None:
     """Refuse an optimizer whose steps depend on a count in another way than Adam's.
 
     Raises:
-        ValueError: for such a one.
+        ValueError: for one of these.
     """
     counts = (torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adamax, torch.optim.ASGD, torch.optim.SparseAdam)
     if isinstance(optimizer, counts):
@@ -77,7 +78,7 @@ def refuse(optimizer: Optimizer) -> None:
 def _correct(
     w: Tensor, born: Tensor, state: Mapping[str, Any], group: Mapping[str, Any], skipped: Tensor | None
 ) -> None:
-    wide = torch.float64 if w.dtype == torch.float64 else torch.float32
+    wide = wide_type(w)
     t = torch.as_tensor(state["step"]).to(w.device, wide)
     own = torch.where(born > 0, t - born, t).clamp(min=1)
     second = "max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"

@@ -18,7 +18,7 @@ def no_update(optimizer: Optimizer | None) -> bool | Tensor:
     every lr is 0. A warm-up step of lr 0 with gradients is an update.
 
     Returns:
-        True or False; where an lr lies on an accelerator, a bool tensor there, for reading it would wait.
+        True or False; where an lr lies on an accelerator, a bool tensor there, since reading it would wait.
     """
     groups = [] if optimizer is None else optimizer.param_groups
     if any(isinstance(lr := group.get("lr"), float) and lr != 0 for group in groups):  # the usual case, at once

@@ -28,7 +28,7 @@ class Stored:
 
 
 def shapes_of(entries: list[Entry]) -> dict[str, str]:
-    """What a state is of: the shape of each parameter by name, as text.
+    """What a state describes: the shape of each parameter by name, as text.
 
     Example:
         >>> from regrow.names import walk
@@ -42,7 +42,7 @@ def refuse_other_network(state: Mapping[str, Any], entries: list[Entry], bits: M
     """Refuse the state of a maintainer of another network.
 
     Args:
-        state: the stored one; those of before shapes were stored have none, and are judged by the rest.
+        state: the stored one; an old one without shapes is judged by the rest.
         entries: what is maintained here.
         bits: of overlaps, by name.
 
@@ -58,7 +58,7 @@ def refuse_other_network(state: Mapping[str, Any], entries: list[Entry], bits: M
     missing = [name for name in here if there is not None and name not in there]
     differing = [name for name in here if there is not None and there.get(name, here[name]) != here[name]]
     shape_of = {entry.name: entry.parameter.shape for entry in entries}
-    sizes = {name: (-(-shape.numel() // 8),) for name, shape in shape_of.items()}  # of what lay in shards: a flag each
+    sizes = {name: (-(-shape.numel() // 8),) for name, shape in shape_of.items()}  # a flag each if stored in shards
     differing += [n for n, b in bits.items() if n in here and b.shape not in (shape_of[n], sizes[n])]
     if unknown:
         raise ValueError(
@@ -106,7 +106,7 @@ def read(state: Any, method: str) -> Stored:
     tally = field(state, "tally", Mapping)
     for key, kind in _TALLY.items():
         field(tally, key, kind, low=0 if kind is int else None)
-    if "skipped_no_signal" in tally:  # states of before have none
+    if "skipped_no_signal" in tally:  # older states have none
         field(tally, "skipped_no_signal", int, low=0)
     for key in ("past", "last"):
         if tally[key].shape != (5,) or tally[key].dtype != torch.int64:

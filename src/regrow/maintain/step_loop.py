@@ -58,7 +58,7 @@ class StepLoop:
     # Around an update.
 
     def before_update(self, found_inf: Tensor | None, first: bool = True) -> None:
-        """Before the optimizer's step, not counted yet; `first`: since the step before, where a closure has several."""
+        """Before the optimizer's step is counted; `first`: at its first gradient, where a closure computes several."""
         if self._off:
             return
         self._maintained.settle_laws()
@@ -169,7 +169,7 @@ class StepLoop:
             self._act_on_units(step)
             return
         entries = [entry for entry in self.entries() if entry.parameter.numel()]
-        self._maintained.settle_laws()  # of what the model has had only since the last one
+        self._maintained.settle_laws()  # the model may have grown since the last one
         live = self._live(entries, wait=True)
         self._refuse_without_gradient(entries, by_hand=not self._attachment.attached)
         self.stacked.counters.skipped_no_grad += len(entries) - len(live)

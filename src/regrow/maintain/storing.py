@@ -20,7 +20,7 @@ from .step_loop import StepLoop
 def state_of(
     loop: StepLoop, maintained: Maintained, attachment: Attachment, knobs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All that the next update needs; every tensor of the same shape from the start, for checkpoints load in place."""
+    """All that the next update needs; tensors keep their shapes from the start, since checkpoints load in place."""
     entries, counters = maintained.stored(), loop.stacked.counters
     state: dict[str, Any] = {
         "version": VERSION,
@@ -71,7 +71,7 @@ def _own_bits(parameter: Tensor, stored: Tensor) -> Tensor:
 def load(
     loop: StepLoop, maintained: Maintained, attachment: Attachment, knobs: Mapping[str, Any], state: Mapping[str, Any]
 ) -> None:
-    """Go on from a state, or refuse all of it; a warning tells which knobs differ from those here.
+    """Go on from a state, or refuse all of it; a warning names the knobs that differ from those here.
 
     Raises:
         TypeError, ValueError: where it is something else.

@@ -1,4 +1,4 @@
-"""The layers of hidden units that a maintainer renews, and what it sees of their activations."""
+"""The layers of hidden units that a maintainer renews, and sums of their activations."""
 
 import functools
 import weakref
@@ -18,7 +18,7 @@ from .coverage import Coverage
 from .law_book import LawBook
 
 
-class Layer:
+class UnitLayer:
     """The units of one layer in a running model.
 
     Args:
@@ -91,7 +91,7 @@ class Layer:
 
 
 class Laws(Mapping[str, Law]):
-    """The laws of parameters, asked for one by one, and of running statistics."""
+    """The laws of parameters, looked up one by one, and of running statistics."""
 
     def __init__(self, entries: Mapping[str, Entry], statistics: Mapping[str, tuple[nn.Module, str]], laws: LawBook):
         self._entries, self._statistics, self._laws = entries, statistics, laws
@@ -127,7 +127,7 @@ class UnitLayers:
         self._reads, self._by_position = method.reads_activations, method.reads_positions
         self._watching, self._overlooked = False, set[str]()
         self.installed = True
-        self.all: dict[str, Layer] = {}
+        self.all: dict[str, UnitLayer] = {}
 
     def admit(self, coverage: Coverage) -> None:
         """Find the layers of the parameters that are covered."""
@@ -162,12 +162,12 @@ class UnitLayers:
         self._overlooked |= set(found.overlooked)
         return found
 
-    def _layer(self, units: Units, homes: Mapping[str, Entry], coverage: Coverage) -> Layer:
+    def _layer(self, units: Units, homes: Mapping[str, Entry], coverage: Coverage) -> UnitLayer:
         """The layer of these units: the one there is, with what it has watched, if its modules are the same."""
         old = self.all.get(units.layer)
         if old is not None and old.units == units and all(homes[n].module is h.module for n, h in old.homes.items()):
             return old
-        layer = Layer(self._model, units, homes, coverage, self._by_position)
+        layer = UnitLayer(self._model, units, homes, coverage, self._by_position)
         weakref.finalize(self, layer.watch.remove)  # the model's hooks go with their maintainer
         return layer
 
@@ -199,7 +199,7 @@ class UnitLayers:
             layer.watch.remove()
 
     def rebuild(self) -> None:
-        """Watch with hooks of its own: those of what this is a copy of stay where they are."""
+        """Put new hooks on the model: this is a copy, and the original keeps its own."""
         for layer in self.all.values():
             layer.rewatch(self._model)
             weakref.finalize(self, layer.watch.remove)
@@ -223,11 +223,11 @@ class UnitLayers:
             layer.watch.begin_update(self._reads and (wanted is None or i in wanted))
 
     def ready(self, held: set[int] | None, watched: bool = True) -> list[int]:
-        """Layers whose units can be renewed now, and that somebody watched: not so one that has just been put in place.
+        """Layers whose units can be renewed now, and that were watched, unlike one that has just been put in place.
 
         Args:
             held: identities of the parameters that may be changed; None: of all.
-            watched: False: also those that nobody watched.
+            watched: False: also those that were not watched.
         """
         layers = enumerate(self.all.values())
         return [i for i, y in layers if y.usable(held) and (y.watch.wanted or not (watched and self._reads))]
@@ -256,7 +256,7 @@ class UnitLayers:
 
         Args:
             wanted: the layers.
-            stale: passes of an update that is over will do.
+            stale: also take passes of an earlier update.
 
         Raises:
             RuntimeError: where no pass of a layer was seen.

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from .. import check
+from ..core.precision import wide_type
 from .cbp_schedule import Schedule
 from .dates import Dates
 from .network import Network
+from .rows import taken
 
 
 class Ages(Dates):
@@ -34,11 +36,11 @@ class Ages(Dates):
         self._next: int | None = None
 
     def admit(self, network: Network, places: Sequence[int], step: int) -> None:
-        """Begin anew with every layer that is new, or whose size has changed."""
+        """Start every layer that is new, or whose size has changed, at age 0."""
         shared: dict[Any, Schedule] = {}
         for name, n, incoming, _ in network.units:
             w = network.tensor(incoming[0].name)
-            device, dtype = w.device, torch.float64 if w.dtype == torch.float64 else torch.float32
+            device, dtype = w.device, wide_type(w)
             if name in self.of_layer and self.of_layer[name].shape[1] == n:
                 continue
             self._schedules[name] = []
@@ -99,11 +101,11 @@ class Ages(Dates):
 
     def born(self, name: str, which: Sequence[int]) -> Tensor:
         """Updates at which the units of a layer were last renewed, (k, n)."""
-        return _some(self.of_layer[name], which)
+        return taken(self.of_layer[name], which)
 
     def average(self, name: str, which: Sequence[int]) -> Tensor:
         """The running average of the utility of a layer's units, for these members, (k, n)."""
-        return _some(self._average[name], which)
+        return taken(self._average[name], which)
 
     def remember(self, name: str, which: Sequence[int], average: Tensor) -> None:
         """Store the average utility of the units of a layer, (k, n)."""
@@ -164,10 +166,6 @@ def _read(state: Mapping[str, Any], name: str, n: int) -> tuple[Tensor, Tensor, 
 
 def _count(schedule: Schedule, step: int) -> int:
     return schedule.count if schedule.step == step else 0
-
-
-def _some(x: Tensor, which: Sequence[int]) -> Tensor:
-    return x if len(which) == len(x) else x[which[0] : which[0] + 1] if len(which) == 1 else x[list(which)]
 
 
 def _with(x: Tensor, which: Sequence[int], values: Tensor) -> Tensor:

@@ -129,9 +129,7 @@ class ContinualBackprop(UnitMethod):
         """The least useful mature units of a layer, (k, n)."""
         age = members.step - members.memory.born(name, members.which).to(u.device)
         if self.observes:
-            u = u / (
-                1 - per_member(self.decay, u) ** age.clamp(min=1)
-            )  # less the pull of the zero the average began at
+            u = u / (1 - per_member(self.decay, u) ** age.clamp(min=1))  # an average that began at 0 is too low
         mature = age > (self.maturity if isinstance(self.maturity, int) else self.maturity.unsqueeze(1))
         count = counts[0] if len(counts) == 1 else torch.tensor(counts, device=u.device)
         order = lambda: members.random(name, "order", random.order, u, of_units=True)  # noqa: E731

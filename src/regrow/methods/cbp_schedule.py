@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Schedule:
-    """The replacements of one layer, computed before the data come.
+    """The replacements of one layer, computed ahead of the data.
 
     When units are replaced, and how many, depends on counts alone: those replaced come from the mature ones, so that
     the number of mature units never depends on which. So the host knows the next replacement without asking the
@@ -25,7 +25,7 @@ class Schedule:
 
     def __init__(self, n: int, rate: float, maturity: int) -> None:
         self._rate, self._maturity = rate, maturity
-        self.step = 0  # the update that all below speaks of
+        self.step = 0  # the update that the rest refers to
         self.count = 0  # units to replace at it
         self._owed = 0.0
         self._mature = 0

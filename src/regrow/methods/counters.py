@@ -45,7 +45,7 @@ class Counters:
         self.renewals += 1
 
     def reset(self) -> None:
-        """Set the counts to 0, except those of the last renewal."""
+        """Set the counts of every member to 0; `renewals` and the entries renewed last are kept."""
         self._past.zero_()
         self._here[:] = 0
         self._there = []
@@ -53,7 +53,7 @@ class Counters:
     def add(
         self, which: Sequence[int], name: str, mask: Tensor, zero: Tensor | None, nan: Tensor | None, size: int = 1
     ) -> None:
-        """One tensor, or layer of units, of the renewal.
+        """Count one tensor, or layer of units, of the renewal.
 
         Args:
             which: numbers of the k members.
@@ -131,7 +131,7 @@ class Counters:
         self._bits[name] = pack(rows)
 
     def _last(self) -> Tensor:
-        """Of the last renewal, (K, fields), where its numbers are."""
+        """The counts of the last renewal, (K, fields), on the device that has them."""
         total = torch.from_numpy(self._here.copy())
         if self._there and not self._here.any():
             total = torch.zeros_like(total, device=self._there[0][1].device)
@@ -167,7 +167,7 @@ class Counters:
         return counts | ({"overlap_last": again / max(renewed, 1)} if self.track_overlap else {})
 
     def state(self, i: int) -> dict[str, Any]:
-        """What a renewal of one member adds to: on the CPU."""
+        """The counts of one member, and what its last renewal renewed, on the CPU."""
         last = self._last()[i].cpu()  # the entries that belong to units follow from the rest
         return {
             "renewals": self.renewals,

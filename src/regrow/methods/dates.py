@@ -1,14 +1,11 @@
 """When does a method act? Known on the host, without reading from the device."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .network import Network
+from .network import Network
 
 
 class Dates:
@@ -48,10 +45,10 @@ class Dates:
         del step
 
     def admit(self, network: Network, places: Sequence[int], step: int) -> None:
-        """This is the network, with the members at these places: called at the start, and where it has changed."""
+        """Take up the network, with the members at these places: called at the start, and when it has changed."""
 
     def state(self, i: int) -> dict[str, Any]:
-        """What is remembered of one member: tensors, numbers, text."""
+        """The memory of one member: tensors, numbers, text."""
         del i
         return {}
 

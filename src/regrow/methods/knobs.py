@@ -248,7 +248,7 @@ def from_config(method: type[T], config: Mapping[str, Any], where: str = "") -> 
 
 
 def per_member(number: Any, like: torch.Tensor) -> Any:
-    """A knob, so that it broadcasts against a tensor of k members.
+    """Shape a knob so that it broadcasts against a tensor of k members.
 
     Args:
         number: the knob where it is used: a number, or a float64 tensor (k) of members that differ.
@@ -263,5 +263,5 @@ def per_member(number: Any, like: torch.Tensor) -> Any:
 
 
 def each(number: Any, k: int) -> list[float]:
-    """A knob of each of k members."""
+    """The value of a knob for each of k members."""
     return number.tolist() if isinstance(number, torch.Tensor) else [number] * k

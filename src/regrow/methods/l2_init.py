@@ -13,7 +13,8 @@ from .dates import Dates
 from .knobs import choice, number, per_member
 from .members import Members
 from .method import Method
-from .network import Network, taken
+from .network import Network
+from .rows import taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +117,8 @@ class Reference(Dates):
                 self._initial[name] = network.take(name, places).detach().clone()
 
     def values(self, name: str, which: Sequence[int]) -> Tensor:
-        """Of some members, (k, ...)."""
-        initial = self._initial[name]
-        return taken(initial, which)
+        """The initial values of a parameter for some members, (k, ...)."""
+        return taken(self._initial[name], which)
 
     def permute(self, name: str, shuffle: Tensor) -> None:
         if name in self._initial:

@@ -3,10 +3,8 @@
 Shapes: k members, n units of a layer, F outgoing weights of a unit.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,11 +14,36 @@ from ..core import random, utility
 from ..core.eager import compare, looking_is_free
 from ..laws import Law
 from .counters import Counters
-from .network import Choice, Network, taken
+from .network import Choice, Network
+from .rows import taken
 from .selection import Selected, Wanted
 
-if TYPE_CHECKING:
-    from .stacked import StackedMethod
+
+class AllMembers(Protocol):
+    """All members of one method, of which `Members` are some: what they need of a `StackedMethod`."""
+
+    @property
+    def kind(self) -> type:
+        """The class of the method."""
+        ...
+
+    @property
+    def methods(self) -> Sequence[Any]:
+        """The method with the knobs of each member."""
+        ...
+
+    @property
+    def members(self) -> Sequence[int]:
+        """Their places in the network."""
+        ...
+
+    @property
+    def dates(self) -> Any: ...
+    @property
+    def counters(self) -> Counters: ...
+    @property
+    def gradients(self) -> Mapping[str, Tensor] | None: ...
+    def keys(self, which: Sequence[int], step: int, *purpose: str) -> list[int]: ...
 
 
 class Members:
@@ -41,7 +64,7 @@ class Members:
 
     def __init__(
         self,
-        of: StackedMethod,
+        of: AllMembers,
         step: int,
         network: Network,
         which: Sequence[int],

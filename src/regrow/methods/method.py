@@ -4,20 +4,16 @@ A plain model is a network of one member; the laboratory stacks hundreds. A meth
 its numbers are plain, or tensors (k) of as many members as act together.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from .dates import Dates
 from .knobs import check_all, knobs_of
-
-if TYPE_CHECKING:
-    from .members import Members
+from .members import Members
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +23,18 @@ class Method(ABC):
     A method acts at every multiple of its knob `every`, or at each update where it has none. It decides by masks and
     leaves the writing to `Members`, so that it works on a plain model and on a stack, and on any device.
 
-    name: keys its random numbers, and names it in results; that of the class in small letters where none is given.
+    name: keys its random numbers, and names it in results; by default the name of the class in lower case.
     by_unit: whether it renews hidden units, and so needs them and their activations.
     draws: whether it draws from the laws of parameters, and so needs these.
     renews: whether it replaces entries, so that the optimizer's memory of them must be cleared.
     reads_inputs: whether it renews weights of linear and convolutional layers by their inputs.
-    is_noise: whether it acts after all that renews.
+    is_noise: whether it acts after all methods that renew.
     at_every_attempt: whether it acts at each step of the optimizer, also one that a gradient scaler skips: what it then
         does must come to nothing where `members.skipped` is nonzero.
     penalizes: whether `before` adds to the gradient, and so is called at every gradient that a closure computes.
-    on_shards: whether it serves parameters of which every rank holds a part (FSDP2): it then goes entry by entry, and
-        leaves to `members.select` and `members.unit_utility` what depends on all entries.
-    memory: under which name a stored state has what it remembers.
+    on_shards: whether it serves parameters of which every rank holds a part (FSDP2): it then works entry by
+        entry, and leaves what depends on all entries to `members.select` and `members.unit_utility`.
+    memory: the key of its memory in a stored state.
 
     Example:
         >>> from dataclasses import dataclass
@@ -128,7 +124,3 @@ class Method(ABC):
     def values(self) -> dict[str, Any]:
         """The knobs of the library, by name."""
         return {name: getattr(self, name) for name, knob in knobs_of(self).items() if not knob.laboratory}
-
-
-Number = float | Tensor
-"""A knob where it is used: of one member a number, of several a tensor (k)."""

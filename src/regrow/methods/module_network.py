@@ -39,9 +39,9 @@ class ModuleNetwork(Network):
         units: of its hidden layers.
         statistics: running means and variances that belong to units: name -> (module, buffer).
         activities: mean |h| of the units of some layers, each (n); or (n, F), at what each outgoing weight reads.
-        inputs, active: of weights that are renewed by inputs: how many; and which were other than 0, bool (n).
+        inputs, active: of weights that are renewed by their inputs: how many inputs, and which were not 0, bool (n).
         forget: clears an optimizer's memory of the entries of a parameter where a mask of its shape is True.
-        gradient_scale: by which a gradient scaler has multiplied the gradients, where the optimizer takes it out.
+        gradient_scale: the factor that a gradient scaler has put on the gradients, where the optimizer removes it.
     """
 
     members = 1
@@ -91,7 +91,7 @@ class ModuleNetwork(Network):
         return None if g is None else (g.to_dense() if g.is_sparse else g).detach().unsqueeze(0)
 
     def has_gradient(self, places: Sequence[int], gradients: Mapping[str, Tensor] | None = None) -> list[bool] | None:
-        """Whoever holds the optimizer has looked at all that it trains, on all ranks."""
+        """None: the maintainer has already looked at all that its optimizer trains, on all ranks."""
 
     def tensor(self, name: str) -> Tensor:
         if name in self._statistics:
@@ -105,10 +105,7 @@ class ModuleNetwork(Network):
         return super().shape(name)
 
     def lookup(self, name: str) -> Lookup | None:
-        entry = self._entries[name]
-        if isinstance(entry.module, (nn.Embedding, nn.EmbeddingBag)) and entry.attribute == "weight":
-            return Lookup(entry.module.padding_idx)
-        return None
+        return Lookup.of(self._entries[name])
 
     def matches(self, name: str, pattern: str) -> bool:
         return self._entries[name].matches(pattern)

@@ -3,20 +3,20 @@
 Shapes: M members, k some of them, n units of a layer, F outgoing weights of a unit.
 """
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core import random, renew, utility
 from ..core.eager import looking_is_free
 from ..laws import Law
-from ..names import matches
+from ..names import Entry, matches
 from ..wiring import Place
 from .counters import Counters
+from .rows import index_of, taken, views
 from .selection import Selected, Wanted, select_here
 
 DRAWN_AT_ONCE = 1 << 25  # entries, to bound the memory of a large stack
@@ -35,7 +35,7 @@ class HiddenUnits(NamedTuple):
 
     @classmethod
     def of(cls, name: str, n: int, incoming: Iterable[Place], outgoing: Iterable[Place]) -> "HiddenUnits":
-        """Units of a module, in a network of members: here alone their dimensions shift by one."""
+        """Units of a plain module: the axis of members shifts their dimensions by one, here and nowhere else."""
 
         def shifted(places: Iterable[Place]) -> tuple[Place, ...]:
             return tuple(place._replace(dim=place.dim + 1) for place in places)
@@ -56,12 +56,17 @@ class Lookup(NamedTuple):
 
     padding: int | None
 
+    @classmethod
+    def of(cls, entry: Entry) -> "Lookup | None":
+        """How the rows of a module's parameter are looked up; None where they are not."""
+        embedding = isinstance(entry.module, (nn.Embedding, nn.EmbeddingBag)) and entry.attribute == "weight"
+        return cls(entry.module.padding_idx) if embedding else None  # type: ignore[union-attr]
+
 
 class Network(ABC):
     """A network of M members.
 
-    parameters: name -> (M, ...), changed in place. laws: of the parameters, and of running statistics. inputs: of the
-    weights of layers that read some, how many.
+    parameters: name -> (M, ...), changed in place. laws: of the parameters, and of running statistics.
     """
 
     members: int
@@ -72,7 +77,7 @@ class Network(ABC):
 
     @property
     def inputs(self) -> Mapping[str, int]:
-        """Weights of linear and convolutional layers that may be changed by their inputs, and how many these are."""
+        """How many inputs a linear or convolutional layer has, by its weight's name, where methods may read them."""
         return {}
 
     def active(self, name: str, places: Sequence[int]) -> Tensor | None:
@@ -125,7 +130,7 @@ class Network(ABC):
         return self.parameters[name]
 
     def lookup(self, name: str) -> Lookup | None:
-        """Whether rows of this parameter are looked up."""
+        """How rows of this parameter are looked up; None where they are not."""
         del name
         return None
 
@@ -146,10 +151,10 @@ class Network(ABC):
         """Have the optimizer's next step add this (k, ...) to the gradient of the loss."""
         raise NotImplementedError(f"{type(self).__name__} takes no penalties: define `add_to_gradient`")
 
-    # What lies elsewhere: nothing, but of parameters that lie in shards over ranks.
+    # What lies on other ranks: nothing, unless parameters lie in shards.
 
     def shape(self, name: str) -> torch.Size:
-        """Of a whole parameter or running statistic of one member."""
+        """The shape of a whole parameter or running statistic of one member."""
         return self.tensor(name).shape[1:]
 
     def index(self, name: str) -> Callable[[Tensor], Tensor] | None:
@@ -157,7 +162,7 @@ class Network(ABC):
         del name
 
     def part(self, name: str, whole: Tensor) -> Tensor:
-        """Of a tensor of a parameter's shape, after any axes of members, what goes with the entries here."""
+        """The part of a tensor, of a parameter's shape after any axes of members, that goes with the entries here."""
         del name
         return whole
 
@@ -188,7 +193,7 @@ class Network(ABC):
         counters.add(which, name, mask, *zero_and_nan)
 
     def finish(self, counters: Counters) -> None:  # noqa: B027
-        """All is written: do what was put off."""
+        """Do what was put off until everything is written."""
 
     # Writing.
 
@@ -308,35 +313,3 @@ class Network(ABC):
                 renew.fill_slices_(w[i], place.dim - 1, along, value)
         else:
             self._fill(w, choice.places, self.unit_mask(place, choice), value)
-
-
-def index_of(numbers: Sequence[int], device: torch.device) -> Tensor:
-    """Numbers of members as an index on a device, kept: a graph that is captured may not copy them from the host."""
-    return _index_of(tuple(numbers), device)
-
-
-@functools.lru_cache(maxsize=1024)
-def _index_of(numbers: tuple[int, ...], device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.tensor(numbers, dtype=torch.int64, device=device)
-
-
-def views(w: Tensor, places: Sequence[int]) -> bool:
-    """Are these members' values of a stacked tensor a view?"""
-    return len(places) in (1, len(w))
-
-
-def taken(w: Tensor, places: Sequence[int]) -> Tensor:
-    """The values of some members, (k, ...), in ascending order: a view if these are all members, or one."""
-    if len(places) == len(w):
-        return w
-    if len(places) == 1:
-        return w[places[0] : places[0] + 1]
-    return w.index_select(0, index_of(places, w.device))
-
-
-def added(x: Tensor, places: Sequence[int], values: Tensor) -> Tensor:
-    """A stacked tensor with values (k, ...) of some members added, in place."""
-    if len(places) == len(x):
-        return x.add_(values)
-    return x.index_add_(0, index_of(places, x.device), values.to(x.dtype))

@@ -24,7 +24,7 @@ class Row(NamedTuple):
     colour: of its lines. The first are of Okabe & Ito, "Color universal design" (2008), all far enough from each other
         for colour-blind eyes.
     reference: where it is published.
-    fixed: knobs that the laboratory's system of this name sets otherwise than the library does by default.
+    fixed: knobs to which the laboratory's system of this name gives other values than the library's defaults.
     """
 
     method: type[Method]

@@ -38,9 +38,9 @@ class Wanted(NamedTuple):
     order: Callable[[], Tensor] | None = None
 
     def among(self, present: Tensor) -> "Wanted":
-        """The same, where what is no candidate takes no part.
+        """The same among the candidates alone, by changing the utility of all others.
 
-        Not in the mean (0, the factor makes up for n), and not among the lowest: inf.
+        It becomes 0 where a mean is taken (the factor makes up for n), inf where the lowest are taken.
 
         Args:
             present: share of the candidates, (k); of one member ().
@@ -75,12 +75,12 @@ def select_here(wanted: Wanted) -> Selected:
 
 
 def _sums(u: Tensor) -> Tensor:
-    """Of each member."""
+    """The sum over the entries of each member, (k)."""
     return u.sum().unsqueeze(0) if len(u) == 1 else u.reshape(len(u), -1).sum(1)
 
 
 def _shares(candidates: Tensor, u: Tensor) -> Tensor:
-    """Of the entries of each member, (k); of one member ()."""
+    """The share of candidates among the entries of each member, (k); of one member ()."""
     if len(u) == 1:
         return candidates.float().mean()
     return candidates.expand_as(u).reshape(len(u), -1).float().mean(1)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import shards
 from ..core import select_parts
-from ..core.utility import _wide
+from ..core.precision import wide_type
 from ..laws import Law
 from ..names import Entry
 from ..wiring import Place
@@ -24,7 +24,7 @@ from .network import Lookup
 from .selection import Selected, Wanted, select_here
 
 Sums = Callable[[Entry, Tensor], dict[Any, Tensor]]
-"""What an optimizer's memory must sum of the entries of a parameter that stay, by what is summed."""
+"""What must be summed of an optimizer's memory, over the entries of a parameter that stay: {what: its sums here}."""
 
 
 class ShardedNetwork(ModuleNetwork):
@@ -32,7 +32,7 @@ class ShardedNetwork(ModuleNetwork):
 
     Args:
         entries, laws: as for `ModuleNetwork`.
-        sums: of what an optimizer remembers, that `forget` is then given the totals of.
+        sums: of an optimizer's memory; `forget` is then given their totals over all ranks.
         rest: as for `ModuleNetwork`.
     """
 
@@ -47,7 +47,7 @@ class ShardedNetwork(ModuleNetwork):
         self._forgotten: list[tuple[Entry, Tensor]] = []
         self._per_unit: dict[bool, list[Tensor | None]] = {}
 
-    # What lies elsewhere.
+    # What lies on other ranks.
 
     def index(self, name: str) -> Callable[[Tensor], Tensor] | None:
         shard = self._shards.get(name)
@@ -92,7 +92,7 @@ class ShardedNetwork(ModuleNetwork):
         return [chosen[one.name] for one in every]
 
     def _among(self, wanted: list[Wanted]) -> list[Wanted]:
-        """The same, where what is no candidate takes no part."""
+        """`Wanted.among`, where the candidates lie on several ranks."""
         of = {one.name: one.candidates.expand_as(one.utility).sum() for one in wanted if one.candidates is not None}
         present = dict(zip(of, self.totals(list(of.items())), strict=True)) if of else {}
         return [
@@ -100,10 +100,10 @@ class ShardedNetwork(ModuleNetwork):
             for one in wanted
         ]
 
-    def _part_of(self, one: Wanted) -> select_parts.Part:
+    def _part_of(self, one: Wanted) -> select_parts.TensorPart:
         here = torch.arange(one.utility.numel(), device=one.utility.device)
         shard = self._shards[one.name]
-        return select_parts.Part(
+        return select_parts.TensorPart(
             one.utility, shard.shape.numel(), one.factor, one.uniform, one.order, lambda: shard.numbers(here)
         )
 
@@ -152,7 +152,7 @@ class ShardedNetwork(ModuleNetwork):
         return None if total is None else total.abs().to(self._type(layer)).unsqueeze(0)
 
     def _type(self, layer: int) -> torch.dtype:
-        return _wide(self.tensor(self.units[layer].outgoing[0].name)[:0]).dtype
+        return wide_type(self.tensor(self.units[layer].outgoing[0].name))
 
     def _of_units(self, gradients: bool) -> list[Tensor | None]:
         """Sums of |w_out|, or of w_out g_out, of each unit, (n) for each layer, by one message for all layers."""
@@ -170,7 +170,7 @@ class ShardedNetwork(ModuleNetwork):
         return self._per_unit[gradients]
 
     def _along_sum(self, place: Place, gradients: bool) -> Tensor | None:
-        """The same along the dimension of one place, whole, of what lies here; None without gradient."""
+        """These sums of the entries here, along one place's whole dimension; None without gradient."""
         g = self.gradient(place.name) if gradients else None
         if gradients and g is None:
             return None

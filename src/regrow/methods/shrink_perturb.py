@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core import draw, random
 from ..core.noise import Normals, parts, scale_
+from ..core.precision import wide_type
 from .dates import Dates
 from .knobs import each, number, per_member
 from .members import Members
@@ -93,7 +94,7 @@ class Noise(Dates):
 
 def _perturb(members: Members, weights: dict[str, Tensor], std: float, key: int) -> None:
     """Add std z to the weights of one network, z ~ Normal(0, 1) under a key."""
-    members.memory.normals.seed(key)  # counted numbers, as elsewhere, take much longer, and noise is drawn often
+    members.memory.normals.seed(key)  # counter-based numbers take much longer, and noise is drawn often
     names = iter(weights)
     sizes = [members.network.shape(name).numel() for name in weights]
     for number_, part in enumerate(parts(list(weights.values()), sizes=sizes)):
@@ -116,7 +117,7 @@ def _noise(members: Members, weights: dict[str, Tensor], key: int | Tensor) -> l
         ]
     *starts, size = starts
     if like.device.type == "cpu":
-        z = members.memory.normals.fill(torch.empty(size, dtype=_wide(like), device=like.device))
+        z = members.memory.normals.fill(torch.empty(size, dtype=wide_type(like), device=like.device))
     else:
         z = random.field(key, torch.Size([size]), _standard_normal, like.device)
     pieces = z.tensor_split(starts[1:])
@@ -124,7 +125,7 @@ def _noise(members: Members, weights: dict[str, Tensor], key: int | Tensor) -> l
 
 
 def _from(start: int, index: Callable[[Tensor], Tensor] | None) -> Callable[[Tensor], Tensor]:
-    """Numbers of a tensor's entries in a sequence where the tensor starts."""
+    """Numbers of a tensor's entries in the sequence, where the tensor begins at `start`."""
     return lambda i: start + (i if index is None else index(i))
 
 
@@ -132,11 +133,7 @@ def _kept(skipped: Tensor | None, w: Tensor) -> Tensor | float:
     """1 where the step takes place, 0 where a gradient scaler skips it, without waiting to know."""
     if skipped is None:
         return 1.0
-    return (skipped.detach().reshape(()).to(w.device) == 0).to(_wide(w))
-
-
-def _wide(w: Tensor) -> torch.dtype:
-    return torch.float64 if w.dtype == torch.float64 else torch.float32
+    return (skipped.detach().reshape(()).to(w.device) == 0).to(wide_type(w))
 
 
 def _standard_normal(words: Tensor) -> Tensor:

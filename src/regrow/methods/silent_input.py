@@ -17,7 +17,7 @@ from .network import Network
 
 @dataclass(frozen=True, kw_only=True)
 class SilentInput(Method):
-    """Renew the weights whose input has been silent: what a gradient of exactly 0 stands for, without the gradient.
+    """Renew the weights whose input has been silent: what a gradient of exactly 0 shows, without the gradient.
 
     Every `every` updates, for each weight of a linear or convolutional layer on its own:
 
@@ -66,7 +66,7 @@ class SilentInput(Method):
             active = members.network.active(name, members.places)
             if active is None:
                 continue
-            if members.skipped is not None:  # by a gradient scaler: of no update
+            if members.skipped is not None:  # a step that a gradient scaler skips is no update
                 active = active & (members.skipped.to(active.device) == 0)
             members.memory.add(name, members.which, active)
 
@@ -113,7 +113,7 @@ class Silence(Dates):
                 self._called[name] = torch.zeros(len(places), dtype=torch.bool, device=device)
 
     def add(self, name: str, which: Sequence[int], active: Tensor) -> None:
-        """Some members' inputs that an update has seen other than 0, (k, I)."""
+        """Take note of the inputs of some members that were not 0 in an update, (k, I)."""
         before, called = (kept[name].to(active.device) for kept in (self._active, self._called))
         index = torch.tensor(which, device=active.device)
         self._active[name] = before.index_copy(0, index, before.index_select(0, index) | active)
@@ -125,7 +125,7 @@ class Silence(Dates):
         return ~self._active[name][rows] & self._called[name][rows].unsqueeze(1)
 
     def begin(self, name: str, which: Sequence[int]) -> None:
-        """These members were renewed: what comes counts from here."""
+        """Start afresh for these members, which were renewed."""
         for kept in (self._active, self._called):
             kept[name] = kept[name].index_fill(0, torch.tensor(which, device=kept[name].device), False)
 

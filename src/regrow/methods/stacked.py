@@ -145,7 +145,7 @@ class StackedMethod:
         self.gradients = None
 
     def begin(self) -> None:
-        """A renewal starts, but for methods that act always and renew nothing: they count their own firings."""
+        """Begin to count a renewal; methods that act always and renew nothing count for themselves."""
         if self.kind.renews or not self.kind.at_every_attempt:
             self.counters.begin()
 
@@ -181,7 +181,7 @@ class StackedMethod:
         return self._together[of]
 
     def keys(self, which: Sequence[int], step: int, *purpose: str) -> list[int]:
-        """One key for each of these members: as of the only network of that seed."""
+        """One key for each of these members, the same as for a single network of that seed."""
         of: dict[int, int] = {}
         for i in which:
             if self.seeds[i] not in of:

@@ -6,9 +6,8 @@ from .activation import activation
 from .entries import Place
 from .flow import Flow, Use
 from .modules import Catalog
-from .reading import reading_of
 from .unit_tensor import Rows
-from .units import Units
+from .units import Units, reading_of
 
 Parts = frozenset[Rows]
 

@@ -1,23 +1,19 @@
 """Where the activation of a layer's units is seen in a forward pass, and how it is summed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.eager import CHUNK, looking_is_free
+from ..core.precision import wide_type
 from ..names import Entry
-from .entries import Place, find_module, locate
-from .formula import Formula, is_formula, parse
-
-if TYPE_CHECKING:
-    from .units import Units
+from .entries import Place, find_module
+from .formula import Formula
 
 KINDS = ("input of ", "values of ")
 """What the activation may be besides the output of a module; the module's name follows."""
@@ -132,7 +128,7 @@ class Reading:
 
 def _sum_abs(x: Tensor, kept: tuple[int, ...]) -> Tensor:
     """Sum |x| over all dimensions but those kept, in float32 (float64 for float64)."""
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    dtype = wide_type(x)
     over = [d for d in range(x.dim()) if d not in kept]
     if not looking_is_free(x):
         return torch.linalg.vector_norm(x, 1, over, dtype=dtype)
@@ -157,36 +153,6 @@ def _values(attention: nn.Module, value: Tensor) -> Tensor:
     return F.linear(value, weight, None if bias is None else bias[2 * width :])
 
 
-def reading_of(units: Units, model: nn.Module, n: int) -> Reading:
-    """Where h is, from the text of `activation`; see `Units.reading`."""
-    text, maker = units.activation, locate(model, units.weight_in[0].name)[0]
-    axis = _axis(maker) if units.axis is None else units.axis
-    if is_formula(text):
-        formula = parse(text)
-        outputs, called = (tuple(_named(model, name) for name in names) for names in (formula.outputs, formula.called))
-        return Reading(outputs[0], formula.outputs[0], "formula", n, axis, (), formula, outputs, called)
-    kind = next((k for k in KINDS if text.startswith(k)), "")
-    name = text.removeprefix(kind)
-    module = _named(model, name)
-    if kind == "values of " and not isinstance(module, nn.MultiheadAttention):
-        raise ValueError(f"{text!r} needs an nn.MultiheadAttention; {name!r} is a {type(module).__name__}")
-    reads = tuple(p for p in units.weight_out if p.name.rpartition(".")[0] == name and kind == "input of ")
-    axis = _axis(module) if reads and units.axis is None else axis
-    return Reading(module, name, kind.removesuffix(" of ") or "output", n, axis, reads)
-
-
-def readings_by_position(units: Units, model: nn.Module, n: int) -> list[Reading]:
-    """What each layer that reads the units receives; see `Units.readings_by_position`."""
-    readers: dict[str, list[Place]] = {}
-    for place in units.weight_out:
-        readers.setdefault(place.name.rpartition(".")[0], []).append(place)
-    modules = {name: _named(model, name) for name in readers}
-    return [
-        Reading(modules[name], name, "input", n, _axis(modules[name]), tuple(places))
-        for name, places in readers.items()
-    ]
-
-
 def reads_inputs(entry: Entry) -> bool:
     """Is it the weight of a linear or convolutional layer?"""
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -197,17 +163,18 @@ def input_reading(entry: Entry) -> Reading:
     """What the layer of such a weight receives; its units are features, or channels."""
     module: Any = entry.module
     n = module.in_channels if hasattr(module, "in_channels") else module.in_features
-    return Reading(module, entry.name.rpartition(".")[0], "input", n, _axis(module))
+    return Reading(module, entry.name.rpartition(".")[0], "input", n, feature_axis(module))
 
 
-def _named(model: nn.Module, name: str) -> nn.Module:
+def module_named(model: nn.Module, name: str) -> nn.Module:
+    """The module that `activation` names, or one clear line."""
     module = find_module(model, name)
     if module is None:
         raise ValueError(f"`activation` must name a module of the model; there is no {name!r}")
     return module
 
 
-def _axis(layer: nn.Module) -> int:
+def feature_axis(layer: nn.Module) -> int:
     """The axis of features in what a layer reads and gives."""
     return -1 - len(layer.kernel_size) if isinstance(layer, nn.modules.conv._ConvNd) else -1
 

@@ -1,7 +1,5 @@
 """The hidden units of one layer, as a value: which entries of which parameters belong to each."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +9,7 @@ from torch import Tensor, nn
 from .. import check
 from .entries import Place, as_places, locate
 from .formula import is_formula, parse
-from .reading import KINDS, Reading, reading_of, readings_by_position
+from .reading import KINDS, Reading, feature_axis, module_named
 
 Spec = Place | tuple[str, int] | tuple[str, int, int]
 Specs = Spec | Sequence[Spec] | None
@@ -144,7 +142,15 @@ class Units:
 
         Its `sum_abs_by_position` separates the positions that `outgoing_by_position` spreads over the weights.
         """
-        return readings_by_position(self, model, self.count(model))
+        n = self.count(model)
+        readers: dict[str, list[Place]] = {}
+        for place in self.weight_out:
+            readers.setdefault(place.name.rpartition(".")[0], []).append(place)
+        modules = {name: module_named(model, name) for name in readers}
+        return [
+            Reading(modules[name], name, "input", n, feature_axis(modules[name]), tuple(places))
+            for name, places in readers.items()
+        ]
 
     def positions_in_order(self, readings: Sequence[Reading], values: Sequence[Tensor]) -> Tensor:
         """Values of all `readings_by_position`, in the order of `weight_out`: what `outgoing_by_position` takes.
@@ -198,3 +204,23 @@ class Units:
         named = not self.activation.startswith(KINDS) and not is_formula(self.activation)
         where = f"output of {self.activation}" if named else self.activation
         return f"Units({incoming} -> {outgoing}, h: {where})"
+
+
+def reading_of(units: Units, model: nn.Module, n: int) -> Reading:
+    """`Units.reading`, where the number of units is known to be n."""
+    text, maker = units.activation, locate(model, units.weight_in[0].name)[0]
+    axis = feature_axis(maker) if units.axis is None else units.axis
+    if is_formula(text):
+        formula = parse(text)
+        outputs, called = (
+            tuple(module_named(model, name) for name in names) for names in (formula.outputs, formula.called)
+        )
+        return Reading(outputs[0], formula.outputs[0], "formula", n, axis, (), formula, outputs, called)
+    kind = next((k for k in KINDS if text.startswith(k)), "")
+    name = text.removeprefix(kind)
+    module = module_named(model, name)
+    if kind == "values of " and not isinstance(module, nn.MultiheadAttention):
+        raise ValueError(f"{text!r} needs an nn.MultiheadAttention; {name!r} is a {type(module).__name__}")
+    reads = tuple(p for p in units.weight_out if p.name.rpartition(".")[0] == name and kind == "input of ")
+    axis = feature_axis(module) if reads and units.axis is None else axis
+    return Reading(module, name, kind.removesuffix(" of ") or "output", n, axis, reads)

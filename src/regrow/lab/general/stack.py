@@ -15,12 +15,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...laws import Law
 from ...laws.find import resolve_laws
-from ...methods import HiddenUnits
-from ...methods.network import Lookup, added, taken
+from ...methods import HiddenUnits, Lookup
+from ...methods.rows import added, taken
 from ...names import walk
 from ...nn import ReparamLayerNorm
 from ...wiring import Reading, Units, find_units
 from ..unit_loops import UnitLoops
+from .alike import check_alike
 from .dropout import KeyedDropout
 from .units import STATISTICS, Watching, hidden_units, input_readings
 
@@ -76,7 +77,7 @@ class StackedModule(UnitLoops):
         dtype: torch.dtype | None = None,
     ) -> None:
         modules = list(modules)
-        _check_alike(modules)
+        check_alike(modules)
         self.members = len(modules)
         self.scale: Tensor | None = None
         self._module = copy.deepcopy(modules[0])
@@ -295,12 +296,8 @@ class StackedModule(UnitLoops):
 
     @cached_property
     def _lookups(self) -> dict[str, Lookup]:
-        embeddings = (nn.Embedding, nn.EmbeddingBag)
-        return {
-            entry.name: Lookup(entry.module.padding_idx)
-            for entry in walk(self._module)
-            if isinstance(entry.module, embeddings) and entry.attribute == "weight"
-        }
+        found = {entry.name: Lookup.of(entry) for entry in walk(self._module)}
+        return {name: lookup for name, lookup in found.items() if lookup is not None}
 
     def tensor(self, name: str) -> Tensor:
         return self.parameters[name] if name in self.parameters else self.buffers[name]
@@ -327,31 +324,3 @@ def _run(call: Callable) -> tuple:
             "random operations in a stack must be nn.Dropout or the dropout of scaled_dot_product_attention; the "
             "module has another: take it out of the forward pass, or set its probability to 0"
         ) from error
-
-
-def _check_alike(modules: list[nn.Module]) -> None:
-    """Refuse modules that are not of one structure."""
-    if not modules or not all(isinstance(module, nn.Module) for module in modules):
-        kinds = ", ".join(type(module).__name__ for module in modules) or "none"
-        raise ValueError(f"`modules` must be at least one nn.Module; got {kinds}: give one for each member")
-    first = _structure(modules[0])
-    if not any(p.requires_grad for p in modules[0].parameters()):
-        raise ValueError(
-            f"`modules` must have parameters to train; got {type(modules[0]).__name__} without: unfreeze some"
-        )
-    if {entry.name for entry in walk(modules[0])} != {name for name, _ in modules[0].named_parameters()}:
-        raise ValueError("`modules` must not be wrapped; got one that is: give what the wrapper wraps")
-    for i, module in enumerate(modules[1:], 1):
-        for name in (*first, *(other := _structure(module))):
-            if first.get(name) != other.get(name):
-                raise ValueError(
-                    f"`modules` must be of one structure; member {i} differs from member 0 in {name!r}: "
-                    f"{other.get(name, 'nothing')} and {first.get(name, 'nothing')}: build all with the same arguments"
-                )
-
-
-def _structure(module: nn.Module) -> dict[str, str]:
-    """All that must agree, in words, by name."""
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    parts = {name: f"{part}" for name, part in module.named_modules() if not any(part.children())}
-    return parts | {name: f"{t.dtype} {tuple(t.shape)}" for name, t in tensors.items()}

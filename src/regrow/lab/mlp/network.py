@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...laws import Law
 from ...methods import HiddenUnits
-from ...methods.network import added, taken
+from ...methods.rows import added, taken
 from ...wiring import Place
 from .. import kernels
 from ..nets import MLP

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...laws import Law, Normal, Uniform
+from ...laws import Law, Normal
+from ...laws.torch_defaults import symmetric
 from ...nn import ReparamLayerNorm
 from .initial import blank, fill, resting_laws
 
@@ -120,9 +121,9 @@ class ViT(nn.Module):
         laws = resting_laws(self)
         laws["patch.weight"] = Normal(0.0, self.patch.weight[0].numel() ** -0.5)
         laws["position"] = Normal(0.0, 0.02)
-        wide, narrow = _symmetric(self.width**-0.5), _symmetric(self.mlp**-0.5)
+        wide, narrow = symmetric(self.width**-0.5), symmetric(self.mlp**-0.5)
         block = {
-            "attention.qkv.weight": _symmetric((6 / (self.width + 3 * self.width)) ** 0.5),  # Glorot, of the packed one
+            "attention.qkv.weight": symmetric((6 / (self.width + 3 * self.width)) ** 0.5),  # Glorot, of the packed one
             "attention.out.weight": wide,
             "mlp.fc1.weight": wide,
             "mlp.fc1.bias": wide,
@@ -142,10 +143,6 @@ class ViT(nn.Module):
         x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1) + self.position
         x = self.blocks(self.dropout(x))
         return self.head(self.norm(x)[:, 0])
-
-
-def _symmetric(bound: float) -> Uniform:
-    return Uniform(-bound, bound)
 
 
 def _check(norm: str, dropout: float, sizes: dict[str, int]) -> None:

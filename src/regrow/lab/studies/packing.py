@@ -94,14 +94,7 @@ def pack(
     check.choice("pixels", pixels, PIXELS)
     _check_place("ln_position", ln_position, "after", settings)
     _check_place("units_read", units_read, "before", settings)
-    if winners and not sweep:
-        raise ValueError("`winners` of an earlier sweep count in a sweep only; got them without: ask for a sweep")
-    if optimizer is not None and settings[0] not in VIT_SETTINGS:
-        raise ValueError(f"`optimizer` is of vision transformers, of study vit-cifar; got {optimizer!r}: leave it out")
-    if sweep and settings[0] in VIT_SETTINGS:
-        _check_protocol(systems)
-    if equal_share:
-        _check_equal_share(systems, sweep)
+    _check_options(settings, systems, sweep, winners, optimizer, equal_share)
     way = "authors" if optimizer is None else optimizer
     stacks = []
     for name in settings:
@@ -153,6 +146,21 @@ def _with_equal_share(setting: str, system: str, ratio: float) -> list[Config]:
     """The chosen config of a system, and those of random utility beside it."""
     configs = (permuted_values.chosen(setting, system), *permuted_values.equal_share(setting, system))
     return [permuted_values.scaled(config, ratio) for config in configs]
+
+
+def _check_options(
+    settings: Sequence[str], systems: Sequence[str], sweep: bool, winners: Winners | None, optimizer: str | None,
+    equal_share: bool,
+) -> None:  # fmt: skip
+    """Refuse options that would have no effect, or that exclude each other."""
+    if winners and not sweep:
+        raise ValueError("`winners` of an earlier sweep count in a sweep only; got them without: ask for a sweep")
+    if optimizer is not None and settings[0] not in VIT_SETTINGS:
+        raise ValueError(f"`optimizer` is of vision transformers, of study vit-cifar; got {optimizer!r}: leave it out")
+    if sweep and settings[0] in VIT_SETTINGS:
+        _check_protocol(systems)
+    if equal_share:
+        _check_equal_share(systems, sweep)
 
 
 def _check_equal_share(systems: Sequence[str], sweep: bool) -> None:

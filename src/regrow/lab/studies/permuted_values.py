@@ -1,7 +1,7 @@
 """The paper's chosen hyper-parameters for permuted images, as its tables have them, and ours where it has none."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ... import check
@@ -208,14 +208,25 @@ def scaled(config: Config, ratio: float) -> Config:
         >>> config["maturity"], config["replacement_rate"], config["source"]
         (50, 0.001, 'ours')
     """
+    return rescaled(config, ratio, ("replacement_rate", "decay"), papers="2,000")
+
+
+def rescaled(config: Config, ratio: float, shares: Sequence[str], papers: str) -> Config:
+    """What `scaled` does, here and for vision transformers.
+
+    Args:
+        config, ratio: as for `scaled`.
+        shares: knobs that are a share of something at each update.
+        papers: how the message calls the paper's updates of a task.
+    """
     if not 0 < ratio < math.inf:
-        raise ValueError(f"`ratio` must be positive and finite (updates a task divided by 2,000); got {ratio!r}")
+        raise ValueError(f"`ratio` must be positive and finite (updates a task divided by {papers}); got {ratio!r}")
     if ratio == 1:
         return config
     new: dict[str, Any] = dict(config) | {"source": "ours"}
     for knob in new.keys() & {"every", "maturity"}:
         new[knob] = max(1, round(new[knob] * ratio))
-    for knob in new.keys() & {"replacement_rate", "decay"}:
+    for knob in new.keys() & set(shares):
         new[knob] = min(1.0, new[knob] / ratio)
     new["noise_variance"] /= ratio
     return new

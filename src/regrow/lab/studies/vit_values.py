@@ -1,13 +1,12 @@
 """The hyper-parameters of the vision transformer: the paper's chosen values and grids, and ours where it has none."""
 
-import math
 from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
 from ... import check
 from .catalog import VIT_SETTINGS, Config
-from .permuted_values import read
+from .permuted_values import read, rescaled
 from .systems import VIT_SYSTEMS, System, system_name
 
 OPTIMIZERS = ("authors", "clean", "authors-cleared")
@@ -177,14 +176,4 @@ def scaled(config: Config, ratio: float) -> Config:
         >>> scaled(chosen("vit", "swr"), 0.1)["every"]
         13
     """
-    if not 0 < ratio < math.inf:
-        raise ValueError(f"`ratio` must be positive and finite (updates a task divided by the paper's); got {ratio!r}")
-    if ratio == 1:
-        return config
-    new: dict[str, Any] = dict(config) | {"source": "ours"}
-    for knob in new.keys() & {"every", "maturity"}:
-        new[knob] = max(1, round(new[knob] * ratio))
-    if "replacement_rate" in new:
-        new["replacement_rate"] = min(1.0, new["replacement_rate"] / ratio)
-    new["noise_variance"] /= ratio
-    return new
+    return rescaled(config, ratio, ("replacement_rate",), papers="the paper's")

@@ -27,7 +27,7 @@ utility 0: entries, but units for unit methods), overlap (entries), mature (unit
 _COUNTED = ("renewals", "renewed", "renewed_units", "renewed_zero", "overlap", "mature")
 
 
-class Method(Protocol):
+class NetworkMethod(Protocol):
     """What renews a network, or adds noise to it."""
 
     @property
@@ -84,7 +84,7 @@ class Perturbed(Nothing):
         self._maintainer.load_state_dict(state)
 
 
-class Attached(Perturbed):
+class AttachedMaintainer(Perturbed):
     """A maintainer of the library, called by the optimizer.
 
     Args:
@@ -220,7 +220,7 @@ class InsideBackward(Nothing):
         self._renewal.load_state_dict(state["renewal"])
 
 
-def make_method(system: str, net: ViT, config: Config, seed: int, descent: Descent) -> Method:
+def make_method(system: str, net: ViT, config: Config, seed: int, descent: Descent) -> NetworkMethod:
     """What a system does to a network in addition to training; to be made before training begins.
 
     Args:
@@ -245,4 +245,4 @@ def make_method(system: str, net: ViT, config: Config, seed: int, descent: Desce
     maintainer = Maintainer(
         net, method, laws="modules", clear_moments=False, seed=seed, track_overlap=not kind.by_unit
     )  # fmt: skip
-    return Attached(maintainer.attach(descent.optimizer), net)
+    return AttachedMaintainer(maintainer.attach(descent.optimizer), net)

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 from ..runs import Runs
+from .against_fresh import against_fresh
 from .cost import Cost, cost
 from .panels import draw
-from .permuted import PLANS, against_fresh, options, renewals
+from .permuted import PLANS, options
+from .renewals import renewals
 from .sheet import Drawing, Missing
 from .sweeps import SENSITIVITIES, sensitivity
 

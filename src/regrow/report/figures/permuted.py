@@ -10,22 +10,11 @@ from ...lab.studies import CONTROLS, SIX, System
 from ...lab.studies.systems import Dashes, Variant
 from ...methods.swr import PRUNINGS, UTILITIES
 from ..format import run_command
-from ..runs import FRESH, Run, Runs, entries
+from ..runs import Run, Runs
 from ..style import FOUR, SETTING_LABELS, SYSTEMS, Look, look
 from .line import Curve
-from .panels import (
-    FigurePlan,
-    Filled,
-    Line,
-    Panel,
-    around_zero,
-    by_setting,
-    compose,
-    draw,
-    fill,
-    on_log,
-    standard_error,
-)
+from .panels import Filled, compose, fill
+from .plan import FigurePlan, Line, Panel, by_setting
 from .sheet import Drawing, Missing, Topic, logarithmic
 
 BASELINES = ("base", "l2", "shrink-perturb")
@@ -199,61 +188,6 @@ PLANS = {
 }
 """Figures of systems at their chosen values, whatever the runs."""
 
-AGAINST_FRESH = (*SIX, *AUTHORS)
-
-
-def against_fresh(runs: Runs) -> Drawing | Missing:
-    """Online accuracy minus that of a fresh network of the same seed, over tasks; below 0 plasticity is lost.
-
-    A fresh network's tasks are all alike, so the mean over some of them stands for every task.
-    """
-    levels = {s: {run.seed: float(_accuracy(run).mean()) for run in runs.main(s, FRESH)} for s in FOUR}
-    drawn = {setting: fill(*_minus_fresh(runs, setting, levels[setting])) for setting in FOUR}
-    shown = [each for each in drawn.values() if each.lines]
-    absent = [(setting, FRESH) for setting in FOUR if not levels[setting]]
-    for setting, each in drawn.items():
-        paired = {line.system for line, _ in each.lines}
-        absent += [(setting, system) for system in AGAINST_FRESH if levels[setting] and system not in paired]
-    topic = Topic("against-fresh", "Every system against a fresh network", WEIGHTS)
-    if not shown:
-        return topic.nothing("no fresh network beside another system of the same seed", absent)
-    seeds = sorted({len(each) for each in levels.values() if each})
-    plan = FigurePlan(
-        topic,
-        tuple(each.panel for each in shown),
-        caption="Online accuracy minus that of a network that starts fresh on every task, of the same seed; dotted: "
-        f"the fresh network, ± 1 standard error over its {' or '.join(map(str, seeds))} seeds.",
-        columns=min(2, len(shown)),
-        shows="Lines of accuracy minus that of a fresh network",
-        remarks=lambda groups: "",
-    )
-    return compose(plan, shown, topic.gaps(absent))
-
-
-def _minus_fresh(
-    runs: Runs, setting: str, levels: Mapping[int, float]
-) -> tuple[Panel, list[tuple[Line, Sequence[Run]]]]:
-    """A panel, and the runs of its lines."""
-    mains: list[tuple[Line, Sequence[Run]]] = [
-        (Line(setting, system), runs.main(setting, system)) for system in AGAINST_FRESH
-    ]
-    panel = Panel(
-        SETTING_LABELS[setting],
-        tuple(line for line, _ in mains),
-        axis="points above a fresh network",
-        measure=lambda run: _accuracy(run) - levels[run.seed],
-        keep=lambda run: run.seed in levels,
-        frame=around_zero,
-        against_fresh=True,
-        band=standard_error(list(levels.values())),
-        unit="",
-    )
-    return panel, mains
-
-
-def _accuracy(run: Run) -> np.ndarray:
-    return run.measure("online_accuracy")
-
 
 def options(runs: Runs, others: Mapping[str, Runs]) -> Drawing | Missing:
     """Unit methods as in the other figures, and the same with another option of the laboratory.
@@ -283,71 +217,3 @@ def _with_options(runs: Runs, others: Mapping[str, Runs], setting: str) -> Fille
             own = look(system)._replace(label=f"{look(system).label}, {name}", dashes=":")
             mains.append((Line(setting, system, own), main))
     return fill(Panel(SETTING_LABELS[setting], tuple(line for line, _ in mains)), mains)
-
-
-RENEWALS_SYSTEMS = (
-    *UNITS,
-    "swr",
-    "swr-gradient-proportional-resample",
-    "swr-magnitude-threshold-resample",
-    "swr-random-threshold-resample",
-)
-
-
-def renewals(runs: Runs, pixels: int = 784) -> Drawing | Missing:
-    """Entries renewed in a task as a share of all, and the share of the renewed whose utility was exactly 0.
-
-    Args:
-        runs: of any systems.
-        pixels: of an image, for the number of entries that a network has.
-    """
-    plan = FigurePlan(
-        Topic("renewals", "What is renewed, and how much of it had utility 0", WEIGHTS),
-        tuple(panel for setting in FOUR for panel in _of_renewals(runs, setting, pixels)),
-        caption="Left: entries renewed in a task, as a share of all parameters (more than 100 % where one is renewed "
-        "several times; of tasks in which something was). Right: the share of what was renewed whose utility was "
-        "exactly 0, of entries for weights, of units for CBP and ReDo; {points}.",
-        height=2.1,
-        share="none",
-        nothing="no run that renewed anything",
-        shows="Lines of what is renewed",
-        remarks=lambda groups: "",
-        needs=[(setting, system) for setting in FOUR for system in (*UNITS, "swr")],
-    )
-    return draw(runs, plan)
-
-
-def _of_renewals(runs: Runs, setting: str, pixels: int) -> tuple[Panel, ...]:
-    """Two panels, none where nothing was renewed."""
-
-    def renewed(run: Run) -> np.ndarray:
-        return run.measure("renewed")
-
-    def share(run: Run) -> np.ndarray:
-        """Of all entries, in tasks in which something was renewed: a logarithmic axis has no 0."""
-        return np.where(renewed(run) > 0, 100 * renewed(run) / entries(setting, pixels), np.nan)
-
-    def of(run: Run) -> np.ndarray:
-        """What the share of utility 0 counts: units, where entries have no utility of their own."""
-        return np.nan_to_num(run.measure("renewed_units" if System.of(run.system).by_unit else "renewed"))
-
-    def percent(axes: Axes, curves: Sequence[Curve]) -> None:
-        del curves
-        axes.set_ylim(-4, 104)
-
-    def anything(system: str) -> bool:
-        return any(np.nansum(renewed(run)) > 0 for run in runs.main(setting, system))
-
-    lines, title = tuple(Line(setting, s) for s in RENEWALS_SYSTEMS if anything(s)), SETTING_LABELS[setting]
-    if not lines:
-        return ()
-    zero = Panel(
-        f"{title}: utility 0",
-        lines,
-        axis="% of what was renewed",
-        measure=lambda run: 100 * run.measure("renewed_zero"),
-        per=of,
-        frame=percent,
-    )
-    axis = "% of all entries in a task"
-    return Panel(f"{title}: renewed", lines, axis=axis, measure=share, frame=on_log, digits=2), zero

@@ -14,8 +14,9 @@ from ..format import value
 from ..runs import Runs
 from ..style import FOUR, INK, SERIES, SETTING_LABELS, Look, look
 from ..sweeps import configs_with, read
-from .panels import ACCURACY, standard_error
+from .panels import error_bar
 from .permuted import variants
+from .plan import ACCURACY
 from .sheet import Drawing, Missing, Series, Shown, Topic, heading, sheet, styled
 
 KNOBS = {"cbp": ("replacement_rate", "maturity"), "redo": ("threshold", "every")}
@@ -125,7 +126,7 @@ def as_grid(runs: Runs, setting: str, system: str) -> Grid | None:
         means, config = sweep.by_seed(name), sweep.config(name)
         place = float(config[x]), float(config[line])
         same = place == (float(papers[x]), float(papers[line]))
-        point = Point(*place, float(means.mean()), standard_error(means.tolist()), same)
+        point = Point(*place, float(means.mean()), error_bar(means.tolist()), same)
         if place not in points or points[place].mean < point.mean:  # configs that differ in other knobs: the better
             points[place] = point
     ordered = tuple(points[place] for place in sorted(points))

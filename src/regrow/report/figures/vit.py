@@ -11,7 +11,8 @@ from ...lab.studies.systems import Dashes
 from ..results_vit import ACCURACY, TASKS, ViTResults
 from ..runs import FRESH, Run
 from ..style import METHODS, NORMS, REPARAM, SERIES, STANDARD, SYSTEMS, VIT_SETTING_LABELS, Look
-from .panels import FigurePlan, Line, Panel, diverged, draw, on_log
+from .panels import draw
+from .plan import FigurePlan, Line, Panel, diverged, on_log
 from .sheet import Drawing, Missing, Topic
 
 

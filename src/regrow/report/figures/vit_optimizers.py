@@ -18,7 +18,8 @@ from ..results_vit import ACCURACY, ViTResults
 from ..runs import FRESH, Run, comparisons
 from ..style import NORMS, REPARAM, STANDARD, SYSTEMS, Look
 from .line import Curve
-from .panels import Drawn, FigurePlan, Filled, Line, Panel, compose, fill
+from .panels import Drawn, Filled, compose, fill
+from .plan import FigurePlan, Line, Panel
 from .sheet import Drawing, Missing
 from .vit import remarks, topic
 

@@ -5,7 +5,7 @@ This is the only place of the page that knows what a verdict is made of.
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ...lab.runs.text import counted
@@ -219,8 +219,3 @@ def _papers(part: Outcome) -> float | None:
     if one is None or two is None or one.kind != two.kind or one.high or two.high:
         return None
     return one.low - two.low
-
-
-def by_id(listed: Iterable[Card]) -> Mapping[str, Card]:
-    """{id: card}"""
-    return {card.id: card for card in listed}
