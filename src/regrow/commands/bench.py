@@ -37,6 +37,10 @@ from ..lab.studies.permuted_values import chosen
 
 PIXELS, CLASSES = 784, 10
 _MOMENT = 0.04  # seconds
+_DATA = (
+    "folder that holds mnist/ with MNIST's four files; default: REGROW_DATA, else the user's cache folder, else "
+    "scikit-learn's digits, enlarged to MNIST's size"
+)
 
 
 def nominal_flop(hidden: int) -> int:
@@ -139,9 +143,7 @@ class Bench:
 
     json: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
     """also write the figures to this file"""
-    data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
-    """folder that holds mnist/ with MNIST's four files; default: REGROW_DATA, else the user's cache folder, else
-    scikit-learn's digits, enlarged to MNIST's size"""
+    data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="", help=_DATA)] = None
     quick: Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")] = False
     """run for a few seconds only, to check that it works; the figures mean little"""
 

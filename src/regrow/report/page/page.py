@@ -270,7 +270,7 @@ def environment() -> jinja2.Environment:
 
 
 def _script(browser: bool) -> str:
-    """The one script of a page, strict and without names of its own in the page; browser: whether it has runs to browse."""
+    """The one script of a page, with no global names; browser: whether the page has runs to browse."""
     names = ("charts.js", "page.js", *(("browser.js",) if browser else ()))
     return "\n".join(('"use strict";', "(() => {", *((_TEMPLATES / name).read_text() for name in names), "})();", ""))
 
