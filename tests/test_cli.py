@@ -146,6 +146,14 @@ def test_ctrl_c_while_it_loads(command: str, quiet: bool) -> None:
 
 
 @pytest.mark.parametrize("command", list(_COMMANDS))
-def test_no_help_speaks_of_none(command: str, capsys: Capture) -> None:
+def test_help_reads_well(command: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """No Python in it, and no line that breaks before its end."""
+    monkeypatch.setenv("COLUMNS", "1000")
     assert main([command, "--help"]) == 0
-    assert "None" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    for word in ("None", "True", "False", "(default: inf)", "(default: 0.0)", "vit options"):
+        assert word not in said
+    lines = [line[2:].rstrip("│ ") for line in said.splitlines() if line.startswith(("│", " ")) and line.strip("│ ")]
+    for before, line in zip(lines, lines[1:], strict=False):
+        assert not line.startswith("   ") or "  " not in before.strip(), f"{before!r} is followed by {line!r}"
+    assert any(line.startswith("-h, --help") for line in lines)

@@ -3,9 +3,9 @@
     python tools/prose.py           # write them
     python tools/prose.py --check   # exit with 1 where a page says something else
 
-A number stands between marks that no reader sees: `<!-- number: 4b --><!-- end -->`. What can stand in a mark:
+A number is between marks that no reader sees: `<!-- number: 4b --><!-- end -->`. What can stand in a mark:
 
-    4b               effect and interval of the test on which a statement hangs: +0.40 points [0.37, 0.44]
+    4b               effect and interval of the test that decides a statement: +0.40 points [0.37, 0.44]
     4b value         the effect alone; `4b grade`, `4b seeds`, `4b tasks`, `4b before` (what the old rules said)
     6a part 2        the same of a statement's second test; `6a part 2 longest` in the longest runs
     12a beside 1     a number that stands beside a statement, with its seeds and tasks
@@ -25,6 +25,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
+import polars as pl
 import prose_facts
 import prose_tables
 
@@ -61,6 +62,15 @@ class Numbers:
     def vit(self) -> ViTResults:
         """Those on CIFAR-100."""
         return combine_vit([folder for folder in self.folders if is_vit(folder)])
+
+    @cached_property
+    def vit_long(self) -> ViTResults:
+        """Those on CIFAR-100 with longer tasks, which the report leaves out."""
+        return combine_vit([read(ROOT / "results" / name) for name in ("vit-small-long", "vit-small-long-clean")])
+
+    def rows(self, folder: str) -> pl.DataFrame:
+        """The rows of one folder."""
+        return next(each.rows for each in self.folders if each.path.name == folder)
 
     @cached_property
     def verdicts(self) -> dict[str, Verdict]:
@@ -141,7 +151,7 @@ def fill(text: str, of: Callable[[str, str], str]) -> str:
 def main() -> int:
     """Fill, or check, every page."""
     parser = argparse.ArgumentParser(description="Fill the numbers of README and docs from the stored results.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a number is another")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a number differs")
     check, numbers, stale = parser.parse_args().check, Numbers(), []
     for page in PAGES:
         old = (ROOT / page).read_text()
@@ -151,7 +161,7 @@ def main() -> int:
             if not check:
                 (ROOT / page).write_text(new)
     if stale:
-        print("\n".join(stale), "run python tools/prose.py" if check else "filled anew", sep="\n")
+        print("\n".join(stale), "run python tools/prose.py" if check else "filled", sep="\n")
     return int(check and bool(stale))
 
 

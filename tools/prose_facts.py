@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from regrow.report.figures.vit_optimizers import Boundary, compare
 from regrow.report.format import number
 from regrow.report.margins import LAST
+from regrow.report.results_vit import ViTResults
 from regrow.report.runs import entries, frames
 from regrow.report.style import FOUR, REPARAM, STANDARD
 
@@ -38,41 +40,99 @@ def renewal_share(numbers: "Numbers") -> str:
     )
 
 
-def order_difference(numbers: "Numbers") -> str:
+def order_difference(settings: Iterable[str], longest: bool = False) -> Callable[["Numbers"], str]:
     """The largest difference that the authors' order makes to a unit method, last 100 tasks over most seeds."""
-    largest = 0.0
-    for setting in FOUR:
-        for system in ("cbp", "redo"):
-            both = {name: numbers.permuted.runs.main(setting, name) for name in (system, f"{system}-authors")}
-            runs = frames(both)[-1]
-            one, two = (runs.series(name)[:, -LAST:].mean() for name in both)
-            largest = max(largest, abs(float(one - two)))
-    return number(largest, 1)
+
+    def written(numbers: "Numbers") -> str:
+        largest = 0.0
+        for setting in settings:
+            for system in ("cbp", "redo"):
+                both = {name: numbers.permuted.runs.main(setting, name) for name in (system, f"{system}-authors")}
+                runs = frames(both)[0 if longest else -1]
+                one, two = (runs.series(name)[:, -LAST:].mean() for name in both)
+                largest = max(largest, abs(float(one - two)))
+        return number(largest, 1)
+
+    return written
 
 
-def _boundary(numbers: "Numbers", setting: str) -> Boundary:
-    both = compare(numbers.vit, setting)
+def one_seed(folder: str) -> Callable[["Numbers"], str]:
+    """Accuracy of ReDo in the authors' order, small network with layer norm, seed 0, over tasks 100 to 199."""
+
+    def written(numbers: "Numbers") -> str:
+        rows = numbers.rows(folder).filter(setting="small-ln", system="redo-authors", seed=0)
+        return number(100 * rows.filter(pl.col("task").is_between(100, 199))["online_accuracy"].mean(), 1)
+
+    return written
+
+
+def per_renewal(setting: str, rest: bool = False) -> Callable[["Numbers"], str]:
+    """Entries that a renewal of SWR takes in study `zero-gradient`; rest: only those whose utility is not 0."""
+
+    def written(numbers: "Numbers") -> str:
+        rows = numbers.rows("zero-gradient").filter(setting=setting, system="swr")
+        taken = rows["renewed"].sum() - (rows["renewed_zero"].sum() if rest else 0)
+        return f"{taken / rows['renewals'].sum():,.0f}"
+
+    return written
+
+
+def _boundary(results: ViTResults, setting: str) -> Boundary:
+    both = compare(results, setting)
     assert both, f"no runs of {setting} with both optimizers"
     return both
 
 
 def vit_moved(numbers: "Numbers") -> str:
     """How far the clean optimizer moves the base against a fresh network, in points."""
-    gaps = (_boundary(numbers, setting).gap for setting in (STANDARD, REPARAM))
+    gaps = (_boundary(numbers.vit, setting).gap for setting in (STANDARD, REPARAM))
     return between((float((gap["clean"] - gap["authors"]).mean()) for gap in gaps), 0)
 
 
 def vit_kept(optimizer: str) -> Callable[["Numbers"], str]:
     """How much of the weights' magnitude a boundary leaves, standard norm, in percent."""
-    return lambda numbers: number(float(_boundary(numbers, STANDARD).kept[optimizer].mean()), 1)
+    return lambda numbers: number(float(_boundary(numbers.vit, STANDARD).kept[optimizer].mean()), 1)
+
+
+def vit_fresh(optimizer: str) -> Callable[["Numbers"], str]:
+    """Accuracy of a fresh network on the last task, standard norm, in percent."""
+
+    def written(numbers: "Numbers") -> str:
+        both = _boundary(numbers.vit, STANDARD)
+        return number(float((both.end[optimizer] - both.gap[optimizer]).mean()), 1)
+
+    return written
+
+
+def vit_grown(numbers: "Numbers") -> str:
+    """Mean |w| of the base after the first and after the last task, reparametrized norm, authors' optimizer."""
+    runs = numbers.vit.runs["authors"].main(REPARAM, "base")
+    course = np.mean([run.measure("weight_magnitude") for run in runs], 0)
+    return f"{number(course[0], 2)} to {number(course[-1], 1)}"
+
+
+def vit_long(what: Callable[[Boundary], float], digits: int) -> Callable[["Numbers"], str]:
+    """A number of the runs with tasks three times as long, standard norm."""
+    return lambda numbers: number(what(_boundary(numbers.vit_long, STANDARD)), digits)
 
 
 FACTS: dict[str, Callable[["Numbers"], str]] = {
     "zero share": zero_share,
     "renewal share": renewal_share,
-    "order difference": order_difference,
+    "order difference": order_difference(FOUR),
+    "order difference longest": order_difference(("large", "large-ln", "small"), longest=True),
+    "one seed": one_seed("weights-vs-units"),
+    "one seed again": one_seed("authors-long"),
+    **{f"per renewal {setting}": per_renewal(setting) for setting in FOUR},
+    **{f"per renewal {setting} rest": per_renewal(setting, rest=True) for setting in FOUR},
     "vit moved": vit_moved,
     "vit kept authors": vit_kept("authors"),
     "vit kept clean": vit_kept("clean"),
+    "vit fresh authors": vit_fresh("authors"),
+    "vit fresh clean": vit_fresh("clean"),
+    "vit grown": vit_grown,
+    "vit long kept": vit_long(lambda both: float(both.kept["authors"].mean()), 0),
+    "vit long behind": vit_long(lambda both: -float(both.gap["authors"].mean()), 1),
+    "vit long ahead": vit_long(lambda both: float(both.gap["clean"].mean()), 1),
 }
 """{name in a mark: what writes it}"""

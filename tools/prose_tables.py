@@ -179,13 +179,13 @@ def longest_levels(numbers: "Numbers") -> str:
 
 
 def verdicts(numbers: "Numbers") -> str:
-    """Every statement: its grade, and what the rules before say."""
+    """Every statement: its grade, and that of the earlier rules."""
     rows = [
         [v.id, v.text, v.grade, v.old_verdict or "new", f"{interval(v.effect, sign=True)} {v.unit}".strip()]
         for v in numbers.verdicts.values()
         if v.claim <= 12
     ]
-    return markdown(["", "statement", "grade", "rules before", "effect"], rows)
+    return markdown(["", "statement", "grade", "earlier rules", "effect"], rows)
 
 
 def margins(numbers: "Numbers") -> str:

@@ -103,7 +103,7 @@ def test_a_figure_answers_to_its_reader(page: Path, tmp_path: Path) -> None:
       press("[data-key=swr]");
       const after = Object.fromEntries(all(".mean", svg).map(e => [e.dataset.line, +getComputedStyle(e).opacity]));
       press("[data-key=swr]");
-      const seeds = all(".seed", svg).filter(shown).length;
+      const seeds = all(".seed path", svg).filter(shown).map(e => e.getAttribute("d").split("M").length - 1);
       press("[data-lines=mean]");
       const alone = all(".seed", svg).filter(shown).length;
       const before = texts();
@@ -123,7 +123,7 @@ def test_a_figure_answers_to_its_reader(page: Path, tmp_path: Path) -> None:
     assert found["hover"][0].startswith("●\tSWR\t9") and "(n = 3)" in found["hover"][0] and " ± " in found["hover"][0]
     assert found["hover"][-1].startswith("●\tbase\t")
     assert found["after"]["swr"] == 1 and all(o < 0.2 for name, o in found["after"].items() if name != "swr")
-    assert found["seeds"] == 18 and found["alone"] == 0
+    assert found["seeds"] == [3] * 6 and found["alone"] == 0
     assert found["zoomed"] != found["before"] == found["back"]
     assert "150" in found["before"] and "0" not in found["zoomed"] and "100" in found["zoomed"]
     assert (

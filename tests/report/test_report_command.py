@@ -173,7 +173,7 @@ def test_watch_draws_what_is_new_and_stops_when_the_run_is_complete(small: Path,
     assert said.endswith(f"The run is complete. Report: {small / 'report' / 'index.html'}\n")
     final = (small / "report" / "index.html").read_text()
     assert 'http-equiv="refresh"' not in final and "The run goes on" not in final
-    assert (small / "report" / "figures" / "options.png").exists()
+    assert (small / "report" / "figures" / "options.svg").exists()
 
 
 def test_watch_stops_on_ctrl_c_with_a_clear_line(small: Path) -> None:

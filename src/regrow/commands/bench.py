@@ -33,6 +33,11 @@ from ..lab.runs.timing import as_workers_do
 from ..lab.speed import STACK, Sgemm, TimedStack, like_mnist, nominal_flop, seconds
 from ..lab.studies import SETTINGS
 
+_DATA = (
+    "folder that holds mnist/ with MNIST's four files; default: REGROW_DATA, else the user's cache folder, else "
+    "scikit-learn's digits, enlarged to MNIST's size"
+)
+
 Timed = Callable[[], float]
 """Trains briefly; returns processor milliseconds per update of one network."""
 Row = dict[str, Any]
@@ -49,9 +54,7 @@ class Bench:
 
     json: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
     """also write the figures to this file"""
-    data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
-    """folder that holds mnist/ with MNIST's four files; default: REGROW_DATA, else the user's cache folder, else
-    scikit-learn's digits, enlarged to MNIST's size"""
+    data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="", help=_DATA)] = None
     quick: Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")] = False
     """run for a few seconds only, to check that it works; the figures mean little"""
 

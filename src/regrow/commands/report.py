@@ -96,7 +96,7 @@ def _follow(folder: Path, out: Path, console: Console, pause: float, sleep: Call
 
 
 def _draw(results: Folder, out: Path, complete: bool, console: Console) -> None:
-    """The page of an unfinished run reloads itself; that of a complete one has all files beside it."""
+    """The page of an unfinished run reloads itself."""
     now = time.strftime("%H:%M:%S")
     note = "" if complete else f"The run is in progress; drawn at {now}, redrawn as it stores more."
     verdicts = write_page(gather([results]), out, refresh=None if complete else 30, note=note)

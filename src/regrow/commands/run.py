@@ -1,6 +1,7 @@
 """`regrow run`: train a study, or resume it."""
 
 import contextlib
+import math
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,15 +31,34 @@ from ..lab.studies import STUDIES, SYSTEMS, VARIANTS
 from ..lab.studies.packing import count
 from ..lab.vit.options import Options
 from ..methods.swr import PRUNINGS, REINITS, UTILITIES
+from .options import Count, Data, Flag, Folder
 
 MANY = 1_000
 """Seeds from which on preparing them takes seconds."""
 
-Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
-Count = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
-Pixels = Annotated[Literal["raw", "standardized"] | None, arg(metavar="{raw,standardized}", help_behavior_hint="")]
+# Help texts of more than a line, see `options`.
+_SHARD = (
+    "split the run over N jobs: this one, I = 1 to N, trains every N-th stack (networks trained together) from the "
+    "I-th on; give all jobs the same --out"
+)
+_EQUAL_SHARE = (
+    "also train SWR with random utility at values that renew the same share of entries as the paper's do with "
+    "proportional pruning"
+)
+_PIXELS = (
+    "raw pixels in [0, 1], most of them 0, or standardized, (x - 0.1307) / 0.3081, none of them 0; default: raw, "
+    "except in study dense-inputs"
+)
+_OPTIMIZER = (
+    "for vit-cifar: the authors' optimizer; the same with its momentum buffer cleared at the start of each task; or"
+    " SGD with decoupled weight decay (clean)"
+)
+_MATCHED = (
+    "in a run smaller than the paper's, change the weight decay and CBP's replacement rate so that task boundaries "
+    "affect the weights, and the share of units renewed, as in the paper's run"
+)
+
 Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")]
-Flag = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]
 _STUDIES = f"one of {', '.join(STUDIES)}; `regrow studies` describes them"
 _SYSTEMS = (
     f"systems to train, of {', '.join(name for name in SYSTEMS if name not in VARIANTS)} and swr-UTILITY-PRUNING-VALUE "
@@ -52,6 +72,15 @@ class Size(Options):
 
     images_per_class: Count = None
     """training images of each class; default: all 450"""
+    flush_below: Annotated[float, arg(help_behavior_hint="(default: none)")] = 0.0
+    """weights of smaller magnitude become 0"""
+    clip_at: Annotated[float, arg(help_behavior_hint="(default: none)")] = math.inf
+    """largest magnitude of a weight"""
+    compiled: Flag = False
+    """compile the forward pass; needs CUDA"""
+    graphs: Flag = False
+    """replay each update as a CUDA graph"""
+    matched: Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="", help=_MATCHED)] = False
 
     def __post_init__(self) -> None:
         """Checked later, with the other options: `prepare` reports an error in one line."""
@@ -71,9 +100,7 @@ class Run:
     """number of consecutive seeds, each of which trains one network per system"""
     first_seed: int = 0
     """the first of the seeds"""
-    data: Folder = None
-    """folder that holds mnist/ or CIFAR-100's archive; default: REGROW_DATA, else the user's cache folder, else
-    (for MNIST) scikit-learn's digits"""
+    data: Data = None
     out: Folder = None
     """folder for the results; default: results/STUDY"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -82,9 +109,7 @@ class Run:
     """number of processes; default: one per core or device"""
     engine: Literal["local", "ray"] = "local"
     """ray spreads the work over the machines of a cluster"""
-    shard: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="")] = None
-    """split the run over N jobs: this one, I = 1 to N, trains every N-th stack (networks trained together) from the
-    I-th on; give all jobs the same --out"""
+    shard: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="", help=_SHARD)] = None
     sweep: Flag = False
     """train every config of the study's grids (most of them the paper's) instead of its chosen values"""
     from_: Annotated[tuple[Path, ...], arg(name="from", metavar="DIR ...", help_behavior_hint="")] = ()
@@ -97,16 +122,12 @@ class Run:
     """position of layer norm, relative to the activation"""
     units_read: Literal["before", "after"] = "before"
     """where CBP and ReDo read a unit's activation: before or after the layer norm that follows it"""
-    equal_share: Flag = False
-    """also train SWR with random utility at values that renew the same share of entries as the paper's do with
-    proportional pruning"""
-    pixels: Pixels = None
-    """raw pixels in [0, 1], most of them 0, or standardized, (x - 0.1307) / 0.3081, none of them 0; default: raw,
-    except in study dense-inputs"""
-    optimizer: Literal["authors", "authors-cleared", "clean"] = "authors"
-    """for vit-cifar: the authors' optimizer; the same with its momentum buffer cleared at the start of each task; or
-    SGD with decoupled weight decay (clean)"""
-    vit: Annotated[Size, OmitArgPrefixes, FlagCreatePairsOff] = Size()
+    equal_share: Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="", help=_EQUAL_SHARE)] = False
+    pixels: Annotated[
+        Literal["raw", "standardized"] | None, arg(metavar="{raw,standardized}", help_behavior_hint="", help=_PIXELS)
+    ] = None
+    optimizer: Annotated[Literal["authors", "authors-cleared", "clean"], arg(help=_OPTIMIZER)] = "authors"
+    vit: Annotated[Size, OmitArgPrefixes, arg(name="vit-cifar")] = Size()
     quiet: Flag = False
     """print nothing but errors"""
 

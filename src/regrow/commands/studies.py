@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated
 
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import arg
 
 from ..lab.runs import local_engine, problems, timing
 from ..lab.runs.text import counted, duration
 from ..lab.studies import STUDIES, TASKS, StackPlan, Study
 from ..lab.studies.packing import count
+from .options import Data
 
 _SECONDS = 2.5  # of training, for each of the two problems
 
@@ -33,9 +31,7 @@ class Studies:
     """tasks per network that the times are for; fewer if the data allow fewer"""
     seeds: int = 1
     """number of seeds, each of which trains one network per system"""
-    data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
-    """folder that holds mnist/ or CIFAR-100's archive; default: REGROW_DATA, else the user's cache folder, else
-    (for MNIST) scikit-learn's digits"""
+    data: Data = None
 
     def run(self) -> None:
         """Train for about five seconds, and print the table."""

@@ -106,8 +106,10 @@ def draw_curve(axes: Axes, curve: Curve, look: Look) -> None:
     x, n, mean, error = curve.centres, curve.seeds, curve.mean, curve.error
     name, heavy = slug(look.label), look.label == HEAVY
     if n.max(initial=0) > 1:
-        for values in curve.values:
-            axes.plot(x, values, color=look.colour, linewidth=0.5, alpha=0.35, zorder=1.5, gid=f"seed:{name}")
+        # All as one line that is broken between seeds: a path for each would be a quarter of the file.
+        seeds = np.pad(curve.values, ((0, 0), (0, 1)), constant_values=np.nan).ravel()
+        along = np.tile(np.append(x, np.nan), len(curve.values))
+        axes.plot(along, seeds, color=look.colour, linewidth=0.5, alpha=0.35, zorder=1.5, gid=f"seed:{name}")
         low, high = mean - error, mean + error
         axes.fill_between(x, low, high, color=look.colour, alpha=0.2, linewidth=0, zorder=1.8, gid=f"band:{name}")
     marker = {"marker": "o", "markersize": 3} if len(x) == 1 else {}

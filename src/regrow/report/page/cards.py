@@ -113,7 +113,7 @@ def _card(verdict: Verdict) -> Card:
     details = [
         f"p = {chance(verdict.p)}, after Holm's correction {chance(verdict.p_holm)}" if verdict.p is not None else "",
         f"The longest runs: {verdict.second}" if verdict.second else "",
-        f"Under the rules before these: {verdict.old_verdict}" if verdict.old_verdict else "",
+        f"Under the earlier rules: {verdict.old_verdict}" if verdict.old_verdict else "",
         f"Evidence: {verdict.evidence}" if verdict.evidence else "",
         *verdict.beside,
         *verdict.notes,

@@ -75,6 +75,26 @@ def _rounded(value: float, digits: int = 4) -> float | None:
     return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
+def shared(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The numbers of a page with every series written once: `m` and `e` are indices into its list `series`.
+
+    Example:
+        >>> shared({"a": [{"m": [1.5, 2.5]}], "b": {"m": [1.5, 2.5], "e": [0.1, 0.2]}})
+        {'a': [{'m': 0}], 'b': {'m': 0, 'e': 1}, 'series': [[1.5, 2.5], [0.1, 0.2]]}
+    """
+    places: dict[tuple[float | None, ...], int] = {}
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {
+                key: places.setdefault(tuple(each), len(places)) if key in ("m", "e") else replaced(each)
+                for key, each in value.items()
+            }
+        return [replaced(each) for each in value] if isinstance(value, list) else value
+
+    return {**replaced(content), "series": [list(series) for series in places]}
+
+
 def csv(drawing: Drawing) -> str:
     """A figure as a table: a row for each point of each line."""
     rows = ["panel,line,seeds,x,mean,standard_error"]

@@ -55,12 +55,14 @@ class Chapter:
 def write_page(
     results: AnyResults | Sequence[AnyResults], out: Path, *, refresh: int | None = None, note: str = ""
 ) -> list[Verdict]:
-    """Write the report: `index.html`, `claims.json`, `figures/*.svg|png|csv`, `tables/*.md|tex`, each whole or not.
+    """Write the report: `index.html`, `claims.json`, `figures/*.svg|csv`, `tables/*.md|tex`, each whole or not.
+
+    The first figure is also written as a PNG file, for pages that show no SVG.
 
     Args:
         results: of one problem or several, from `gather`; one chapter of the page each.
         out: folder to write into; it is made if it does not exist.
-        refresh: seconds after which an open page reloads itself; PNG files are then not drawn again.
+        refresh: seconds after which an open page reloads itself.
         note: a line at the top of the page.
 
     Returns:
@@ -73,13 +75,14 @@ def write_page(
     listed = [results] if isinstance(results, Results | ViTResults) else list(results)
     parts = [vit_part(each) if isinstance(each, ViTResults) else permuted_part(each) for each in listed]
     verdicts = [verdict for part in parts for verdict in part.verdicts]
-    drawn = [each for part in parts for each in ((part.hero, *part.drawn) if part.hero else part.drawn)]
+    heroes = [part.hero for part in parts if part.hero]
+    drawn = [*heroes, *(each for part in parts for each in part.drawn)]
     svgs = {each.name: files.svg(each) for each in every(drawn)}
     page = _page(listed, parts, svgs, refresh, note)
     for table in (table for part in parts for table in (part.runs, *part.tables, part.claims)):
         write_whole(out / "tables" / f"{table.name}.md", table.to_markdown().encode())
         write_whole(out / "tables" / f"{table.name}.tex", table.to_latex().encode())
-    _write_figures(out / "figures", drawn, svgs, pngs=refresh is None)
+    _write_figures(out / "figures", drawn, svgs, [each for each in heroes if isinstance(each, Drawing)])
     margins = {name: margin for part in parts for name, margin in part.margins.items()}
     write_whole(out / "claims.json", to_json(verdicts, margins).encode())
     write_whole(out / NAME, page.encode())
@@ -117,18 +120,22 @@ def every(drawn: Sequence[Drawing | Missing]) -> list[Drawing]:
     return [one for each in drawn if isinstance(each, Drawing) for one in (each, *each.others)]
 
 
-def _write_figures(folder: Path, drawn: Sequence[Drawing | Missing], svgs: Mapping[str, str], pngs: bool) -> None:
+def _write_figures(
+    folder: Path, drawn: Sequence[Drawing | Missing], svgs: Mapping[str, str], heroes: Sequence[Drawing]
+) -> None:
     """The files of all figures; those of an earlier report that this one lacks are deleted."""
-    shown = {each.name: each for each in every(drawn)}
+    shown = every(drawn)
+    written = {f"{each.name}.{kind}" for each in shown for kind in ("svg", "csv")}
+    written |= {f"{each.name}.png" for each in heroes}
     for each in drawn:
         for path in folder.glob(f"{each.name}*"):
-            if path.stem not in shown and path.suffix in (".svg", ".png", ".csv"):
+            if path.name not in written and path.suffix in (".svg", ".png", ".csv"):
                 path.unlink()
-    for name, each in shown.items():
-        write_whole(folder / f"{name}.svg", svgs[name].encode())
-        write_whole(folder / f"{name}.csv", data.csv(each).encode())
-        if pngs or not (folder / f"{name}.png").exists():
-            write_whole(folder / f"{name}.png", files.png(each))
+    for each in shown:
+        write_whole(folder / f"{each.name}.svg", svgs[each.name].encode())
+        write_whole(folder / f"{each.name}.csv", data.csv(each).encode())
+    for each in heroes:
+        write_whole(folder / f"{each.name}.png", files.png(each))
 
 
 def _page(
@@ -145,12 +152,11 @@ def _page(
     views = standings(permuted.runs) if permuted else ()
     first = finding.answer(permuted.runs, next(iter(views), None)) if permuted else _of_vit(cards["cifar100"])
     browser = data.browser(permuted) if permuted else {"settings": []}
-    numbers = {
-        "figures": {name: _numbers(drawings[name], each) for name, each in figures.items()},
-        "browser": browser,
-    }
+    numbers = data.shared(
+        {"figures": {name: _numbers(drawings[name], each) for name, each in figures.items()}, "browser": browser}
+    )
     leading, new = ([figures[name] for name in names if name in figures] for names in (LEADING, NEW))
-    script = (_TEMPLATES / "page.js").read_text()
+    script = _script(bool(browser["settings"]))
     return (
         environment()
         .get_template("page.html.j2")
@@ -261,6 +267,12 @@ def environment() -> jinja2.Environment:
     environment.filters["one_line"] = one_line
     environment.globals.update(groups=view.groups, grades=verdict_cards.GRADES)
     return environment
+
+
+def _script(browser: bool) -> str:
+    """The one script of a page, with no global names; browser: whether the page has runs to browse."""
+    names = ("charts.js", "page.js", *(("browser.js",) if browser else ()))
+    return "\n".join(('"use strict";', "(() => {", *((_TEMPLATES / name).read_text() for name in names), "})();", ""))
 
 
 def _style() -> str:

@@ -15,23 +15,13 @@ from PIL import Image
 
 from ..figures.sheet import Drawing
 from ..style import DARK, PAPER, SHEET
-
-SVG, LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-ElementTree.register_namespace("", SVG)
-ElementTree.register_namespace("xlink", LINK)
+from .lean import SVG, lean
 
 POINTS = 72  # of an SVG's unit to an inch
 EDGE = 2.0  # points around a panel
 _COLOUR = re.compile(r"#[0-9a-f]{6}\b")
-_TAG = re.compile(r"<[^>]*>")
-_DIGITS = re.compile(r"(\.\d)\d+")  # a tenth of a point is enough
 _ID = re.compile(r'(\bid="|url\(#|href="#)')
-_ARTIST = re.compile(r'id="(seed|mean|band|level|name):([^"]+)"')
-_PATH = re.compile(r' d="([MLz\d\s.e-]+)"')  # lines only, no curve
-_SPARE = re.compile(
-    r' transform="rotate\(-0 [^"]*"|font-family: [^;"]*;? ?|; stroke-linecap: (square|butt)|; stroke-linejoin: \w+'
-)  # what does nothing, or is the page's
-_NAME = re.compile(r'(class="name"[^#]*fill: )(#[0-9a-f]{6})')
+_NAME = re.compile(r'(class="name"[^#]*fill:)(#[0-9a-f]{6})')
 _NAMESPACE = re.compile(r' xmlns(:\w+)?="[^"]*"')
 
 
@@ -62,9 +52,7 @@ def svg(drawing: Drawing) -> str:
     with matplotlib.rc_context(SHEET):
         _settle(drawing.figure)
         drawing.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, facecolor=PAPER)
-    # Numbers in tags are coordinates; those between tags are text.
-    text = _TAG.sub(lambda tag: _DIGITS.sub(r"\1", tag[0]), buffer.getvalue().decode())
-    return _ARTIST.sub(r'class="\1" data-line="\2"', text)
+    return lean(buffer.getvalue().decode())
 
 
 def png(drawing: Drawing) -> bytes:
@@ -122,45 +110,11 @@ def _picture(name: str, figure: Figure, axes: Axes, group, shared, renderer) -> 
     lent = [shared[key] for key in used if f'id="{key}"' not in body]
     defs = "".join(ElementTree.tostring(each, encoding="unicode") for each in lent)
     body = _NAMESPACE.sub("", f"<defs>{defs}</defs>{body}").replace("xlink:href", "href")
-    body = re.sub(r">\s+<", "><", body)
-    body = _PATH.sub(lambda found: f' d="{relative(found[1])}"', body)
     body = _ID.sub(rf"\g<1>{name}-", body).replace(f'id="{name}-{_gid(int(name.rsplit("-", 1)[1]))}"', f'id="{name}"')
-    body = _SPARE.sub("", body)
     body = _NAME.sub(r"\1color-mix(in srgb, \2 55%, var(--ink))", body)  # as words its colour would be too light
     body = _COLOUR.sub(lambda found: _themed(found[0]), body)
     box = left - EDGE, top - EDGE, right - left + 2 * EDGE, bottom - top + 2 * EDGE
     return Picture(name, box, corners(axes.get_window_extent(renderer)), Markup(body))
-
-
-def relative(path: str) -> str:
-    """A path of straight lines, each from the end of the one before: half as long, the same to a tenth of a point.
-
-    Example:
-        >>> relative("M 10 20.5 L 12 20 L 12.3 21")
-        'M10 20.5l2-.5 .3 1'
-        >>> relative("M 1 1 L 2 1 L 2 0 z")
-        'M1 1l1 0 0-1z'
-    """
-    parts, x, y = [], 0, 0
-    for command, *place in re.findall(r"([MLz])(?: (\S+) (\S+))?", path):
-        if command == "z":
-            parts.append("z")
-            continue
-        to_x, to_y = (round(10 * float(word)) for word in place)
-        if command == "M":
-            parts.append(f"M{_tenths(to_x)} {_tenths(to_y)}")
-        else:
-            right, down = _tenths(to_x - x), _tenths(to_y - y)
-            before = "l" if parts[-1][0] == "M" else "" if right[0] == "-" else " "
-            parts.append(f"{before}{right}{'' if down[0] == '-' else ' '}{down}")
-        x, y = to_x, to_y
-    return "".join(parts)
-
-
-def _tenths(number: int) -> str:
-    whole, rest = divmod(abs(number), 10)
-    digits = f"{whole or ('' if rest else '0')}{f'.{rest}' if rest else ''}"
-    return f"-{digits}" if number < 0 else digits
 
 
 def variables(dark: bool) -> str:
