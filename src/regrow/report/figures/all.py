@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from ..runs import Runs
+from ..runs import STANDARDIZED, Runs
 from .cost import Cost, cost
+from .dense import dense_inputs
 from .panels import draw
 from .permuted import PLANS, against_fresh, options, renewals
 from .sheet import Drawing, Missing
@@ -17,10 +18,12 @@ def figures(
 
     Args:
         runs: with the usual options.
-        others: as for `options`.
+        others: as for `options`; on standardized pixels, as for `dense_inputs`.
         spent: as for `cost`.
         pixels: of an image.
     """
+    others = dict(others or {})
+    dense = dense_inputs(others.pop(STANDARDIZED, None))
     of_lines = {name: draw(runs, plan) for name, plan in PLANS.items()}
     of_sweeps = {plan.topic.name: sensitivity(runs, plan) for plan in SENSITIVITIES}
     papers = {name: drawn for name, drawn in (of_lines | of_sweeps).items() if name.startswith("figure-")}
@@ -30,6 +33,7 @@ def figures(
         against_fresh(runs),
         renewals(runs, pixels),
         *beyond,
-        options(runs, others or {}),
+        dense,
+        options(runs, others),
         cost(runs, spent),
     ]
