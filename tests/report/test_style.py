@@ -7,7 +7,7 @@ import pytest
 
 from regrow.lab.studies import ALIASES, SYSTEMS
 from regrow.report import style
-from regrow.report.figures import permuted
+from regrow.report.figures import dense, permuted
 from regrow.report.runs import FRESH
 
 # Machado, Oliveira & Fernandes, "A physiologically-based model for simulation of color vision deficiency" (2009),
@@ -48,7 +48,7 @@ def at_night(colour: str) -> str:
 def panels() -> list[set[str]]:
     """The systems that figures show side by side."""
     shown = [{line.system for line in panel.lines} for plan in permuted.PLANS.values() for panel in plan.panels]
-    return [*shown, {*permuted.AGAINST_FRESH, FRESH}, set(permuted.RENEWALS_SYSTEMS)]
+    return [*shown, {*permuted.AGAINST_FRESH, FRESH}, set(permuted.RENEWALS_SYSTEMS), set(dense.METHODS)]
 
 
 def test_the_simulation_is_what_it_says() -> None:
