@@ -23,6 +23,7 @@ def test_the_pages_say_what_the_results_say_and_a_wrong_number_is_found(prose) -
         text = (ROOT / page).read_text()
         marks = [mark[0] for mark in prose.MARK.finditer(text)]
         assert text.count("<!-- number:") + text.count("<!-- table:") == len(marks) > 0, "a mark that does not end"
+        assert not re.search(r"(?m)^\s*<!-- number", text), f"{page}: a mark that begins a line ends its list"
         assert prose.fill(text, numbers.of) == text, f"{page} says something else: run python tools/prose.py"
         wrong = re.sub(r"(<!-- number: level large swr -->|large swr -->)[\d.]+", r"\g<1>12.3", text)
         assert (wrong != text) == (page == "README.md") and prose.fill(wrong, numbers.of) == text

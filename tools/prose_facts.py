@@ -61,7 +61,8 @@ def one_seed(folder: str) -> Callable[["Numbers"], str]:
 
     def written(numbers: "Numbers") -> str:
         rows = numbers.rows(folder).filter(setting="small-ln", system="redo-authors", seed=0)
-        return number(100 * rows.filter(pl.col("task").is_between(100, 199))["online_accuracy"].mean(), 1)
+        accuracy = rows.filter(pl.col("task").is_between(100, 199))["online_accuracy"].to_numpy()
+        return number(float(100 * accuracy.mean()), 1)
 
     return written
 
@@ -71,8 +72,8 @@ def per_renewal(setting: str, rest: bool = False) -> Callable[["Numbers"], str]:
 
     def written(numbers: "Numbers") -> str:
         rows = numbers.rows("zero-gradient").filter(setting=setting, system="swr")
-        taken = rows["renewed"].sum() - (rows["renewed_zero"].sum() if rest else 0)
-        return f"{taken / rows['renewals'].sum():,.0f}"
+        taken, zero, times = (rows[name].to_numpy().sum() for name in ("renewed", "renewed_zero", "renewals"))
+        return f"{(taken - zero * rest) / times:,.0f}"
 
     return written
 

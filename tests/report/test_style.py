@@ -7,7 +7,7 @@ import pytest
 
 from regrow.lab.studies import ALIASES, SYSTEMS
 from regrow.report import style
-from regrow.report.figures import permuted
+from regrow.report.figures import dense, permuted
 from regrow.report.figures.against_fresh import AGAINST_FRESH
 from regrow.report.figures.renewals import RENEWALS_SYSTEMS
 from regrow.report.runs import FRESH
@@ -50,7 +50,7 @@ def at_night(colour: str) -> str:
 def panels() -> list[set[str]]:
     """The systems that figures show side by side."""
     shown = [{line.system for line in panel.lines} for plan in permuted.PLANS.values() for panel in plan.panels]
-    return [*shown, {*AGAINST_FRESH, FRESH}, set(RENEWALS_SYSTEMS)]
+    return [*shown, {*AGAINST_FRESH, FRESH}, set(RENEWALS_SYSTEMS), set(dense.METHODS)]
 
 
 def test_the_simulation_is_what_it_says() -> None:

@@ -48,6 +48,6 @@ REGISTRY: dict[str, Row] = {
             "Kumar et al., CoLLAs 2024",
             fixed={"reference": "initial", "pulled": "no norms"},
         ),
-        Row(SilentInput, "silent inputs", "#86723A", "ours"),
+        Row(SilentInput, "silent inputs", "#6E51E0", "ours"),
     )
 }

@@ -12,13 +12,13 @@ from ..lab.runs import manifest
 from ..lab.runs.columns import RESULTS, VIT_RESULTS
 from ..lab.runs.tables import load
 from ..lab.studies import SETTINGS, SYSTEMS
-from .runs import KEYS, NEEDED, Runs
+from .runs import KEYS, NEEDED, STANDARDIZED, Runs
 
 BENCH = "bench.json"
 OPTIONS = {
     ("units_read", "after"): "units read after the norm",
     ("ln_position", "before"): "norm before the activation",
-    ("pixels", "standardized"): "standardized pixels",
+    ("pixels", "standardized"): STANDARDIZED,
 }
 """{(key, value) of a manifest's config that is not the usual one: in words}"""
 PIXELS = {"digits": 64}

@@ -21,6 +21,8 @@ ACCURACIES = ("online_accuracy", "best_test_accuracy", "best_validation_accuracy
 NEAR = 0.75  # runs of at least this share of the longest run's tasks count as equally long
 FRESH = "scratch"
 """The system that starts over at every task: the yardstick."""
+STANDARDIZED = "standardized pixels"
+"""How runs on inputs without zeros differ from the usual ones."""
 KEYS = ("study", "setting", "system", "config_id", "seed")
 _COPY = "_copy"
 NEEDED = (*KEYS, "task", "online_accuracy")

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from ..runs import Runs
+from ..runs import STANDARDIZED, Runs
 from .against_fresh import against_fresh
 from .cost import Cost, cost
+from .dense import dense_inputs
 from .panels import draw
 from .permuted import PLANS, options
 from .renewals import renewals
@@ -19,10 +20,12 @@ def figures(
 
     Args:
         runs: with the usual options.
-        others: as for `options`.
+        others: as for `options`; on standardized pixels, as for `dense_inputs`.
         spent: as for `cost`.
         pixels: of an image.
     """
+    others = dict(others or {})
+    dense = dense_inputs(others.pop(STANDARDIZED, None))
     of_lines = {name: draw(runs, plan) for name, plan in PLANS.items()}
     of_sweeps = {plan.topic.name: sensitivity(runs, plan) for plan in SENSITIVITIES}
     papers = {name: drawn for name, drawn in (of_lines | of_sweeps).items() if name.startswith("figure-")}
@@ -32,6 +35,7 @@ def figures(
         against_fresh(runs),
         renewals(runs, pixels),
         *beyond,
-        options(runs, others or {}),
+        dense,
+        options(runs, others),
         cost(runs, spent),
     ]

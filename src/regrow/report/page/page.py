@@ -179,11 +179,20 @@ def _page(
             levels=[view.levels(each) for each in views],
             leading=leading,
             new=new,
+            unrun=[
+                each.title for part in parts for each in part.drawn if isinstance(each, Missing) and each.name in NEW
+            ],
             browser=browser,
             chapters=chapters,
             sections=_sections(leading, new, browser),
         )
     )
+
+
+def _unrun(parts: Sequence[Part]) -> list[str]:
+    """Titles of the new figures that have no runs."""
+    drawn = (each for part in parts for each in part.drawn)
+    return [each.title for each in drawn if isinstance(each, Missing) and each.name in NEW]
 
 
 def _sections(leading: Sequence[object], new: Sequence[object], browser: Mapping[str, Any]) -> list[tuple[str, str]]:
