@@ -236,7 +236,7 @@ def test_what_is_missing_comes_with_a_command_that_works(frame: pl.DataFrame) ->
             settings = words[after["--settings"] + 1 : after["--systems"]]
             chosen = choose(words[2], settings, words[after["--systems"] + 1 : after["--tasks"]])
             assert chosen[0] == tuple(settings)
-            assert ("--sweep" in words) == (each.name in ("figure-08", "figure-09"))
+            assert ("--sweep" in words) == (each.name in ("figure-08", "figure-09", "dense-inputs"))
 
 
 def test_a_part_that_is_missing_is_named() -> None:

@@ -11,11 +11,14 @@ from .panels import FigurePlan, Line, Panel, compose, fill
 from .sheet import Drawing, Missing, Topic
 
 STUDY = STUDIES["dense-inputs"]
-TOPIC = Topic(STUDY.name, "Inputs without zeros: every method tuned again", STUDY.name)
+TOPIC = Topic(
+    STUDY.name, "Inputs without zeros: every method tuned again", STUDY.name, True, 30, "--out results/dense-step"
+)
 VARIANTS = tuple(system for system in STUDY.systems if system not in SIX[:-1] and system != "swr-silent-input")
 """Ways of selective weight reinitialization: together one method."""
 METHODS = {**{system: (system,) for system in STUDY.systems if system not in VARIANTS}, "swr": VARIANTS}
 """{the system whose look a method has: its systems}"""
+REASON = "no run on standardized pixels; here the first of its four commands, docs/laboratory.md has the others"
 
 
 def dense_inputs(runs: Runs | None) -> Drawing | Missing:
@@ -27,7 +30,7 @@ def dense_inputs(runs: Runs | None) -> Drawing | Missing:
     mains = {setting: _best(runs, setting) for setting in FOUR} if runs else {}
     shown = {setting: found for setting, found in mains.items() if any(name != "base" for name in found)}
     if not shown:
-        return Missing(TOPIC.name, TOPIC.title, "no run on standardized pixels (commands: docs/laboratory.md)", "")
+        return TOPIC.nothing(REASON, [(setting, "base") for setting in FOUR])
     panels = []
     for setting, found in shown.items():
         lines = [(Line(setting, name), found[name]) for name in SYSTEMS if name in found]
