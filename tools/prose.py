@@ -11,7 +11,7 @@ A number is between marks that no reader sees: `<!-- number: 4b --><!-- end -->`
     12a beside 1     a number that stands beside a statement, with its seeds and tasks
     claims           how many statements on permuted images; `claims confirmed`: of a grade; `vit claims`: on CIFAR-100
     level large swr  accuracy in percent, last 100 tasks over most seeds; `longest level large swr`
-
+    longest seeds large  over how many seeds that is
     fact zero share  one of `prose_facts.py`
 
 and `<!-- table: NAME -->` … `<!-- end -->` for a table of `prose_tables.py`. The folders are those of the command in
@@ -91,6 +91,8 @@ class Numbers:
     def _number(self, words: list[str]) -> str:
         if words[0] == "fact":
             return prose_facts.FACTS[" ".join(words[1:])](self)
+        if words[:2] == ["longest", "seeds"]:
+            return str(len(prose_tables.longest_runs(self.permuted.runs, words[2]).seeds))
         if "level" in words:
             setting, system = words[-2:]
             return prose_tables.level(self.permuted.runs, setting, system, longest=words[0] == "longest")

@@ -49,6 +49,11 @@ def over(runs: Runs, setting: str, system: str, longest: bool = False) -> Compar
     return shared[0 if longest else -1] if shared else None
 
 
+def longest_runs(runs: Runs, setting: str) -> Comparison:
+    """The longest runs of the six systems."""
+    return frames({system: runs.main(setting, system) for system in SIX})[0]
+
+
 def level(runs: Runs, setting: str, system: str, longest: bool = False) -> str:
     """Accuracy in percent: of the last 100 tasks, of a fresh network over all; ± standard error where it is >= 0.1."""
     each = over(runs, setting, system, longest)
