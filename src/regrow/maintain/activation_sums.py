@@ -192,7 +192,7 @@ class ActivationSumsByPosition:
         return self._watches[0].wanted
 
     def begin_update(self, wanted: bool) -> None:
-        """Begin a new update, and sum its passes or not."""
+        """Begin a new update: drop the sums of the last one, and sum activations from now on if `wanted`."""
         for watch in self._watches:
             watch.begin_update(wanted)
 
