@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+import cartpole
 import numpy as np
 
 from regrow.report.figures.vit_optimizers import Boundary, compare
@@ -71,6 +72,7 @@ FACTS: dict[str, Callable[["Numbers"], str]] = {
     "zero share": zero_share,
     "renewal share": renewal_share,
     "order difference": order_difference,
+    "cartpole runs": lambda numbers: cartpole.progress(cartpole.load()),
     "vit moved": vit_moved,
     "vit kept authors": vit_kept("authors"),
     "vit kept clean": vit_kept("clean"),
