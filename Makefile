@@ -27,7 +27,7 @@ docs: $(VENV)/.docs
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab,dev,lightning,stable-baselines3,transformers]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab,dev,lightning,stable-baselines3,transformers,recipes]'
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.installed

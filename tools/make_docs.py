@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+import cartpole
 import numpy as np
 import polars as pl
 
@@ -42,6 +43,8 @@ def main() -> None:
     with_fresh = {s: runs[s] | {"scratch": fresh[s].mean(1, keepdims=True)} for s in FOUR}
     write("resets.svg", *(panel(setting, with_fresh[setting], ("scratch",), others=()) for setting in FOUR))
     write("l2-init.svg", *strengths(RESULTS / "l2-init"))
+    lines, end = cartpole.curves(cartpole.load())
+    write("cartpole.svg", plot("Return of an episode", lines, end, "thousand steps"))
     report(MADE / "report")
     if "--quick" not in sys.argv:
         tutorial()
@@ -123,7 +126,7 @@ def plot(title: str, lines: Lines, end: float, axis: str, names: Sequence[str] =
     def y(value: float) -> float:
         return TOP + (HEIGHT - TOP - BOTTOM) * (high - min(max(value, low), high)) / (high - low)
 
-    step = next(s for s in (1, 2, 5, 10, 20) if (high - low) / s <= 5)
+    step = next(s for s in (1, 2, 5, 10, 20, 50, 100) if (high - low) / s <= 5)
     drawn = [text(LEFT, 14, title, "title"), text((LEFT + WIDTH - right) / 2, HEIGHT - 4, axis, "tick middle")]
     for tick in np.arange(np.ceil(low / step) * step, high + 0.1, step):
         drawn.append(f'<path d="M{LEFT} {y(tick):.1f}H{WIDTH - right}" class="grid"/>')

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+import cartpole
 import numpy as np
 import polars as pl
 
@@ -126,6 +127,7 @@ FACTS: dict[str, Callable[["Numbers"], str]] = {
     "one seed again": one_seed("authors-long"),
     **{f"per renewal {setting}": per_renewal(setting) for setting in FOUR},
     **{f"per renewal {setting} rest": per_renewal(setting, rest=True) for setting in FOUR},
+    "cartpole runs": lambda numbers: cartpole.progress(cartpole.load()),
     "vit moved": vit_moved,
     "vit kept authors": vit_kept("authors"),
     "vit kept clean": vit_kept("clean"),

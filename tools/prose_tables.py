@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import cartpole
 import numpy as np
 import power
 import window_bias
@@ -219,6 +220,7 @@ TABLES: dict[str, Callable[["Numbers"], str]] = {
     "verdicts": verdicts,
     "margins": margins,
     "window bias": lambda numbers: window_bias.table(numbers.permuted.runs),
+    "cartpole": lambda numbers: cartpole.table(cartpole.load()),
     "power": lambda numbers: power.in_deviations(),
     "power in points": lambda numbers: power.in_points(numbers.permuted.runs),
 }

@@ -120,6 +120,7 @@ def test_the_table_is_built_on_the_cpu_whatever_the_default_device(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # inductor's own
+@pytest.mark.skipif(torch.__version__ < (2, 7), reason="the compiler of torch 2.6 takes no object as a constant")
 def test_the_table_may_be_asked_for_first_inside_a_compiled_function(monkeypatch):
     want = draw.normal_table()
     monkeypatch.setattr(draw, "_tables", draw._Tables())

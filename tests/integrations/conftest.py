@@ -4,5 +4,6 @@ import importlib
 import os
 
 if os.environ.get("REGROW_INTEGRATIONS") == "all":
-    for framework in ("accelerate", "lightning", "pytorch_lightning", "stable_baselines3", "transformers"):
+    frameworks = ["accelerate", "datasets", "lightning", "pytorch_lightning", "skrl", "stable_baselines3"]
+    for framework in (*frameworks, "torchrl", "transformers", "trl"):
         importlib.import_module(framework)

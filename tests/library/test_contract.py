@@ -93,10 +93,10 @@ def copied(event: str, name: str, model: nn.Module, maintainer: regrow.Maintaine
         return copy.deepcopy(both)
     if event == "pickle":
         return pickle.loads(pickle.dumps(both))
-    dcp.save({"model": model.state_dict(), "regrow": maintainer.state_dict()}, checkpoint_id=folder, no_dist=True)
+    dcp.save({"model": model.state_dict(), "regrow": maintainer.state_dict()}, checkpoint_id=folder)
     other = net()
     state = {"model": other.state_dict(), "regrow": make(name, other).state_dict()}
-    dcp.load(state, checkpoint_id=folder, no_dist=True)
+    dcp.load(state, checkpoint_id=folder)
     other.load_state_dict(state["model"])
     again = make(name, other)
     again.load_state_dict(state["regrow"])
@@ -104,6 +104,8 @@ def copied(event: str, name: str, model: nn.Module, maintainer: regrow.Maintaine
 
 
 def check(name: str, kind: str, event: str, folder) -> None:
+    if kind == "muon" and not hasattr(torch.optim, "Muon"):
+        pytest.skip("torch has Muon from 2.9 on")
     model = net()
     opt = OPTIMIZERS[kind](model.parameters())
     maintainer = make(name, model).attach(opt)

@@ -12,6 +12,8 @@ from torch import distributed as dist
 
 import regrow
 
+pytestmark = pytest.mark.skipif(torch.__version__ < (2, 7), reason="FSDP2 runs on a CPU from torch 2.7 on")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Halve(regrow.methods.Method):

@@ -137,6 +137,7 @@ def all_draws(w: Tensor) -> list[Tensor]:
     return [law.draw(w) for law in EVERY]
 
 
+@pytest.mark.skipif(torch.__version__ < (2, 7), reason="the compiler of torch 2.6 takes no object as a constant")
 @pytest.mark.parametrize("backend", ["eager", "inductor"])
 def test_same_bits_under_compile(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where the compiled call is the first of all: tables are made by torch, not by the compiler."""

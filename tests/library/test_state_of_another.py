@@ -83,10 +83,10 @@ def test_a_distributed_checkpoint_stores_all_of_it(name: str, tmp_path) -> None:
     opt = sgd(model)
     maintainer = MAKERS[name](model).attach(opt)
     train(model, opt, range(5))
-    dcp.save({"regrow": maintainer.state_dict(), "model": model.state_dict()}, checkpoint_id=tmp_path, no_dist=True)
+    dcp.save({"regrow": maintainer.state_dict(), "model": model.state_dict()}, checkpoint_id=tmp_path)
     new, new_opt = MAKERS[name](other), sgd(other)
     state = {"regrow": new.state_dict(), "model": other.state_dict()}
-    dcp.load(state, checkpoint_id=tmp_path, no_dist=True)
+    dcp.load(state, checkpoint_id=tmp_path)
     other.load_state_dict(state["model"])
     new.load_state_dict(state["regrow"])
     new.attach(new_opt)

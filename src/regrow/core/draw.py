@@ -11,13 +11,13 @@ width towards the tail, so that it is as exact as the body, out to q = 2**-32 (6
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .eager import looking_is_free
+from .eager import looking_is_free, vmapped
 
 
 class Tabulated(Protocol):
@@ -94,6 +94,27 @@ def quantile_table(tail: Callable[[Tensor, bool], Tensor]) -> Tensor:
     return torch.cat(halves, dim=1).float()
 
 
+class _Bits(torch.autograd.Function):
+    """`view(torch.int32)` with a rule for `torch.func.vmap`, which has none of its own before torch 2.13."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:  # type: ignore[override]
+        return x.view(torch.int32)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Nothing is kept: bits have no gradient."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None], x: Tensor) -> tuple[Tensor, int | None]:  # type: ignore[override]
+        return _bits(x), in_dims[0]
+
+
+def _bits(x: Tensor) -> Tensor:
+    """The bits of float32 numbers, as int32."""
+    return _Bits.apply(x) if vmapped(x) else x.view(torch.int32)  # type: ignore[return-value]
+
+
 def from_table(words: Tensor, table: Tensor) -> Tensor:
     """Numbers of the law whose quantile function was tabulated.
 
@@ -115,11 +136,11 @@ def from_table(words: Tensor, table: Tensor) -> Tensor:
     if looking_is_free(words):
         return torch.from_numpy(np.asarray(_from_table_here(words.numpy(), table.numpy())))
     x = words.int()  # keeps the low 32 bits
-    place = x.float().abs_().view(torch.int32)
+    place = _bits(x.float().abs_())
     lower = (x >> 31) & CELLS
     cell = ((place >> FRACTION_BITS) & (CELLS - 1)) | lower
     fraction = (place & ((1 << FRACTION_BITS) - 1)).float()
-    cell = cell.reshape(-1)
+    cell = cell.reshape(-1).long() if vmapped(cell) else cell.reshape(-1)  # torch 2.6 gathers by int64 alone there
     start, rise = table[0].index_select(0, cell).view(x.shape), table[1].index_select(0, cell).view(x.shape)
     return start + rise * fraction
 

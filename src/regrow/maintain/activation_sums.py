@@ -220,16 +220,18 @@ def _is_traced(h: object) -> bool:
 
     Its tensors must not stay in the sums. `torch.compile` traces too, but what it traces runs later and counts.
     """
-    if not isinstance(h, Tensor) or h.is_meta or getattr(torch.compiler, "is_exporting", _never)():
+    if not isinstance(h, Tensor) or h.is_meta or _is_exporting():
         return True
     if torch.compiler.is_compiling():
         return False
     return torch._C._get_tracing_state() is not None or any(kind.__name__ == "FakeTensor" for kind in type(h).__mro__)
 
 
-def _never() -> bool:
-    """For torch before 2.7, which has no `is_exporting`."""
-    return False
+def _is_exporting() -> bool:
+    """`torch.compiler.is_exporting`, which torch before 2.7 has not: there only torch.export sets this flag."""
+    if hasattr(torch.compiler, "is_exporting"):
+        return torch.compiler.is_exporting()
+    return torch.compiler._is_compiling_flag
 
 
 def _add(a: Sums | None, b: Sums | None) -> Sums | None:
