@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
-from report_checks import drawing
+from report_checks import boxes, check_texts, drawing
 from results_frames import AS_IN_THE_PAPER, Kind, run, runs
 
 from regrow.lab.studies import SIX
@@ -125,3 +125,12 @@ def test_the_first_figure_separates_those_that_lie_close() -> None:
     assert [text.get_text() for text in points.texts] == ["◂ 80.0"]
     assert {text.get_text() for text in lines.texts} == {"base", "L2", "S&P", "CBP", "ReDo", "SWR"}
     assert [tick.get_text() for tick in points.get_yticklabels()] == ["base", "L2", "S&P", "CBP", "ReDo", "SWR"]
+
+
+def test_no_texts_of_the_first_figure_overlap_or_touch_its_edge() -> None:
+    kinds = {key: kind for key, kind in AS_IN_THE_PAPER.items() if key[1] in SIX}
+    shown = draw_answer(Runs(runs(kinds, tasks=200, seeds=range(3))))
+    check_texts([shown])
+    width = drawing(shown).figure.get_size_inches()[0] * drawing(shown).figure.dpi
+    edge = {name: box.x1 for name, box in boxes(drawing(shown)) if box.x1 > width - 1}
+    assert edge == {}  # wider numbers on an axis would push it out

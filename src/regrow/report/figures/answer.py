@@ -135,7 +135,7 @@ def _points(axes: Axes, setting: str, cells: Sequence[Standing], fresh: float | 
     axes.grid(visible=True, axis="x")
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=4)
-    axes.set_xlabel("online accuracy (%)")
+    axes.set_xlabel("accuracy (%)")
     ours = [Series(look(e.system), np.array([i]), *_one(e)) for i, e in enumerate(cells)]
     return Shown(axes, f"{SETTING_LABELS[setting]}: the end", tuple(ours), "row")
 
