@@ -174,7 +174,11 @@ def gathered(around: Iterable[nn.Module], parameter: Any) -> Tensor | None:
 
 
 def _owners(around: Iterable[nn.Module], parameter: Any) -> Iterator[Any]:
-    """What `fully_shard` keeps of a DTensor."""
+    """What `fully_shard` keeps of a DTensor.
+
+    These names are private to torch. All public methods of `FSDPModule` set something; none says which whole tensor
+    stands for a shard, or which gradients of it are still whole. Without the names nothing is found, and tests fail.
+    """
     for module in around:
         state = module._get_fsdp_state() if hasattr(module, "_get_fsdp_state") else None  # type: ignore[operator]
         groups = getattr(state, "_fsdp_param_groups", None) or [getattr(state, "_fsdp_param_group", None)]

@@ -148,9 +148,22 @@ def test_skrl(tmp_path):
             return self.net(inputs["observations"]), {}
 
     spaces = {"observation_space": gym.spaces.Box(-1, 1, (6,)), "action_space": gym.spaces.Discrete(3)}
-    models = {name: Network(**spaces) for name in ("q_network", "target_q_network")}
-    agent = DQN(models=models, memory=RandomMemory(memory_size=64, device="cpu"), **spaces, device="cpu", cfg={})
-    swr = regrow.SWR(agent.models["q_network"], every=2, factor=0.1).attach(agent.optimizer)
-    agent.checkpoint_modules["regrow"] = swr
+
+    def start():
+        models = {name: Network(**spaces) for name in ("q_network", "target_q_network")}
+        agent = DQN(models=models, memory=RandomMemory(memory_size=64, device="cpu"), **spaces, device="cpu", cfg={})
+        swr = regrow.SWR(agent.models["q_network"], every=2, factor=0.1).attach(agent.optimizer)
+        agent.checkpoint_modules["regrow"] = swr
+        return agent, swr
+
+    agent, swr = start()
+    for step in range(5):
+        update(agent.models["q_network"].net, agent.optimizer, step)
     agent.save(str(tmp_path / "agent.pt"))
-    assert "regrow" in torch.load(tmp_path / "agent.pt", weights_only=True)
+    other, again = start()
+    other.load(str(tmp_path / "agent.pt"))
+    for step in range(5, 9):
+        update(agent.models["q_network"].net, agent.optimizer, step)
+        update(other.models["q_network"].net, other.optimizer, step)
+    assert same(weights(agent.models["q_network"]), weights(other.models["q_network"]))
+    assert same(swr.state_dict(), again.state_dict()) and again.report()["renewals"] == 4

@@ -75,7 +75,7 @@ def test_one_of_before_whose_laws_or_units_are_of_another_network(name: str) -> 
         MAKERS[name](net()).load_state_dict(stored)
 
 
-@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+@pytest.mark.filterwarnings("ignore:torch.distributed is (disabled|unavailable)", "ignore:TypedStorage is deprecated")
 @every_method
 def test_a_distributed_checkpoint_stores_all_of_it(name: str, tmp_path) -> None:
     """It loads into the state of a fresh maintainer, so that every tensor must be there at its size from the start."""

@@ -41,7 +41,7 @@ def meta(net: nn.Module) -> None:
 
 
 LOOKS: dict[str, Callable[[nn.Module], object]] = {
-    "export": lambda net: torch.export.export(net, (X,)),
+    "export": lambda net: torch.export.export(net, (X,), strict=False),
     "strict export": lambda net: torch.export.export(net, (X,), strict=True),
     "fake": fake,
     "meta": meta,
@@ -71,6 +71,10 @@ def test_a_look_at_the_forward_is_no_pass_of_an_update(name: str, when: str) -> 
                 net.train()
             if at == "before":
                 net(X).square().sum().backward()
+        if look and name == "strict export" and torch.__version__ < (2, 7):
+            with pytest.raises(RuntimeError, match="export with strict=False, or between detach"):
+                watches[0].sums()
+            return
         seen.append([part for watch in watches for part in watch.sums() or ()])
     assert len(seen[0]) == 6 and all(map(torch.equal, *seen))
     assert all(type(part) is Tensor and part.device.type == "cpu" for part in seen[1])

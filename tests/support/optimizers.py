@@ -28,7 +28,7 @@ KINDS = {
 if hasattr(torch.optim, "Muon"):
     KINDS["muon"] = (torch.optim.Muon, {"lr": 1e-2})
 FUSED = ("sgd-momentum", "adam", "adam-amsgrad", "adamw", "adagrad")
-PLAIN = ("lbfgs", "muon")
+PLAIN = tuple(name for name in ("lbfgs", "muon") if name in KINDS)
 CASES = [
     *((name, {}) for name in PLAIN),
     *((name, {"foreach": foreach}) for name in KINDS if name not in PLAIN for foreach in (True, False)),

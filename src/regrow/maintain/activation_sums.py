@@ -72,6 +72,11 @@ class ActivationSums:
     def sums(self, stale: bool = False) -> Sums | None:
         """The sums of this update's passes; None if there was none. With `stale`, those of an earlier update then."""
         present = _add(self._banked, self._pending)
+        if present is not None and _is_fake(present[0]):  # Dynamo of torch 2.6 does not say that it exports
+            raise RuntimeError(
+                "torch.export(strict=True) left traced tensors in this update's sums of activations: before torch 2.7 "
+                "export with strict=False, or between detach() and attach()"
+            )
         return present if present is not None or not stale else self._last
 
     def _counts(self, module: nn.Module, seen: object) -> bool:
@@ -224,11 +229,15 @@ def _is_traced(h: object) -> bool:
         return True
     if torch.compiler.is_compiling():
         return False
-    return torch._C._get_tracing_state() is not None or any(kind.__name__ == "FakeTensor" for kind in type(h).__mro__)
+    return torch._C._get_tracing_state() is not None or _is_fake(h)
+
+
+def _is_fake(x: Tensor) -> bool:
+    return any(kind.__name__ == "FakeTensor" for kind in type(x).__mro__)
 
 
 def _is_exporting() -> bool:
-    """`torch.compiler.is_exporting`, which torch before 2.7 has not: there only torch.export sets this flag."""
+    """`torch.compiler.is_exporting`; torch 2.6 has none, and torch.export, if not strict, sets this flag alone."""
     if hasattr(torch.compiler, "is_exporting"):
         return torch.compiler.is_exporting()
     return torch.compiler._is_compiling_flag
