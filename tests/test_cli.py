@@ -156,4 +156,5 @@ def test_help_reads_well(command: str, monkeypatch: pytest.MonkeyPatch, capsys: 
     lines = [line[2:].rstrip("│ ") for line in said.splitlines() if line.startswith(("│", " ")) and line.strip("│ ")]
     for before, line in zip(lines, lines[1:], strict=False):
         assert not line.startswith("   ") or "  " not in before.strip(), f"{before!r} is followed by {line!r}"
+        assert not (line.startswith("   ") and before.startswith("   ")), f"{before!r} is broken before {line!r}"
     assert any(line.startswith("-h, --help") for line in lines)

@@ -35,6 +35,14 @@ def test_each_method_is_drawn_at_its_best_config() -> None:
     assert f"(small: {SYSTEMS[MEAN].label})" in shown.caption and "n = 2 seeds × 20 tasks." in shown.caption
 
 
+def test_short_runs_choose_nothing() -> None:
+    """A seed of a sweep, better by chance and of the worse config, is in no mean with longer runs and not drawn."""
+    lucky = runs({("small", "cbp"): Kind(99)}, tasks=5, seeds=(7,))
+    shown = drawing(dense_inputs(Runs(pl.concat([frame(), lucky]))))
+    points = bold(shown.figure.axes[0], SYSTEMS["cbp"])
+    assert abs(points[:, 1].mean() - 85) < 1
+
+
 def test_without_runs_it_is_missing_and_the_options_leave_it_out() -> None:
     usual = Runs(runs({("small", "base"): Kind(80)}, tasks=20))
     missing = {each.name for each in figures(usual) if not hasattr(each, "figure")}

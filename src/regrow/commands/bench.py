@@ -43,7 +43,7 @@ Timed = Callable[[], float]
 Row = dict[str, Any]
 
 SIZES = {100: (8, 16, 32), 10: (64, 128, 256)}
-"""TimedStack sizes to try for each setting, by the units of its hidden layers."""
+"""Stack sizes to try for each setting, by the units of its hidden layers."""
 WINDOWS = {"cbp": 400, "redo": 400, "swr": 2048, "shrink-perturb": 100, "l2": 100}
 """Updates timed at once, whole periods: with the paper's values CBP renews every 100, ReDo 16, SWR 2048 updates."""
 

@@ -54,8 +54,8 @@ _OPTIMIZER = (
     " SGD with decoupled weight decay (clean)"
 )
 _MATCHED = (
-    "in a run smaller than the paper's, change the weight decay and CBP's replacement rate so that task boundaries "
-    "affect the weights, and the share of units renewed, as in the paper's run"
+    "for a run smaller than the paper's: choose the weight decay so that weights change between tasks as in the "
+    "paper's run, and CBP's replacement rate so that the same share of units is renewed"
 )
 
 Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")]

@@ -29,7 +29,7 @@ def against_fresh(runs: Runs) -> Drawing | Missing:
         absent += [(setting, system) for system in AGAINST_FRESH if levels[setting] and system not in paired]
     topic = Topic("against-fresh", "Every system against a fresh network", WEIGHTS)
     if not shown:
-        return topic.nothing("no fresh network beside another system of the same seed", absent)
+        return topic.nothing("no fresh network with another system of the same seed", absent)
     seeds = sorted({len(each) for each in levels.values() if each})
     plan = FigurePlan(
         topic,

@@ -12,7 +12,7 @@ from ..style import SETTING_LABELS, in_order, look
 from .answer import LINE, spread
 from .sheet import Drawing, Missing, Series, Shown, counts, heading, sheet, styled
 
-NAME, TITLE = "cost", "What it costs: accuracy beside the time of an update"
+NAME, TITLE = "cost", "What it costs: accuracy and the time of an update"
 Cost = Mapping[tuple[str, str], float]
 """{(setting, system): milliseconds for one update of one network}"""
 
@@ -29,7 +29,7 @@ def cost(runs: Runs, spent: Cost | None = None) -> Drawing | Missing:
     by_setting = {setting: _rows(runs, setting, spent) for setting in runs.settings}
     shown = {setting: rows for setting, rows in by_setting.items() if len(rows) > 1}
     if not shown:
-        reason = "no time of an update (bench.json) beside results" if runs.settings else "no results"
+        reason = "no time of an update (bench.json) next to the results" if runs.settings else "no results"
         return Missing(NAME, TITLE, reason, "regrow bench --json DIR/bench.json")
     columns = min(2, len(shown))
     figure, grid = sheet(-(-len(shown) // columns), columns, 2.5, "none")

@@ -7,7 +7,8 @@ import numpy as np
 from ...lab.studies import SIX, STUDIES, SYSTEMS
 from ..runs import Run, Runs
 from ..style import FOUR, SETTING_LABELS, look
-from .panels import FigurePlan, Line, Panel, compose, fill
+from .panels import compose, fill
+from .plan import FigurePlan, Line, Panel
 from .sheet import Drawing, Missing, Topic
 
 STUDY = STUDIES["dense-inputs"]
@@ -45,7 +46,7 @@ def dense_inputs(runs: Runs | None) -> Drawing | Missing:
         TOPIC,
         tuple(each.panel for each in panels),
         caption="Online accuracy by task on standardized pixels, none of which is 0; {points}. Each method at the best "
-        f"of its configs{f', SWR also at the best of its variants ({ways})' if ways else ''}.",
+        f"of its configs on the seeds shown{f', SWR also at the best of its variants ({ways})' if ways else ''}.",
         columns=min(2, len(panels)),
     )
     return compose(plan, panels, ())
@@ -56,12 +57,12 @@ def _accuracy(run: Run) -> np.ndarray:
 
 
 def _best(runs: Runs, setting: str) -> dict[str, Sequence[Run]]:
-    """{method: the runs of its config of highest mean accuracy, among those that were trained for most tasks}"""
+    """{method: the longest runs of its config of highest mean accuracy; shorter ones, of sweeps, are left out}"""
     found: dict[str, Sequence[Run]] = {}
     for method, systems in METHODS.items():
         groups = [group for system in systems for group in runs.configs(setting, system).values()]
         most = max((run.tasks for group in groups for run in group), default=0)
-        longest = [group for group in groups if max(run.tasks for run in group) == most]
+        longest = [whole for group in groups if (whole := [run for run in group if run.tasks == most])]
         if longest:
             found[method] = max(longest, key=lambda group: float(np.mean([_accuracy(run).mean() for run in group])))
     return found

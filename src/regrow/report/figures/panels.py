@@ -29,7 +29,7 @@ from .sheet import (
     styled,
 )
 
-NO_FRESH = "no fresh network beside another system of the same seed"
+NO_FRESH = "no fresh network with another system of the same seed"
 
 
 @dataclass(frozen=True)

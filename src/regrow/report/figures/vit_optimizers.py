@@ -40,20 +40,16 @@ CAPTION = (
     "Authors': the momentum buffer, full of decay divided by a step size near 0, carries over to the next task, where "
     "steps are 10,000 times as long."
 )
-CAPTIONS = {
-    "authors-cleared": "Buffer cleared: the same optimizer, whose buffer is emptied at the start of each task, so all "
-    "of the difference is the buffer's.",
-    "clean": "Clean: it begins each task empty; its momentum stays at 0.9, and its decay is a seventh to a twentieth "
-    "as strong, so not all of the difference is the boundary's.",
+ABOUT = {
+    "authors-cleared": "Buffer cleared: the authors' optimizer, its momentum buffer emptied at the start of each task, "
+    "so all of the difference is the buffer's.",
+    "clean": "Clean: an empty buffer at the start of each task, momentum that stays at 0.9, and a decay a seventh to a "
+    "twentieth as strong, so not all of the difference is the boundary's.",
 }
+"""What a control changes."""
 
 Groups = Mapping[tuple[str, str], Sequence[Run]]
 """{(optimizer, system): runs}"""
-
-
-def controls(results: ViTResults) -> tuple[str, ...]:
-    """The controls of which there are runs of the base."""
-    return tuple(way for way in CONTROLS if any(results.runs[way].main(s, "base") for s in (STANDARD, REPARAM)))
 
 
 def boundaries(results: ViTResults) -> Drawing | Missing:
@@ -61,7 +57,7 @@ def boundaries(results: ViTResults) -> Drawing | Missing:
 
     All are of the same seeds; there must be a base of the authors' and of a control in one setting at least.
     """
-    others = controls(results)
+    others = tuple(dict.fromkeys(way for s in (STANDARD, REPARAM) for way in _paired_controls(results, s)))
     wanted = others[0] if others else "clean"
     about = topic(results, NAME, TITLE)._replace(options=f"--optimizer {wanted} {results.scale.options}".strip())
     paired = {setting: _paired(results, setting) for setting in (STANDARD, REPARAM)}
@@ -72,7 +68,7 @@ def boundaries(results: ViTResults) -> Drawing | Missing:
         return about.nothing("no runs of the base with two optimizers and the same seeds", needed)
     above = [_accuracy(setting, groups) for setting, groups in shown.items()]
     below = [_weights(results.epochs, setting, groups) for setting, groups in shown.items()]
-    caption = " ".join(filter(None, (CAPTION, *(CAPTIONS[way] for way in others), results.scale.about_boundaries)))
+    caption = " ".join(filter(None, (CAPTION, *(ABOUT[way] for way in others), results.scale.about_boundaries)))
     plan = FigurePlan(
         about,
         tuple(each.panel for each in (*above, *below)),
@@ -85,9 +81,17 @@ def boundaries(results: ViTResults) -> Drawing | Missing:
     return compose(plan, (*above, *below), about.gaps(absent))
 
 
+def _paired_controls(results: ViTResults, setting: str) -> tuple[str, ...]:
+    """The control whose base shares most seeds with the authors', and those that have all of these seeds too."""
+    base = {way: {run.seed for run in results.runs[way].main(setting, "base")} for way in (AUTHORS, *CONTROLS)}
+    shared = {way: base[way] & base[AUTHORS] for way in CONTROLS}
+    most = max(shared.values(), key=len)
+    return tuple(way for way in CONTROLS if most and shared[way] >= most)
+
+
 def _main_runs(results: ViTResults, setting: str) -> Groups:
-    """Base and fresh network, of the authors' optimizer and each control that has a base in this setting."""
-    ways = (AUTHORS, *(way for way in CONTROLS if results.runs[way].main(setting, "base")))
+    """Base and fresh network, of the authors' optimizer and each control beside it in this setting."""
+    ways = (AUTHORS, *_paired_controls(results, setting))
     if ways == (AUTHORS,):
         return {}
     return {(way, system): results.runs[way].main(setting, system) for way, system in LOOKS if way in ways}

@@ -179,9 +179,7 @@ def _page(
             levels=[view.levels(each) for each in views],
             leading=leading,
             new=new,
-            unrun=[
-                each.title for part in parts for each in part.drawn if isinstance(each, Missing) and each.name in NEW
-            ],
+            unrun=_unrun(parts),
             browser=browser,
             chapters=chapters,
             sections=_sections(leading, new, browser),

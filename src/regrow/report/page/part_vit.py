@@ -23,6 +23,13 @@ SCOPE = (
 )
 
 
+OPTIMIZER_NAMES = {
+    "authors": "the authors' optimizer",
+    "authors-cleared": "the same with its buffer cleared between tasks",
+    "clean": "a clean one",
+}
+
+
 def judge(results: ViTResults) -> list[Verdict]:
     """A verdict on every statement on CIFAR-100; what networks of another scale cannot judge is left undecided."""
     remarks = tuple(
@@ -46,7 +53,7 @@ def part(results: ViTResults) -> Part:
     runs = [run for each in results.runs.values() for run in every(each)]
     systems, settings = ({getattr(run, name) for run in runs} for name in ("system", "setting"))
     seeds, ways = {run.seed for run in runs}, [way for way, each in results.runs.items() if each.settings]
-    both = f", with the optimizers {', '.join(ways)}" if len(ways) > 1 else ""
+    both = f", with {' and with '.join(OPTIMIZER_NAMES[way] for way in ways)}" if len(ways) > 1 else ""
     about = (
         f"Class-incremental CIFAR-100: {counted(len(systems), 'system')} in {counted(len(settings), 'setting')}, "
         f"at most {counted(results.tasks, 'task')} and {counted(len(seeds), 'seed')}{both}. {PAPERS}"

@@ -14,7 +14,7 @@ from ...lab.studies.vit_values import CHOSEN, GRIDS, OPTIMIZERS, chosen, scaled
 from ..claims import Verdict
 from ..claims.quantity import label
 from ..claims.vit_quantities import accuracies, by_seed, rank_correlation
-from ..figures.vit_optimizers import AUTHORS, CONTROLS, Boundary, compare, controls
+from ..figures.vit_optimizers import ABOUT, AUTHORS, CONTROLS, Boundary, compare
 from ..format import DASH, chance, count, interval, number, value
 from ..results_vit import ACCURACY, ViTResults
 from ..runs import FRESH, Comparison, Run, Runs, comparisons
@@ -115,7 +115,7 @@ def _behind(runs: Runs, over: Comparison, setting: str, system: str) -> str:
 def optimizers(results: ViTResults) -> Table:
     """What each optimizer does to the base: its gap to a fresh network, and its weights at the boundaries of tasks."""
     by_setting = {setting: compare(results, setting) for setting in (STANDARD, REPARAM)}
-    ways = controls(results)
+    ways = [way for way in CONTROLS if any(each and way in each.end for each in by_setting.values())]
     rows = [row for setting, each in by_setting.items() if each for row in _compared(setting, each, ways)]
     one, two = by_setting[STANDARD], by_setting[REPARAM]
     if one and two and (one.seeds, one.tasks) == (two.seeds, two.tasks):
@@ -129,7 +129,7 @@ def optimizers(results: ViTResults) -> Table:
         "momentum buffer and the decay in it."
     )
     notes = (
-        *(CONTROL_NOTES[way] for way in ways),
+        *(ABOUT[way] for way in ways),
         *filter(None, (results.scale.about_boundaries,)),
         FEW,
         *scale_note(results),
@@ -139,13 +139,6 @@ def optimizers(results: ViTResults) -> Table:
     )
     columns = ("What", "Authors'", *pairs, "Seeds × tasks")
     return Table("optimizers-cifar100", "The authors' optimizer and its controls", caption, columns, tuple(rows), notes)
-
-
-CONTROL_NOTES = {
-    "authors-cleared": "Buffer cleared: the authors' optimizer, its momentum buffer emptied at the start of each task.",
-    "clean": "Clean is also weaker in its decay (by 7 to 20 times) and does not cycle its momentum: the difference is "
-    "at most the boundary's.",
-}
 
 
 def _compared(setting: str, each: Boundary, ways: Sequence[str]) -> list[tuple[str, ...]]:
