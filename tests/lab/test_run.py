@@ -81,8 +81,11 @@ def wait_for_task(folder: Path, run: subprocess.Popen[str]) -> None:
 def test_stopped_and_on(sent: signal.Signals, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     asked = [*SMALL, "--tasks", "400", "--out", str(out)]
-    code = "import sys; from regrow.lab.runs import progress; progress.LINE_EVERY = 0.5; from regrow.cli import main\n"
-    code += "if __name__ == '__main__': sys.exit(main())"
+    code = "import signal, sys; from regrow.lab.runs import progress; progress.LINE_EVERY = 0.5\n"
+    code += "from regrow.cli import main\n"
+    code += "if __name__ == '__main__':\n"
+    code += "    signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # ignored where the tests run under nohup
+    code += "    sys.exit(main())"
     (tmp_path / "run.py").write_text(code)
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, tmp_path / "run.py", *asked], start_new_session=True, **pipes) as run:
