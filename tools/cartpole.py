@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "results" / "cartpole"
 SYSTEMS = ("base", "swr", "redo", "cbp", "l2-init")
 SEEDS, BIN = 3, 25  # seeds of each system; iterations that a point of a curve averages over, and the end of a level
+LEARNED = 100  # return from which a level counts as learned: a tenth of that is one action for ever, 400 the most
 
 Runs = Mapping[str, Mapping[int, Any]]
 """{system: {seed: what the example has stored}}"""
@@ -54,15 +55,21 @@ def ends(run: Any) -> float:
     return float(np.nanmean(returns(run)[1:, -BIN:], axis=1).mean())
 
 
+def learned(mine: Mapping[int, Any]) -> str:
+    """How many of the later levels were learned, over all seeds: they end at `LEARNED` or more."""
+    last = [np.nanmean(returns(run)[1:, -BIN:], axis=1) for run in mine.values()]
+    return f"{int(np.sum(np.array(last) >= LEARNED))} of {np.size(last)}" if last else DASH
+
+
 def table(runs: Runs) -> str:
     """Each system's returns, and how far it is from base on the same seeds, with intervals over seeds."""
-    head = ("system", "seeds", "level 1", "levels 2 to 10", "their ends", "levels 2 to 10, minus base")
+    head = ("system", "seeds", "level 1", "levels 2 to 10", "their ends", "learned", "levels 2 to 10, minus base")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for system, mine in runs.items():
         pairs = sorted(mine.keys() & runs["base"].keys()) if system != "base" else ()
         gaps = np.array([later(mine[seed]) - later(runs["base"][seed]) for seed in pairs])
         cells = [over_seeds(np.array([measure(run) for run in mine.values()])) for measure in (first, later, ends)]
-        row = [look(system).label, f"{len(mine)} of {SEEDS}", *cells, over_seeds(gaps, sign=True)]
+        row = [look(system).label, f"{len(mine)} of {SEEDS}", *cells, learned(mine), over_seeds(gaps, sign=True)]
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 
