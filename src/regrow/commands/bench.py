@@ -24,7 +24,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from tyro.conf import FlagCreatePairsOff, arg
+from tyro.conf import arg
 
 from .. import __version__
 from ..lab.data.mnist import Images
@@ -32,6 +32,7 @@ from ..lab.runs.manifest import processor
 from ..lab.runs.timing import as_workers_do
 from ..lab.speed import STACK, Sgemm, TimedStack, like_mnist, nominal_flop, seconds
 from ..lab.studies import SETTINGS
+from .options import Flag
 
 _DATA = (
     "folder that holds mnist/ with MNIST's four files; default: REGROW_DATA, else the user's cache folder, else "
@@ -55,7 +56,7 @@ class Bench:
     json: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
     """also write the figures to this file"""
     data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="", help=_DATA)] = None
-    quick: Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")] = False
+    quick: Flag = False
     """run for a few seconds only, to check that it works; the figures mean little"""
 
     def run(self) -> None:

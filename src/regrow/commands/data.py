@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 
 from ..lab.data import fetch
 from ..lab.data.mnist import data_folder, default_folder
+from .options import Directory
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Data:
 
     action: Annotated[Positional[Literal["check", "fetch"]], arg(metavar="{check,fetch}")] = "check"
     """check: verify the data sets that are present; fetch: download MNIST and CIFAR-100 (180 MB) if missing"""
-    data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    data: Directory = None
     """folder of the data sets; default: REGROW_DATA, else one in the user's cache folder"""
     only: Annotated[fetch.Name | None, arg(metavar="{mnist,cifar100}", help_behavior_hint="")] = None
     """only this data set; default: both"""

@@ -31,6 +31,7 @@ from ..lab.runs.tables import load
 from ..lab.studies import Member, Setting, StackPlan
 from ..report.stats import Estimate, estimate
 from ..report.style import SETTINGS, SUBTITLE, SYSTEMS
+from .options import Directory
 
 SETTING = Setting("demo", 32, False, "sgd")
 COURSE = Course(images=1_792, batch=16, passes=2)
@@ -85,7 +86,7 @@ class Demo:
 
     out: Annotated[Path, arg(metavar="DIR")] = Path("regrow-demo")
     """folder for the results and the figure"""
-    data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    data: Directory = None
     """folder that holds mnist/ with MNIST's four files; default: scikit-learn's digits, whatever REGROW_DATA says"""
 
     def run(self) -> None:

@@ -10,7 +10,7 @@ _DATA = (
     "folder that holds mnist/ or CIFAR-100's archive; default: REGROW_DATA, else the user's cache folder, else (for"
     " MNIST) scikit-learn's digits"
 )
-Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
+Directory = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 Data = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="", help=_DATA)]
 Count = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Flag = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]

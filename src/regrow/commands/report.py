@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
 from ..lab.runs import manifest
 from ..lab.runs.lock import is_running
@@ -17,6 +17,7 @@ from ..lab.runs.tables import read_table, table_files
 from ..report.claims import Verdict
 from ..report.page.page import NAME, gather, prepare, write_page
 from ..report.results import BENCH, Folder, read
+from .options import Directory, Flag
 
 PAUSE = 3.0
 """Seconds between two looks at the files."""
@@ -32,9 +33,9 @@ class Report:
 
     folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR...", help_behavior_hint="(required)")]
     """folders that `regrow run` wrote; results on permuted images and on CIFAR-100 each get a part of the page"""
-    out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    out: Directory = None
     """folder for the report; default: report/ in the first folder"""
-    open: Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")] = False
+    open: Flag = False
     """show the page in the browser"""
 
     def run(self) -> None:
@@ -56,7 +57,7 @@ class Watch:
 
     folder: Annotated[Positional[Path], arg(metavar="DIR")]
     """folder that `regrow run` writes"""
-    out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    out: Directory = None
     """folder for the report; default: report/ in DIR"""
 
     def run(self, pause: float = PAUSE, sleep: Callable[[float], None] = time.sleep) -> None:

@@ -31,7 +31,7 @@ from ..lab.studies import STUDIES, SYSTEMS, VARIANTS
 from ..lab.studies.packing import count
 from ..lab.vit.options import Options
 from ..methods.swr import PRUNINGS, REINITS, UTILITIES
-from .options import Count, Data, Flag, Folder
+from .options import Count, Data, Directory, Flag
 
 MANY = 1_000
 """Seeds from which on preparing them takes seconds."""
@@ -53,10 +53,6 @@ _OPTIMIZER = (
     "for vit-cifar: the authors' optimizer; the same with its momentum buffer cleared at the start of each task; or"
     " SGD with decoupled weight decay (clean)"
 )
-_MATCHED = (
-    "for a run smaller than the paper's: choose the weight decay so that weights change between tasks as in the "
-    "paper's run, and CBP's replacement rate so that the same share of units is renewed"
-)
 
 Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")]
 _STUDIES = f"one of {', '.join(STUDIES)}; `regrow studies` describes them"
@@ -70,17 +66,13 @@ _SYSTEMS = (
 class Size(Options):
     """For study vit-cifar only: size, length and precision of the networks' training. The defaults are the paper's."""
 
+    # The texts are those of `Options`; here is only how they are shown.
     images_per_class: Count = None
-    """training images of each class; default: all 450"""
     flush_below: Annotated[float, arg(help_behavior_hint="(default: none)")] = 0.0
-    """weights of smaller magnitude become 0"""
     clip_at: Annotated[float, arg(help_behavior_hint="(default: none)")] = math.inf
-    """largest magnitude of a weight"""
     compiled: Flag = False
-    """compile the forward pass; needs CUDA"""
     graphs: Flag = False
-    """replay each update as a CUDA graph"""
-    matched: Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="", help=_MATCHED)] = False
+    matched: Flag = False
 
     def __post_init__(self) -> None:
         """Checked later, with the other options: `prepare` reports an error in one line."""
@@ -101,7 +93,7 @@ class Run:
     first_seed: int = 0
     """the first of the seeds"""
     data: Data = None
-    out: Folder = None
+    out: Directory = None
     """folder for the results; default: results/STUDY"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto is cuda if available"""

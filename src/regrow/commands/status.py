@@ -10,7 +10,7 @@ from typing import Annotated
 import polars as pl
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
 from ..lab.runs import best_of_sweep, digests, lock, manifest, manifest_file
 from ..lab.runs.columns import RESULTS, VIT_SCHEMAS
@@ -19,6 +19,7 @@ from ..lab.runs.store import Inspection, Store
 from ..lab.runs.tables import load
 from ..lab.runs.text import counted
 from ..lab.studies import packing
+from .options import Flag
 
 _SPAN = 10  # tasks at either end
 
@@ -29,7 +30,7 @@ class Status:
 
     folder: Annotated[Positional[Path], arg(metavar="DIR")]
     """folder that `regrow run` wrote"""
-    verify: Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")] = False
+    verify: Flag = False
     """also verify the contents of the checkpoints, and list the files that have no digest"""
 
     def run(self) -> None:

@@ -24,7 +24,7 @@ class Options:
     """
 
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
-    """precision of matrix products; tf32 needs CUDA, bf16 is mixed"""
+    """precision of matrix products; tf32 needs CUDA, bf16 is mixed precision"""
     epochs_per_task: int = PAPERS_EPOCHS
     """passes over the images of a task"""
     images_per_class: int | None = None
@@ -42,8 +42,7 @@ class Options:
     graphs: bool = False
     """replay each update as a CUDA graph"""
     matched: bool = False
-    """in a run smaller than the paper's, change the weight decay and CBP's replacement rate so that task boundaries
-    affect the weights, and the share of units renewed, as in the paper's run"""
+    """for a smaller run: choose decay and CBP's rate to change weights between tasks and renew units as the paper's"""
 
     def __post_init__(self) -> None:
         check.choice("precision", self.precision, get_args(Options.__annotations__["precision"]))

@@ -35,7 +35,7 @@ def dense_inputs(runs: Runs | None) -> Drawing | Missing:
     panels = []
     for setting, found in shown.items():
         lines = [(Line(setting, name), found[name]) for name in SYSTEMS if name in found]
-        panel = Panel(SETTING_LABELS[setting], tuple(line for line, _ in lines), measure=_accuracy)
+        panel = Panel(SETTING_LABELS[setting], tuple(line for line, _ in lines))
         panels.append(fill(panel, lines))
     ways = "; ".join(
         f"{SETTING_LABELS[setting]}: {look(found['swr'][0].system).label}"
@@ -52,10 +52,6 @@ def dense_inputs(runs: Runs | None) -> Drawing | Missing:
     return compose(plan, panels, ())
 
 
-def _accuracy(run: Run) -> np.ndarray:
-    return run.measure("online_accuracy")
-
-
 def _best(runs: Runs, setting: str) -> dict[str, Sequence[Run]]:
     """{method: the longest runs of its config of highest mean accuracy; shorter ones, of sweeps, are left out}"""
     found: dict[str, Sequence[Run]] = {}
@@ -64,5 +60,10 @@ def _best(runs: Runs, setting: str) -> dict[str, Sequence[Run]]:
         most = max((run.tasks for group in groups for run in group), default=0)
         longest = [whole for group in groups if (whole := [run for run in group if run.tasks == most])]
         if longest:
-            found[method] = max(longest, key=lambda group: float(np.mean([_accuracy(run).mean() for run in group])))
+            found[method] = max(longest, key=_level)
     return found
+
+
+def _level(group: Sequence[Run]) -> float:
+    """Mean accuracy over runs and tasks."""
+    return float(np.mean([run.measure("online_accuracy").mean() for run in group]))
