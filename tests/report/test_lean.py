@@ -111,3 +111,11 @@ def test_a_mark_that_is_used_once_is_drawn_in_its_place() -> None:
     assert '<path d="M 0 1 C 1 1 2 2 3 3" transform="translate(5.0 6.0)" />' in body
     assert '<path id="m0" d="M0 0l0 3.5" style="stroke:#111111" />' in body
     assert '<use xlink:href="#m0" x="1" y="2" /><use xlink:href="#m0" x="2.2" y="2" />' in body
+
+
+def test_a_text_in_another_font_keeps_it() -> None:
+    text = '<text style="font-family: {};font-size: 9px">{}</text>'
+    two = text.format("A", "one") + text.format("B", "two") + text.format("A", "three")
+    kept = lean(f'<svg xmlns="{SVG}"><defs><style type="text/css">*{{}}</style></defs>{two}</svg>')
+    assert kept.count("font-family") == 2 and "text{font-family: A}" in kept
+    assert re.search(r"font-family:B[^>]*>two<", kept)

@@ -20,7 +20,7 @@ _LINES = re.compile(r"[MLz\d\s.e-]+")  # a path of straight lines
 _POINT = re.compile(r"M[\d.-]+ [\d.-]+(l0 0( 0 0)*)?")  # a line without length, and lines end without caps
 _DIGITS = re.compile(r"-?\d+\.\d{2,}")
 _NO_TURN = re.compile(r"rotate\(-?0 ")
-_SPARE = {"stroke-linejoin", "stroke-linecap", "font-family"}  # said once, in the style sheet
+_SPARE = {"stroke-linejoin", "stroke-linecap"}  # said once, in the style sheet
 
 
 def lean(text: str) -> str:
@@ -36,12 +36,22 @@ def lean(text: str) -> str:
     uses = Counter(use.get(_HREF, "")[1:] for use in root.iter(_USE))
     for use in root.iter(_USE):
         _place(use, marks[use.get(_HREF, "")[1:]], once=uses[use.get(_HREF, "")[1:]] == 1)
-    family = next((_styles(each)["font-family"] for each in root.iter(_TEXT) if "font-family" in _styles(each)), "")
+    family = _share_family(root)
     short = {name: f"m{i}" for i, name in enumerate(sorted(_referred(root)))}
     _prune(root, short)
     for style in root.iter(_STYLE):
         style.text = f"{style.text}text{{font-family: {family}}}" if family else style.text
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _share_family(root: Element) -> str:
+    """The font family of the first text, taken off all texts that have it."""
+    texts = [(each, _styles(each)) for each in root.iter(_TEXT)]
+    family = next((styles["font-family"] for _, styles in texts if "font-family" in styles), "")
+    for each, styles in texts:
+        if styles.get("font-family") == family:
+            each.set("style", _joined({name: value for name, value in styles.items() if name != "font-family"}))
+    return family
 
 
 def _place(use: Element, mark: Element, once: bool) -> None:
