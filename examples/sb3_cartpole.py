@@ -56,9 +56,9 @@ FULL = Protocol(levels=10, iterations=125, batch=32, hidden=(256, 256, 256))
 SEEDS = (0, 1, 2)
 
 # Values: for SWR those of its authors' code for PPO on Ant; for ReDo the period, and the larger of two thresholds
-# (0.025 and 0.1), of public code that follows Sokar et al. (2023) on Atari; for Continual Backprop Dohare et al. (2024),
-# for PPO on Ant; the strength of L2-Init is ours. None was tuned here. In the quick run, which has 6,400 updates instead
-# of 156,250, units are renewed earlier.
+# (0.025 and 0.1), of public code that follows Sokar et al. (2023) on Atari; for Continual Backprop Dohare et al.
+# (2024), for PPO on Ant; the strength of L2-Init is ours. None was tuned here. In the quick run, which has 6,400
+# updates instead of 156,250, units are renewed earlier.
 SYSTEMS = {
     "base": None,
     "swr": lambda policy, quick: regrow.SWR(policy, every=128, factor=1e-4),
