@@ -25,7 +25,7 @@ CONTRARY: dict[str, Mapping[tuple[str, str], Kind]] = {
     "2c": {("large-ln", PROPORTIONAL): Kind(80.0)},
     "2d": {("large-ln", "l2"): Kind(95.0)},
     "2e": {("small", PROPORTIONAL): Kind(95.0)},
-    "3a": {(place, "swr-gradient-proportional-mean"): FLAT for place in FOUR},
+    "3a": {(place, "swr-gradient-proportional-mean-authors"): FLAT for place in FOUR},
     "3b": {("small-ln", "swr-gradient-proportional-mean"): Kind(80.0)},
     "3c": {("large", "swr-magnitude-threshold-mean"): FLAT},
     "3d": {("large", "swr-magnitude-proportional-mean"): Kind(86.0, drop=6.0)},

@@ -117,6 +117,7 @@ SWR_VARIANTS = {
     "swr-gradient-proportional-resample": Kind(92.4),
     "swr-gradient-threshold-mean": Kind(92.0, drop=5.0),
     "swr-gradient-proportional-mean": Kind(92.0, drop=3.0),
+    "swr-gradient-proportional-mean-authors": Kind(92.0, drop=3.0),
 }
 AS_IN_THE_PAPER: dict[tuple[str, str], Kind] = {
     ("large", "base"): LOST,
@@ -157,6 +158,7 @@ AS_IN_THE_PAPER: dict[tuple[str, str], Kind] = {
     ("small-ln", "swr-gradient-proportional-resample"): Kind(87.0),
     ("small-ln", "swr-gradient-threshold-mean"): Kind(88.0, drop=3.0),
     ("small-ln", "swr-gradient-proportional-mean"): Kind(88.0),
+    ("small-ln", "swr-gradient-proportional-mean-authors"): Kind(88.0),
     ("large-sgdw", "base"): LOST,
     ("large-sgdw", "l2"): Kind(93.3),
     ("large-sgdw", "shrink-perturb"): Kind(92.0),
