@@ -92,7 +92,7 @@ class Numbers:
         if words[0] == "fact":
             return prose_facts.FACTS[" ".join(words[1:])](self)
         if words[:2] == ["longest", "seeds"]:
-            return str(len(prose_tables.longest_runs(self.permuted.runs, words[2]).seeds))
+            return str(len(prose_tables.of_six(self.permuted.runs, words[2], longest=True).seeds))
         if "level" in words:
             setting, system = words[-2:]
             return prose_tables.level(self.permuted.runs, setting, system, longest=words[0] == "longest")

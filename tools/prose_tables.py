@@ -9,7 +9,7 @@ import numpy as np
 import power
 import window_bias
 
-from regrow.lab.studies.permuted_values import chosen
+from regrow.lab.studies.permuted_values import EQUAL_SHARE, chosen
 from regrow.report.claims import STATEMENTS, evaluate
 from regrow.report.claims.quantity import label
 from regrow.report.claims.statement import Statement
@@ -20,7 +20,7 @@ from regrow.report.format import DASH, interval, number, value
 from regrow.report.margins import LAST
 from regrow.report.published import level as published
 from regrow.report.results_vit import ACCURACY
-from regrow.report.runs import FRESH, Comparison, Runs, comparisons, frames
+from regrow.report.runs import FRESH, Comparison, Run, Runs, comparisons, frames
 from regrow.report.style import FOUR, NORMS, SETTING_LABELS
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ def over(runs: Runs, setting: str, system: str, longest: bool = False) -> Compar
     return shared[0 if longest else -1] if shared else None
 
 
-def longest_runs(runs: Runs, setting: str) -> Comparison:
-    """The longest runs of the six systems."""
-    return frames({system: runs.main(setting, system) for system in SIX})[0]
+def of_six(runs: Runs, setting: str, longest: bool = False) -> Comparison:
+    """The runs of the six systems: the most seeds over the tasks they share, or the longest."""
+    return frames({system: runs.main(setting, system) for system in SIX})[0 if longest else -1]
 
 
 def level(runs: Runs, setting: str, system: str, longest: bool = False) -> str:
@@ -73,9 +73,11 @@ def beside(setting: str, system: str) -> str:
 
 
 def levels(numbers: "Numbers", systems: Sequence[str] = (*SIX, FRESH), longest: bool = False) -> str:
-    """All systems in all four settings."""
+    """All systems in all four settings; first, the seeds and tasks of the six."""
     runs = numbers.permuted.runs
-    rows = (
+    both = (of_six(runs, place, longest) for place in FOUR)
+    rows = [["seeds × tasks", *(f"{len(each.seeds)} × {each.tasks:,}" for each in both)]]
+    rows += (
         [NAMES.get(s, label(s)), *(level(runs, place, s, longest) + beside(place, s) for place in FOUR)]
         for s in systems
     )
@@ -94,6 +96,27 @@ def variants(numbers: "Numbers") -> str:
         for prune in ("threshold", "proportional")
     ]
     return markdown(["utility, pruning", "resample", "mean"], rows)
+
+
+def equal_share(numbers: "Numbers") -> str:
+    """Random utility in the large network: at our values, and at those that renew the paper's share of entries."""
+    rows = []
+    for system in EQUAL_SHARE:
+        for runs in sorted(numbers.permuted.runs.configs("large", system).values(), key=_share, reverse=True):
+            both = frames({system: runs})[-1]
+            config, end = runs[0].config, both.series(system)[:, -LAST:].mean()
+            knobs = f"every {config['every']}, factor {value(config['factor'])}"
+            share = f"1 / {1 / _share(runs):,.0f}"
+            shown = [number(end, 1) + beside("large", system), f"{len(both.seeds)} × {both.tasks}"]
+            rows.append([label(system), knobs, share + ": as in the paper" * ("share_of" in config), *shown])
+    head = ["random utility", "values", "share of entries renewed per update", "accuracy", "seeds × tasks"]
+    return markdown(head, rows)
+
+
+def _share(runs: Sequence[Run]) -> float:
+    """The share of all entries that an update renews, on average; of uniform utilities a threshold takes half."""
+    config = runs[0].config
+    return float(config["factor"] / config["every"] / (2 if config["prune"] == "threshold" else 1))
 
 
 def by_gradient(numbers: "Numbers") -> str:
@@ -212,6 +235,7 @@ TABLES: dict[str, Callable[["Numbers"], str]] = {
     "levels": levels,
     "longest levels": longest_levels,
     "variants": variants,
+    "equal share": equal_share,
     "by gradient": by_gradient,
     "optimizers": optimizers,
     "sweeps": sweeps,
