@@ -46,7 +46,7 @@ def deviations(runs: Runs, setting: str) -> dict[str, float]:
         series[system] = np.stack([run.measure("online_accuracy")[:TASKS] for run in known])
     ahead = [(series["swr"] - each).mean(1) for system, each in series.items() if system != "swr"]
     drop = [each @ windows.end_minus_start(each.shape[1]) for each in series.values()]
-    fall = [(each * windows.end_minus_peak(each)).sum(1) for each in series.values()]
+    fall = [each @ windows.end_minus_peak(each.shape[1]) for each in series.values()]
     names = {"difference of two systems": ahead, "end minus start": drop, "end minus peak": fall}
     return {name: float(np.median([values.std(ddof=1) for values in each])) for name, each in names.items()}
 

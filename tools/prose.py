@@ -9,7 +9,8 @@ A number is between marks that no reader sees: `<!-- number: 4b --><!-- end -->`
     4b value         the effect alone; `4b grade`, `4b seeds`, `4b tasks`, `4b before` (what the old rules said)
     6a part 2        the same of a statement's second test; `6a part 2 longest` in the longest runs
     12a beside 1     a number that stands beside a statement, with its seeds and tasks
-    claims           how many statements on permuted images; `claims confirmed`: of a grade; `vit claims`: on CIFAR-100
+    claims           how many statements on permuted images; `claims confirmed`: of a grade; `claims confirmatory`: that
+                     seeds that were not known give alone; `vit claims`: on CIFAR-100
     level large swr  accuracy in percent, last 100 tasks over most seeds; `longest level large swr`
     longest seeds large  over how many seeds that is
     fact zero share  one of `prose_facts.py`
@@ -30,6 +31,7 @@ import prose_facts
 import prose_tables
 
 from regrow.report.claims import GRADES, Outcome, Verdict, evaluate
+from regrow.report.claims.verdict import CONFIRMATORY
 from regrow.report.format import number
 from regrow.report.page.part_vit import judge
 from regrow.report.results import Folder, Results, combine, read
@@ -100,8 +102,8 @@ class Numbers:
             last = 12 if words[0] == "claims" else 18
             mine = [verdict for verdict in self.verdicts.values() if (verdict.claim > 12) == (last == 18)]
             grade = " ".join(words[words.index("claims") + 1 :])
-            assert not grade or grade in GRADES, grade
-            return str(sum(verdict.grade == grade for verdict in mine) if grade else len(mine))
+            assert not grade or grade in (*GRADES, CONFIRMATORY), grade
+            return str(sum(grade in (verdict.grade, verdict.evidence) for verdict in mine) if grade else len(mine))
         verdict, *rest = self.verdicts[words[0]], *words[1:]
         return of_verdict(verdict, rest)
 
@@ -117,9 +119,9 @@ def of_verdict(verdict: Verdict, words: list[str]) -> str:
         part, words = verdict.parts[int(words[1]) - 1], words[2:]
         effect, unit = part.effect, part.test.quantity.unit
         if words[:1] == ["longest"]:
-            effect, words = part.other, words[1:]
+            effect, words = part.other or effect, words[1:]
     elif words[:1] == ["longest"]:
-        effect, words = hinge(verdict).other, words[1:]
+        effect, words = hinge(verdict).other or effect, words[1:]
     if effect is None:
         raise ValueError("no such runs")
     return in_words(effect, unit, *words)

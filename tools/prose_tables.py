@@ -244,6 +244,7 @@ TABLES: dict[str, Callable[["Numbers"], str]] = {
     "verdicts": verdicts,
     "margins": margins,
     "window bias": lambda numbers: window_bias.table(numbers.permuted.runs),
+    "window alarms": lambda numbers: window_bias.alarm_table(),
     "cartpole": lambda numbers: cartpole.table(cartpole.load()),
     "power": lambda numbers: power.in_deviations(),
     "power in points": lambda numbers: power.in_points(numbers.permuted.runs),

@@ -25,7 +25,7 @@ from regrow.report.claims import (
     evaluate,
     to_json,
 )
-from regrow.report.claims.grades import Sides, of_case, of_statement, partial_conjunction
+from regrow.report.claims.grades import Sides, held, of_case, of_statement, partial_conjunction
 from regrow.report.claims.seen import tasks_seen
 from regrow.report.claims.statement import Statement, Test
 from regrow.report.claims.verdict import FAILS, HOLDS, OPEN
@@ -77,6 +77,17 @@ def test_that_nothing_changes_takes_500_tasks_to_say_and_a_change_only_200() -> 
     assert open_.p is not None and open_.p < 0.05 and open_.command.count("--tasks 1000 --seeds 5") == 1
 
 
+def test_each_part_of_a_statement_has_its_own_need_of_tasks() -> None:
+    """6a asks for a fall and for no change later: 200 tasks deny neither the fall nor confirm the rest."""
+    fall, steady = BY_ID["6a"].tests[0], BY_ID["6a"].tests[2]
+    assert (fall.about, steady.about, BY_ID["5b"].tests[0].about) == ("change", "no change", "level")
+    effects = {tasks: Effect(0.0, 0.1, 4, "seeds", 5, tasks) for tasks in (499, 500)}
+    assert [held(fall, effects[tasks], 500).contra < 0.01 for tasks in effects] == [False, True]
+    assert [held(steady, effects[tasks], 500).pro < 0.01 for tasks in effects] == [False, True]
+    no_fall = {("small", system): FLAT for system in ("cbp", "redo")}
+    assert (only("6a", no_fall, 499).grade, only("6a", no_fall, 500).grade) == (UNDECIDED, CONTRADICTED)
+
+
 def test_most_seeds_decide_and_the_longest_run_stands_beside() -> None:
     kinds = {("large-ln", system): AS_IN_THE_PAPER["large-ln", system] for system in SIX}
     frame = pl.concat([runs(kinds, tasks=1000, seeds=[0]), runs(kinds, tasks=200, seeds=range(1, 5))])
@@ -88,7 +99,7 @@ def test_most_seeds_decide_and_the_longest_run_stands_beside() -> None:
     long = pl.concat([runs(kinds, tasks=1000, seeds=range(3)), runs(kinds, tasks=500, seeds=range(3, 8))])
     (verdict,) = judged(long, "5a")
     assert verdict.effect and (verdict.effect.seeds, verdict.effect.tasks) == (8, 500)
-    assert re.fullmatch(r"3 seeds × 1000 tasks: confirmed \(p = .+, not corrected\)", verdict.second)
+    assert re.fullmatch(r"3 seeds × 1000 tasks: would be confirmed \(p = .+, not corrected\)", verdict.second)
 
 
 def test_runs_that_are_still_going_on_are_compared_over_what_they_share() -> None:
@@ -154,18 +165,27 @@ def test_a_case_is_true_where_all_its_tests_are() -> None:
     assert not of_statement(three, effects).true
 
 
-def test_known_runs_make_a_verdict_exploratory_and_new_seeds_confirmatory() -> None:
+def test_a_verdict_is_confirmatory_where_seeds_that_were_not_known_give_it_alone() -> None:
     kinds = {("large", "base"): LOST}
     for seeds, tasks, evidence in (
         (range(5), 200, "exploratory"),
-        (range(5), 400, "exploratory"),
-        (range(5), 401, "confirmatory"),
-        (range(10), 200, "exploratory"),
-        (range(11), 200, "confirmatory"),
-        (range(3), 500, "exploratory"),
+        (range(5), 1000, "exploratory"),  # whose first tasks were known
+        (range(7), 200, "exploratory"),  # two new seeds decide nothing
+        (range(8), 200, "confirmatory"),
         (range(5, 8), 200, "confirmatory"),
     ):
         assert judged(runs(kinds, tasks, seeds), "1a")[0].evidence == evidence, (seeds, tasks)
+    (verdict,) = judged(pl.concat([runs(kinds), runs({("large", "base"): FLAT}, seeds=range(5, 8))]), "1a")
+    assert (verdict.grade, verdict.evidence) == (CONFIRMED, "exploratory")
+    assert verdict.notes[-1].endswith("rules were made, 3 × 200 tasks: undecided")
+    # A fresh network is known, too: what rests on it is not new for a new seed of the other system.
+    known = pl.concat([runs(kinds, seeds=range(5, 8)), runs({("large", "scratch"): Kind(95.0)}, seeds=range(5))])
+    assert judged(known, "1b")[0].grade == NOT_RUN
+    fresh = runs({**kinds, ("large", "scratch"): Kind(95.0)}, seeds=range(8))
+    assert judged(fresh, "1b")[0].evidence == "confirmatory"
+    assert judged(fresh.filter(~((pl.col("system") == "scratch") & (pl.col("seed") > 6))), "1b")[0].evidence == (
+        "exploratory"
+    )
     other = run("large", "base", LOST, config={"step_size": 0.1, "source": "ours"})
     assert [tasks_seen(Runs(frame).main("large", "base")[0]) for frame in (runs(kinds), other)] == [1000, 30]
     assert judged(pl.DataFrame(), "1a")[0].evidence == ""
@@ -245,10 +265,9 @@ def test_json_holds_every_claim_in_finite_numbers() -> None:
     for claim, verdict in zip(content["claims"], verdicts, strict=True):
         assert named <= set(claim) and claim["grade"] in GRADES and claim["command"].startswith("regrow run ")
         numbers = [claim[name] for name in ("effect", "low", "high", "seeds", "tasks")]
-        effect = verdict.effect
-        assert numbers == (
-            [effect.value, effect.low, effect.high, effect.seeds, effect.tasks] if effect else [None] * 5
-        )
+        effect, parts = verdict.effect, [part["effect"] for part in claim["parts"] if part["effect"]]
+        fewest = [min(part[name] for part in parts) for name in ("seeds", "tasks")] if effect else []
+        assert numbers == ([effect.value, effect.low, effect.high, *fewest] if effect else [None] * 5)
         assert (claim["claim"], claim["verdict"], claim["statistic"]) == (
             verdict.claim, {CONFIRMED: HOLDS, CONTRADICTED: FAILS}.get(verdict.grade, OPEN), verdict.criterion,
         )  # fmt: skip

@@ -177,7 +177,7 @@ def test_few_runs_are_not_enough(seeds: int, tasks: int, says: str) -> None:
 def test_shorter_runs_say_so() -> None:
     verdict = only("13c", AS_IN_THE_PAPER, tasks=4)
     assert verdict.grade == CONFIRMED and "judged over 4 tasks; the paper's statement is of 20" in verdict.notes
-    assert not only("13c", AS_IN_THE_PAPER).notes
+    assert not any("judged over" in note for note in only("13c", AS_IN_THE_PAPER).notes)
 
 
 def test_a_diverged_run_stays_in_at_chance_and_out_of_measures_of_weights() -> None:

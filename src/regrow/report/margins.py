@@ -25,7 +25,7 @@ PAPER_TASKS = 1_000
 LEAST_TASKS = 200  # below them nothing on permuted images is decided
 LONG = 500  # tasks without which a change that is not seen may still come
 LAST = 100  # tasks at the end of a run
-FIRST = 50  # tasks among which an early peak is looked for
+FIRST = 50  # tasks among which the rules before these looked for an early peak
 PEAK = 5  # successive tasks of a peak
 START = 5  # first tasks, which later ones are compared with in the correlates
 SWEEP_TASKS = 20
@@ -68,7 +68,7 @@ MARGINS = {
     "peak": Margin(
         PEAK,
         "tasks",
-        "of an early peak, among the first 50: units in small networks are at their best for about as long",
+        "of an early peak, the first after task 0: units in small networks are at their best for about as long",
     ),
     "start": Margin(
         START, "tasks", "what correlates are compared with: by task 20 most of their change in 200 tasks is over"

@@ -161,6 +161,14 @@ class Runs:
         if run.seed not in seeds or seeds[run.seed].tasks < run.tasks:
             seeds[run.seed] = run
 
+    def only(self, keep: Callable[[Run], bool]) -> "Runs":
+        """Those of the runs that are to be kept."""
+        part = Runs(pl.DataFrame(), self.scope)
+        for configs in self._runs.values():
+            for run in (run for seeds in configs.values() for run in seeds.values() if keep(run)):
+                part._add(run)
+        return part
+
     @property
     def settings(self) -> tuple[str, ...]:
         """Settings that have a run, in the laboratory's order."""

@@ -40,7 +40,6 @@ class Effect:
     basis: "seeds" (between seeds) or "tasks" (within these runs only).
     standardised: Hedges' g, the mean in standard deviations over seeds; None within runs.
     freedom_before: what the rules before these counted as degrees of freedom, where that is another number.
-    new: how many of the seeds were not known when the rules were made.
 
     Example:
         >>> effect = Effect(1.0, 0.25, 4.0, "seeds", seeds=5, tasks=200)
@@ -58,7 +57,6 @@ class Effect:
     tasks: int
     standardised: float | None = None
     freedom_before: float | None = None
-    new: int = 0
 
     @property
     def half_width(self) -> float:

@@ -55,29 +55,18 @@ def mean_over(tasks: int, window: slice) -> np.ndarray:
     return weights
 
 
-def end_minus_peak(series: np.ndarray) -> np.ndarray:
-    """Each run's weights of the late window minus an early peak that the other runs choose, (S, T).
+def end_minus_peak(tasks: int) -> np.ndarray:
+    """Weights of the mean over the late window minus that over tasks 1 to 5, an early peak, (T,).
 
-    The peak is the best 5 successive of the first 50 tasks, of the mean over the other seeds, so what chance adds to it
-    there is not in the run that is measured.
-
-    Args:
-        series: accuracy, of shape (S, T), S >= 2.
-
-    Raises:
-        ValueError: for one run, which has no others.
+    Which tasks are the peak is fixed. A peak that the runs choose themselves lies above their mean; one that the other
+    seeds choose does not, but then the seeds are no longer independent (`docs/statistics.md`).
 
     Example:
-        >>> course = np.repeat([0.0, 1.0, 0.0], [10, 5, 185])
-        >>> weights = end_minus_peak(np.stack([course, 2 * course]))
-        >>> (weights * course).sum(1).round(6).tolist()
-        [-1.0, -1.0]
+        >>> course = np.repeat([0.0, 1.0, 0.0], [1, 5, 194])
+        >>> round(float(end_minus_peak(200) @ course), 6)
+        -1.0
     """
-    seeds, tasks = series.shape
-    if seeds < 2:
-        raise ValueError("a peak that other seeds choose needs at least two seeds; got one")
-    others = (series.sum(0) - series) / (seeds - 1)
-    return mean_over(tasks, ends(tasks).late) - _peaks(others)
+    return mean_over(tasks, ends(tasks).late) - mean_over(tasks, slice(1, 1 + PEAK))
 
 
 def last_minus_own_peak(series: np.ndarray) -> np.ndarray:
@@ -85,10 +74,10 @@ def last_minus_own_peak(series: np.ndarray) -> np.ndarray:
 
     It is biased: of a level course the best window lies above the mean (`docs/statistics.md`).
     """
-    return last(series.shape[1]) - _peaks(series)
+    return last(series.shape[1]) - peaks(series)
 
 
-def _peaks(series: np.ndarray) -> np.ndarray:
-    """Weights of the mean over the best successive tasks among the first, of each row, (S, T)."""
+def peaks(series: np.ndarray) -> np.ndarray:
+    """Weights of the mean over the best 5 successive of the first 50 tasks, of each row, (S, T)."""
     starts = sliding_window_view(series[:, :FIRST], PEAK, axis=1).mean(-1).argmax(1)
     return np.stack([mean_over(series.shape[1], slice(start, start + PEAK)) for start in starts])

@@ -33,7 +33,7 @@ def verdicts_before(statements: Sequence[Statement], look: Callable[[Quantity], 
 
 def _sides(statement: Statement, look: Callable[[Quantity], Measured]) -> Sides | None:
     """For and against a statement; None where runs are missing."""
-    longest = statement.about != "level"
+    longest = any(test.about != "level" for test in statement.tests_before)
     measured = [look(test.quantity).effects for test in statement.tests_before]
     if not all(measured):
         return None

@@ -60,7 +60,6 @@ CORRELATES = (
         "figure 10 and appendix C",
         f"{GROWTH}. Grow, shrink: by more than {DEAD:g} points of all units (dead units), {STABLE:g} % (the others).",
         rises("large", "base", *UP) + shrinks("large", "base", *DOWN),
-        about="change",
     ),
     Statement(
         "11b",
@@ -70,7 +69,6 @@ CORRELATES = (
         f"by {STABLE:g} % (gradients, rank).",
         avoids("large", "swr") + avoids("large", PROPORTIONAL),
         study=INITIAL,
-        about="no change",
     ),
     Statement(
         "11c",
@@ -78,7 +76,6 @@ CORRELATES = (
         "figures 11 to 14, appendix C",
         f"share of dead units, mean of the last 100 tasks. None: below {NONE_DEAD:g} % of all hidden units.",
         tuple(Test(dead_at_end(place, system), "<", NONE_DEAD) for place in FOUR for system in RENEWERS),
-        about="no change",
     ),
     Statement(
         "11d",
@@ -86,7 +83,6 @@ CORRELATES = (
         "figures 11 and 13, appendix C",
         f"{GROWTH}. Stable: within ±{DEAD:g} points of all units (dead units), ±{STABLE:g} % (the others).",
         all_of(stable(place, system) for place in ("large", "small") for system in RENEWERS),
-        about="no change",
         beside=tuple(
             quantity for system in RENEWERS for quantity in since_later(("large", "small"), system, *UP, *DOWN)
         ),
@@ -102,7 +98,6 @@ CORRELATES = (
         ),
         beside=since_later(("large-ln", "small-ln"), "cbp", "weight_magnitude", "gradient_magnitude")
         + other_order("large-ln", "cbp", "weight_magnitude", "gradient_magnitude"),
-        about="change",
     ),
     Statement(
         "12b",
@@ -112,7 +107,6 @@ CORRELATES = (
         shrinks("small-ln", "redo", "rank99", "gradient_magnitude"),
         beside=since_later(("small-ln",), "redo", "rank99", "gradient_magnitude")
         + other_order("small-ln", "redo", "rank99", "gradient_magnitude"),
-        about="change",
     ),
     Statement(
         "12c",
@@ -120,7 +114,6 @@ CORRELATES = (
         "figure 12 and appendix C",
         f"{GROWTH}. True: both fall by more than {STABLE:g} %.",
         shrinks("large-ln", "l2", "rank99", "gradient_magnitude"),
-        about="change",
         beside=since_later(("large-ln",), "l2", "rank99", "gradient_magnitude"),
     ),
 )

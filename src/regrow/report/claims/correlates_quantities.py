@@ -87,4 +87,4 @@ def _correlate(
     def of_series(runs: Comparison) -> Effect:
         return compute(runs.series(key, measure))
 
-    return quantity(f"{label(system)}: {name}", unit, [key], of_series, RULES, measure, has, before)
+    return quantity(f"{label(system)}: {name}", unit, [key], of_series, RULES, measure, has, before, over_time=True)

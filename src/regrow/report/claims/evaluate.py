@@ -16,6 +16,7 @@ from .before import verdicts_before
 from .grades import Sides
 from .permuted import STATEMENTS
 from .quantity import Measured, Quantity
+from .seen import is_new
 from .statement import Statement, Test
 from .verdict import CONFIRMATORY, EXPLORATORY, NOT_RUN, UNDECIDED, Outcome, Verdict, in_words
 
@@ -50,6 +51,16 @@ def evaluate(
         ('not run', 'missing: base in large: no run at its chosen values')
     """
     runs = Runs.of(results)
+    verdicts = [
+        replace(verdict, command=f"{verdict.command} {options}".rstrip()) for verdict in _verdicts(runs, statements)
+    ]
+    unknown = runs.only(is_new)
+    alone = _verdicts(unknown, statements) if unknown.settings else verdicts
+    return [_with_evidence(*pair) for pair in zip(verdicts, alone, strict=True)]
+
+
+def _verdicts(runs: Runs, statements: Sequence[Statement]) -> list[Verdict]:
+    """A verdict on every statement from these runs."""
     cache: dict[tuple, Measured] = {}
 
     def look(quantity: Quantity) -> Measured:
@@ -65,9 +76,19 @@ def evaluate(
     for i, adjusted in enumerate(_corrected(statements, parts, sides)):
         base = replace(_base(statements[i], parts[i], look), old_verdict=before[i])
         side = sides[i]
-        verdict = _lacking(base, statements[i]) if side is None else _judge(base, statements[i], side, adjusted)
-        verdicts.append(replace(verdict, command=f"{verdict.command} {options}") if options else verdict)
+        verdicts.append(_lacking(base, statements[i]) if side is None else _judge(base, statements[i], side, adjusted))
     return verdicts
+
+
+def _with_evidence(verdict: Verdict, alone: Verdict) -> Verdict:
+    """Confirmatory where the runs that were not known when the rules were made give the same grade on their own."""
+    if alone is verdict or not (verdict.effect and alone.effect):
+        return replace(verdict, evidence=EXPLORATORY if verdict.effect else "")
+    seeds, tasks = alone.size
+    note = f"the seeds alone that were not known when the rules were made, {seeds} × {tasks} tasks: {alone.grade}"
+    notes = verdict.notes + (note,) * (alone.size != verdict.size)
+    same = alone.decided and alone.grade == verdict.grade
+    return replace(verdict, evidence=CONFIRMATORY if same else EXPLORATORY, notes=notes)
 
 
 def _outcome(test: Test, measured: Measured) -> Outcome:
@@ -148,7 +169,6 @@ def _judge(base: Verdict, statement: Statement, sides: Sides, p: float) -> Verdi
     grade, decides = grades.grade(statement, effects, sides, p), grades.decides(statement, effects)
     part = _hinge(base.parts, statement, sides, grade)
     assert part.effect is not None
-    new = all(effect.new >= SEEDS and 2 * effect.new > effect.seeds for effect in effects)
     return replace(
         base,
         grade=grade,
@@ -158,7 +178,6 @@ def _judge(base: Verdict, statement: Statement, sides: Sides, p: float) -> Verdi
         p=max(sides.p, SMALLEST_P) if decides else None,
         p_holm=max(p, SMALLEST_P) if decides else None,
         command=_rerun(statement, effects, sides, grade),
-        evidence=CONFIRMATORY if new else EXPLORATORY,
         second=_second(base.parts, statement),
     )
 
@@ -166,10 +185,11 @@ def _judge(base: Verdict, statement: Statement, sides: Sides, p: float) -> Verdi
 def _hinge(parts: Sequence[Outcome], statement: Statement, sides: Sides, grade: str) -> Outcome:
     """The test on which it hangs: the weakest of the last case needed, or the one most clearly against."""
     effects = _effects(parts)
-    tests = [grades.chances(test, effect).pro for test, effect in zip(statement.tests, effects, strict=True)]
+    sides_of_tests = [grades.chances(*pair) for pair in zip(statement.tests, effects, strict=True)]
+    tests = [each.pro for each in sides_of_tests]
     if grade != UNDECIDED and not sides.true:
         return parts[int(np.argmax(tests))]
-    ranked = np.argsort([case.pro for case in grades.cases(statement, effects, statement.tests)], kind="stable")
+    ranked = np.argsort([case.pro for case in grades.cases(statement, sides_of_tests)], kind="stable")
     first = int(ranked[statement.needed - 1]) * statement.each
     return parts[first + int(np.argmax(tests[first : first + statement.each]))]
 
@@ -203,7 +223,8 @@ def _second(parts: Sequence[Outcome], statement: Statement) -> str:
         return ""
     p = f" (p = {chance(sides.p)}, not corrected)" if grades.size(effects)[0] >= SEEDS else ""
     sizes = dict.fromkeys(f"{counted(effect.seeds, 'seed')} × {effect.tasks} tasks" for effect in effects)
-    return f"{' and '.join(sizes)}: {grades.grade(statement, effects, sides, sides.p)}{p}"
+    grade = grades.grade(statement, effects, sides, sides.p)
+    return f"{' and '.join(sizes)}: {'would be ' * bool(p)}{grade}{p}"
 
 
 def command(

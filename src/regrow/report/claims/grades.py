@@ -38,15 +38,26 @@ def of_case(sides: Sequence[Sides]) -> Sides:
     return Sides(partial_conjunction(pro, len(sides)), partial_conjunction(contra, 1))
 
 
-def cases(statement: Statement, effects: Sequence[Effect], tests: Sequence[Test]) -> list[Sides]:
-    """For and against each case of a statement."""
-    sides = [chances(test, effect) for test, effect in zip(tests, effects, strict=True)]
+def held(test: Test, effect: Effect, long: int) -> Sides:
+    """The same, without what so few tasks cannot say: that there is no change."""
+    pro, contra = chances(test, effect)
+    if effect.tasks >= long or test.about == "level":
+        return Sides(pro, contra)
+    return Sides(1.0, contra) if test.about == "no change" else Sides(pro, 1.0)
+
+
+def cases(statement: Statement, sides: Sequence[Sides]) -> list[Sides]:
+    """For and against each case of a statement, from those of its tests."""
     return [of_case(sides[i : i + statement.each]) for i in range(0, len(sides), statement.each)]
 
 
 def of_statement(statement: Statement, effects: Sequence[Effect], tests: Sequence[Test] | None = None) -> Sides:
     """For and against "so many of the cases are true", from the effects of all tests."""
-    pro, contra = zip(*cases(statement, effects, tests or statement.tests), strict=True)
+    return _of_tests(statement, [chances(*pair) for pair in zip(tests or statement.tests, effects, strict=True)])
+
+
+def _of_tests(statement: Statement, sides: Sequence[Sides]) -> Sides:
+    pro, contra = zip(*cases(statement, sides), strict=True)
     needed = statement.needed
     return Sides(partial_conjunction(pro, needed), partial_conjunction(contra, len(pro) - needed + 1))
 
@@ -78,9 +89,10 @@ def decides(statement: Statement, effects: Sequence[Effect]) -> bool:
 
 
 def may_still_come(statement: Statement, sides: Sides, effects: Sequence[Effect]) -> bool:
-    """Whether the runs show no change, and are too short to say that there is none."""
-    none_seen = sides.true == (statement.about == "no change")
-    return statement.about != "level" and none_seen and size(effects)[1] < statement.long
+    """Whether what the runs say rests on a change that they do not show but are too short to rule out."""
+    without = _of_tests(statement, [held(*pair, statement.long) for pair in zip(statement.tests, effects, strict=True)])
+    all_of_it, rest = (sides.pro, without.pro) if sides.true else (sides.contra, without.contra)
+    return rest > all_of_it and 2 * rest >= ALPHA
 
 
 def grade(statement: Statement, effects: Sequence[Effect], sides: Sides, p: float) -> str:

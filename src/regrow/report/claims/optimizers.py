@@ -13,7 +13,6 @@ WITH_OPTIMIZERS = (
         LOSES,
         all_of(loses(place, "base") for place in ("large", "large-sgdw", "large-adamw")),
         study=OPTIMIZERS,
-        about="change",
     ),
     Statement(
         "9b",
@@ -22,7 +21,6 @@ WITH_OPTIMIZERS = (
         KEEPS,
         keeps("large-sgdw", "swr") + keeps("large-adamw", "swr"),
         study=OPTIMIZERS,
-        about="no change",
     ),
     Statement(
         "9c",

@@ -12,10 +12,7 @@ DROP = (
     "end minus start: the mean accuracy of the last 100 tasks minus that of tasks 20 to 119; below 220 tasks the last "
     "80 and tasks 20 to 99"
 )
-FALL = (
-    "end minus peak: the mean accuracy of the last 100 tasks (80 below 220) minus that of 5 successive tasks among the "
-    "first 50, those at which the other seeds are best"
-)
+FALL = "end minus peak: the mean accuracy of the last 100 tasks (80 below 220) minus that of tasks 1 to 5"
 KEEPS = f"{DROP}. Kept: above −{LEVEL} points (a rise is no loss)."
 LOSES = f"{DROP}. Lost: below −{LEVEL} points."
 STEADY = f"and the slope over the last half of the tasks times their number: within ±{LEVEL} points."

@@ -29,28 +29,27 @@ def drop(setting: str, system: str) -> Quantity:
 
 
 def fall(setting: str, system: str) -> Quantity:
-    """Mean accuracy of the last tasks minus that of an early peak, which the other seeds choose."""
+    """Mean accuracy of the last tasks minus that of an early peak, tasks 1 to 5."""
     before = _course("end minus early peak", setting, system, windows.last_minus_own_peak)
-    return _course("end minus peak", setting, system, windows.end_minus_peak, _TWO, before)
+    return _course("end minus peak", setting, system, _end_minus_peak, before)
 
 
-_TWO = RULES._replace(seeds=2)
-
-
-def _course(
-    name: str, setting: str, system: str, weights: Weights, rules: Rules = RULES, before: Quantity | None = None
-) -> Quantity:
+def _course(name: str, setting: str, system: str, weights: Weights, before: Quantity | None = None) -> Quantity:
     key = setting, system
 
     def compute(runs: Comparison) -> Effect:
         series = runs.series(key)
         return contrast(series, weights(series))
 
-    return quantity(f"{label(system)}: {name}", POINTS, [key], compute, rules, before=before)
+    return quantity(f"{label(system)}: {name}", POINTS, [key], compute, RULES, before=before, over_time=True)
 
 
 def _end_minus_start(series: np.ndarray) -> np.ndarray:
     return windows.end_minus_start(series.shape[1])
+
+
+def _end_minus_peak(series: np.ndarray) -> np.ndarray:
+    return windows.end_minus_peak(series.shape[1])
 
 
 def drop_against(setting: str, system: str, other: str) -> Quantity:
@@ -63,12 +62,10 @@ def drop_against(setting: str, system: str, other: str) -> Quantity:
 def fall_against(setting: str, other: str, system: str) -> Quantity:
     """How much more a system falls in one setting than in another: the difference of its falls from early peaks."""
     name = f"fall of {label(system)}, {setting} minus {other}"
-    return _difference(name, ((setting, system), (other, system)), windows.end_minus_peak, _TWO)
+    return _difference(name, ((setting, system), (other, system)), _end_minus_peak)
 
 
-def _difference(
-    name: str, keys: tuple[Key, Key], weights: Weights, rules: Rules = RULES, before: Quantity | None = None
-) -> Quantity:
+def _difference(name: str, keys: tuple[Key, Key], weights: Weights, before: Quantity | None = None) -> Quantity:
     def compute(runs: Comparison) -> Effect:
         one, two = (runs.series(key) for key in keys)
         if len(runs.seeds) >= SEEDS:
@@ -82,7 +79,7 @@ def _difference(
         value = first.value - second.value
         return replace(first, value=value, error=error, freedom=freedom, freedom_before=before)
 
-    return quantity(name, POINTS, keys, compute, rules, before=before)
+    return quantity(name, POINTS, keys, compute, RULES, before=before, over_time=True)
 
 
 def change(setting: str, system: str) -> Quantity:
@@ -93,7 +90,7 @@ def change(setting: str, system: str) -> Quantity:
         late = runs.series(key)[:, runs.tasks // 2 :]
         return replace(slope(late).times(late.shape[1]), tasks=runs.tasks)
 
-    return _quantity(name, POINTS, [key], compute)
+    return _quantity(name, POINTS, [key], compute, over_time=True)
 
 
 def ahead(setting: str, system: str, other: str) -> Quantity:
@@ -108,12 +105,19 @@ def ahead(setting: str, system: str, other: str) -> Quantity:
 
 
 def ahead_of_best(setting: str, system: str, *others: str) -> Quantity:
-    """Mean accuracy over all tasks of one system minus that of the best of others, by their means over the seeds."""
+    """Mean accuracy over all tasks of one system minus that of the best of others.
+
+    Which is best, the other seeds choose: on the same seeds the better of two equal ones would look better than it is.
+    One seed has no others, and chooses itself.
+    """
     keys = [(setting, each) for each in (system, *others)]
 
     def compute(runs: Comparison) -> Effect:
         mine, *rest = (runs.series(key) for key in keys)
-        best = max(rest, key=lambda series: float(series.mean()))
+        levels = np.stack([series.mean(1) for series in rest])
+        if len(runs.seeds) > 1:
+            levels = levels.sum(1, keepdims=True) - levels
+        best = np.stack([rest[which][seed] for seed, which in enumerate(levels.argmax(0))])
         return contrast(mine - best, np.full(runs.tasks, 1 / runs.tasks))
 
     return _quantity(f"{label(system)} minus the best of {', '.join(map(label, others))}", POINTS, keys, compute)
@@ -125,7 +129,8 @@ def against_fresh(setting: str, system: str) -> Quantity:
     A fresh network has the same expected accuracy on every task, so some of its tasks stand for all.
     """
     name = f"{label(system)} at the end minus a fresh network"
-    return Quantity(name, POINTS, setting, (system, FRESH), partial(_against_fresh, (setting, system)))
+    measure = partial(_against_fresh, (setting, system))
+    return Quantity(name, POINTS, setting, (system, FRESH), measure, over_time=True)
 
 
 def _against_fresh(key: Key, runs: Runs) -> Measured:

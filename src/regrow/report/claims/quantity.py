@@ -1,14 +1,13 @@
 """A quantity: what is measured of stored runs for a statement, and what is missing where it cannot be."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..margins import LEAST_TASKS
 from ..runs import Comparison, Run, Runs, comparisons
 from ..stats import Effect
 from ..style import look
-from .seen import new_seeds
 
 POINTS, PERCENT = "points", "%"
 
@@ -38,6 +37,7 @@ class Quantity:
 
     sweep: whether it needs their sweeps.
     also: further settings whose runs it needs.
+    over_time: whether it is a change over the tasks, 0 where nothing changes, not a level.
     before: what the rules before these measured in its place, where that was something else.
     """
 
@@ -48,6 +48,7 @@ class Quantity:
     measure: Callable[[Runs], Measured] = field(repr=False)
     sweep: bool = False
     also: tuple[str, ...] = ()
+    over_time: bool = False
     before: "Quantity | None" = field(default=None, repr=False)
 
     @property
@@ -89,6 +90,7 @@ def quantity(
     measure: str = "",
     has: Callable[[Run], bool] = lambda run: True,
     before: Quantity | None = None,
+    over_time: bool = False,
 ) -> Quantity:
     """A quantity of runs at their chosen values.
 
@@ -100,6 +102,7 @@ def quantity(
         measure: a column that runs must have throughout, or they are left out.
         has: whether a run has it.
         before: what was measured in its place.
+        over_time: whether it is a change over the tasks.
     """
     settings, systems = (tuple(dict.fromkeys(part)) for part in zip(*keys, strict=True))
 
@@ -117,7 +120,7 @@ def quantity(
         )
         return Measured(kept_only.effects, kept_only.lacks, kept_only.notes + left_out)
 
-    return Quantity(name, unit, settings[0], systems, from_runs, also=settings[1:], before=before)
+    return Quantity(name, unit, settings[0], systems, from_runs, also=settings[1:], over_time=over_time, before=before)
 
 
 def over(runs: Runs, groups: Groups, compute: Compute, rules: Rules) -> Measured:
@@ -130,7 +133,7 @@ def over(runs: Runs, groups: Groups, compute: Compute, rules: Rules) -> Measured
 
 def measured(compute: Compute, shared: Sequence[Comparison]) -> tuple[Effect, ...]:
     """Effects over most seeds and in the longest runs, from `comparisons`, which has the longest first."""
-    return tuple(replace(compute(each), new=new_seeds(each)) for each in reversed(shared))
+    return tuple(compute(each) for each in reversed(shared))
 
 
 def notes(runs: Runs, groups: Groups, rules: Rules) -> tuple[str, ...]:

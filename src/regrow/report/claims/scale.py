@@ -14,7 +14,7 @@ from ...lab.vit.matching import boundary_factors, updates
 from ...lab.vit.options import PAPERS_IMAGES
 from ..format import number
 from ..results_vit import TASKS, Scale, ViTResults
-from .verdict import NOT_RUN, UNDECIDED, Verdict
+from .verdict import EXPLORATORY, NOT_RUN, UNDECIDED, Verdict
 
 ACCUMULATED = ("13a", "16a", "16b", "16c", "16d", "17a", "17b", "17c", "17d", "17e")
 """Statements that rest on decay accumulated over the whole run."""
@@ -35,7 +35,8 @@ def _limited(verdict: Verdict, results: ViTResults) -> Verdict:
     why = reason(verdict, results) if verdict.grade != NOT_RUN else ""
     if not why:
         return verdict
-    return replace(verdict, grade=UNDECIDED, p=None, p_holm=None, reason=f"not at scale: {why}; {verdict.reason}")
+    verdict = replace(verdict, grade=UNDECIDED, p=None, p_holm=None, evidence=EXPLORATORY)
+    return replace(verdict, reason=f"not at scale: {why}; {verdict.reason}")
 
 
 def reason(verdict: Verdict, results: ViTResults) -> str:

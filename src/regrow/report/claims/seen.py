@@ -1,12 +1,12 @@
-"""Which runs were known when the rules were made: a verdict that rests on them is exploratory.
+"""Which runs were known when the rules were made: what rests on them is exploratory.
 
-A network's numbers are a function of its setting, system, values and seed, whoever trains it, so a run is known if its
-seed was stored then, up to as many tasks.
+A network's draws are a function of its setting, system, values and seed, whoever trains it, so a run is known if any
+task of its seed was stored then. That holds for the tasks trained since, too: they continue what was known.
 """
 
 from ...lab.studies import SIX, VIT_SETTINGS
 from ...lab.studies.vit_values import chosen
-from ..runs import Comparison, Run, papers_id
+from ..runs import Run, papers_id
 from ..style import FOUR
 
 _ORDERS = ("cbp-authors", "redo-authors")
@@ -23,6 +23,7 @@ SEEN: tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]], ...] = (
     (FOUR, ("scratch",), (20, 20, 20, 20, 20)),
     (FOUR, ("swr-random-threshold-resample", "swr-zero-only", "swr-zero-spared"), (30, 30, 30)),
     (FOUR, _OTHER_SWR, (200,)),
+    (("large-ln",), ("swr-gradient-proportional-mean-authors",), (64,)),
     (("large",), _ALL_SWR, (200, 200)),
     (("large-sgdw", "large-adamw"), SIX, (200, 200)),
     (("vit", "vit-reparam"), ("base", "scratch"), (5, 5, 5)),
@@ -49,12 +50,6 @@ def _has_papers_decay(run: Run) -> bool:
     return run.config.get("decay", paper) == paper
 
 
-def is_new(run: Run, tasks: int) -> bool:
-    """Whether less than half of so many tasks of a run was known."""
-    return 2 * tasks_seen(run) < tasks
-
-
-def new_seeds(runs: Comparison) -> int:
-    """Seeds all of whose runs are new."""
-    old = {run.seed for group in runs.groups.values() for run in group if not is_new(run, runs.tasks)}
-    return len(set(runs.seeds) - old)
+def is_new(run: Run) -> bool:
+    """Whether none of its tasks was known."""
+    return not tasks_seen(run)

@@ -25,6 +25,13 @@ class Test:
     side: str
     bound: float
 
+    @property
+    def about(self) -> About:
+        """A level, or, of a quantity over time, that there is a change, or that there is none: where 0 passes."""
+        if not self.quantity.over_time:
+            return "level"
+        return "no change" if (self.bound < 0 if self.side == ">" else self.bound > 0) else "change"
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -38,11 +45,10 @@ class Statement:
     study: the one that trains the runs.
     at_least: how many of the cases must be true; None: all.
     each: tests to a case, which is true where all of them are.
-    about: a level, or a change over the tasks, or that there is none. A change that is not seen may still come, so
-        that there is none takes `long` tasks to say.
     beside: shown to the reader and not judged.
     tasks: number of tasks in the paper's runs; asks: number that the suggested command trains.
-    least: tasks below which nothing is decided; long: see `about`.
+    least: tasks below which nothing is decided.
+    long: tasks that it takes to say that there is no change; before them one that is not seen may still come.
     before: the tests of the rules before these, where they had other bounds; None: the same with other quantities.
     added: whether it was not judged before.
     """
@@ -55,7 +61,6 @@ class Statement:
     study: str = UNITS
     at_least: int | None = None
     each: int = 1
-    about: About = "level"
     beside: tuple[Quantity, ...] = ()
     tasks: int = PAPER_TASKS
     asks: int = LEAST_TASKS

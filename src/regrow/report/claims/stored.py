@@ -18,14 +18,14 @@ def to_json(verdicts: Sequence[Verdict], margins: Mapping[str, Margin] = MARGINS
 
     `{"format": 2, "alpha": …, "paper_tasks": …, "margins": {name: {value, unit, reason, source}}, "claims": […]}`.
     A claim has `id` ("2a"), `text`, `grade` ("confirmed", "contradicted", "agrees", "disagrees", "undecided", "not
-    run"), `effect` (a number), `low`, `high` (95 %), `unit`, `seeds`, `tasks`, `criterion`, `command`; `evidence`
-    ("exploratory", "confirmatory"), `old_verdict` (what the rules before say of these runs: "holds", "fails", "not
-    enough data"), `claim` (2), `place`, `reason`, `settings`, `systems`, `p`, `p_holm`, `second`, `beside`, `notes`,
-    and `parts`: each `quantity`, `setting`, `systems`, `side` (">" or "<"), `bound`, `unit`, `effect`, `other`,
-    `lacks`. An effect of a part is null or `value`, `low`, `high`, `error`, `freedom`, `basis` ("seeds", "tasks":
-    within these runs only), `seeds`, `tasks`, `standardised`, `new`. Every number is finite; one that is not is null.
-    For one more release: `verdict` (the grade in the old words), `statistic` (the criterion), `estimate` (what `effect`
-    was).
+    run"), `effect` (a number), `low`, `high` (95 %), `unit`, `seeds`, `tasks` (the fewest of any part), `criterion`,
+    `command`; `evidence` ("exploratory", "confirmatory"), `old_verdict` (what the rules before say of these runs:
+    "holds", "fails", "not enough data"), `claim` (2), `place`, `reason`, `settings`, `systems`, `p`, `p_holm`,
+    `second`, `beside`, `notes`, and `parts`: each `quantity`, `setting`, `systems`, `side` (">" or "<"), `bound`,
+    `unit`, `effect`, `other`, `lacks`. An effect of a part is null or `value`, `low`, `high`, `error`, `freedom`,
+    `basis` ("seeds", "tasks": within these runs only), `seeds`, `tasks`, `standardised`. Every number is finite; one
+    that is not is null. For one more release: `verdict` (the grade in the old words), `statistic` (the criterion),
+    `estimate` (what `effect` was).
 
     Args:
         verdicts: as `evaluate` returns them.
@@ -55,7 +55,7 @@ def _claim(verdict: Verdict) -> dict[str, Any]:
     number = estimate or {}
     first = {name: getattr(verdict, name) for name in ("id", "text", "grade")}
     first |= {"effect": number.get("value")} | {name: number.get(name) for name in ("low", "high")}
-    first |= {"unit": verdict.unit, "seeds": number.get("seeds"), "tasks": number.get("tasks")}
+    first |= {"unit": verdict.unit} | dict(zip(("seeds", "tasks"), verdict.size, strict=True))
     first |= {"criterion": verdict.criterion, "command": verdict.command, "evidence": verdict.evidence}
     first |= {"old_verdict": verdict.old_verdict, "claim": verdict.claim}
     rest = {name: value for name, value in vars(verdict).items() if name not in first}

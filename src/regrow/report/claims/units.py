@@ -29,7 +29,6 @@ WEIGHTS_OR_UNITS = (
         f"{DROP}: above −{LEVEL} points; {STEADY}",
         keeps("large", "cbp", "redo", "swr") + steady("large", "cbp", "redo", "swr"),
         beside=fresh("large", "cbp", "redo", "swr") + authors("large", "cbp", "redo"),
-        about="no change",
     ),
     Statement(
         "4b",
@@ -45,7 +44,6 @@ WEIGHTS_OR_UNITS = (
         LOSES,
         loses("large-ln", "cbp"),
         beside=fresh("large-ln", "cbp") + authors("large-ln", "cbp"),
-        about="change",
     ),
     Statement(
         "5b",
@@ -69,7 +67,6 @@ WEIGHTS_OR_UNITS = (
         f"{FALL}: below −{LEVEL} points; {STEADY}",
         falls("small", "cbp", "redo") + steady("small", "cbp", "redo"),
         beside=fresh("small", "cbp", "redo") + authors("small", "cbp", "redo"),
-        about="no change",
     ),
     Statement(
         "6b",
@@ -78,7 +75,6 @@ WEIGHTS_OR_UNITS = (
         KEEPS,
         keeps("small", "swr"),
         beside=fresh("small", "swr"),
-        about="no change",
     ),
     Statement(
         "6c",
@@ -95,7 +91,6 @@ WEIGHTS_OR_UNITS = (
         f"{FALL}. Steeply: below −{STEEP} points.",
         falls("small-ln", "cbp", "redo", by=STEEP),
         beside=fresh("small-ln", "cbp", "redo") + authors("small-ln", "cbp", "redo"),
-        about="change",
     ),
     Statement(
         "7b",
@@ -104,7 +99,6 @@ WEIGHTS_OR_UNITS = (
         KEEPS,
         keeps("small-ln", "swr"),
         beside=fresh("small-ln", "swr"),
-        about="no change",
     ),
     Statement(
         "7c",

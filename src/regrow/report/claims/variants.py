@@ -18,7 +18,6 @@ VARIANTS = (
         LOSES,
         loses("large", "base"),
         beside=fresh("large", "base"),
-        about="change",
     ),
     Statement(
         "1b",
@@ -27,7 +26,6 @@ VARIANTS = (
         "mean accuracy of the last 100 tasks minus that of a network freshly initialised for every task, by seed. "
         "True: below 0.",
         (Test(against_fresh("large", "base"), "<", 0.0),),
-        about="change",
     ),
     Statement(
         "1c",
@@ -36,7 +34,6 @@ VARIANTS = (
         KEEPS,
         keeps("large", "l2", "shrink-perturb"),
         beside=fresh("large", "l2", "shrink-perturb"),
-        about="no change",
     ),
     Statement(
         "1d",
@@ -48,7 +45,6 @@ VARIANTS = (
             for system in ("l2", "shrink-perturb")
         ),
         study=OPTIMIZERS,
-        about="change",
     ),
     Statement(
         "2a",
@@ -58,7 +54,6 @@ VARIANTS = (
         keeps("large", "swr", PROPORTIONAL),
         study=INITIAL,
         beside=fresh("large", "swr", PROPORTIONAL),
-        about="no change",
     ),
     Statement(
         "2b",
@@ -104,7 +99,6 @@ VARIANTS = (
         at_least=7,
         before=all_of(loses(place, THRESHOLD_MEAN, PROPORTIONAL_MEAN) for place in FOUR),
         beside=tuple(drop(place, PROPORTIONAL_MEAN) for place in FOUR),
-        about="change",
     ),
     Statement(
         "3b",
@@ -128,7 +122,6 @@ VARIANTS = (
             ),
         ),
         study=INITIAL,
-        about="change",
     ),
     Statement(
         "3d",

@@ -56,8 +56,8 @@ class Verdict:
     p: two-sided, of the whole statement against its contrary; p_holm: adjusted over the statements of one claim. Both
         None for fewer than three seeds, and never below `SMALLEST_P`.
     command: makes the runs that decide, or those that are missing.
-    evidence: "confirmatory" where at least three seeds, and more than half of them, were not known when the rules were
-        made, else "exploratory"; empty where nothing was run.
+    evidence: "confirmatory" where the seeds that were not known when the rules were made, at least three, give the
+        same grade alone; else "exploratory"; empty where nothing was run.
     old_verdict: what the rules before these say of the same runs; empty for a statement they did not have.
     second: what the longest runs say, one line, not corrected; empty where they are the same.
     beside: numbers that are shown and not judged, in lines.
@@ -88,6 +88,13 @@ class Verdict:
     def claim(self) -> int:
         """Number of the paper's claim that it is part of."""
         return int(self.id.rstrip("abcdefghij"))
+
+    @property
+    def size(self) -> tuple[int | None, int | None]:
+        """The fewest seeds and tasks of any test; None where nothing was run."""
+        effects = [part.effect for part in self.parts if part.effect] if self.effect else []
+        fewest = (min((getattr(effect, name) for effect in effects), default=None) for name in ("seeds", "tasks"))
+        return next(fewest), next(fewest)
 
     @property
     def decided(self) -> bool:

@@ -27,7 +27,7 @@ COUNT = (
     f"of {100 * SOME:g} % is ruled out. Never: none did, of so many that {100 * NEVER:g} % are ruled out"
 )
 
-_claim = partial(Statement, study=STUDY, about="change", tasks=TASKS, asks=TASKS, least=LEAST, long=LEAST)
+_claim = partial(Statement, study=STUDY, tasks=TASKS, asks=TASKS, least=LEAST, long=LEAST)
 
 
 def scale(setting: str) -> Quantity:
@@ -120,7 +120,6 @@ RENEWAL = (
         "section 5 and figure 3c",
         f"{COUNT}.",
         below((diverging(REPARAM, system, NEVER) for system in STEADY), 0.0),
-        about="level",
     ),
     _claim(
         "14d",
@@ -128,7 +127,6 @@ RENEWAL = (
         "section 5, figures 3b and 3c, appendix E",
         f"{COUNT}.",
         above((diverging(REPARAM, system, SOME) for system in SHRINKING), 0.0),
-        about="level",
     ),
     _claim(
         "15a",

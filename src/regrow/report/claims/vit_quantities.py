@@ -16,7 +16,6 @@ from ..runs import FRESH, Comparison, Run, Runs
 from ..stats import SEEDS, Effect, contrast
 from ..style import VIT_SETTING_LABELS
 from .quantity import PERCENT, POINTS, Key, Measured, Quantity, Rules, label, lacks, notes, quantity
-from .seen import is_new
 
 SMALLEST = 1.2e-38  # of normal 32-bit numbers: what is less counts as that
 SHARE, CORRELATION, RATE = "of the runs", "rank correlation", "% a task"
@@ -154,8 +153,8 @@ def diverging(setting: str, system: str, rare: float) -> Quantity:
         if len(group) < SEEDS:
             return Measured(lacks=lacks({key: group or runs.main(*key)}, RULES))
         lost = sum(run.diverged for run in group) / len(group)
-        tasks, new = min(run.tasks for run in group), sum(is_new(run, run.tasks) for run in group)
-        share = Share(lost, 0.0, math.inf, "seeds", len(group), tasks, new=new, rare=rare)
+        tasks = min(run.tasks for run in group)
+        share = Share(lost, 0.0, math.inf, "seeds", len(group), tasks, rare=rare)
         return Measured((share,), notes=notes(runs, {key: group}, RULES))
 
     name = f"{label(system)}: runs that diverged ({'never' if rare == NEVER else 'some'})"
@@ -215,7 +214,7 @@ def _quantity(name: str, unit: str, keys: Sequence[Key], values: Values, measure
     def compute(runs: Comparison) -> Effect:
         return by_seed(values(runs), runs.tasks)
 
-    return quantity(name, unit, keys, compute, RULES, measure, has)
+    return quantity(name, unit, keys, compute, RULES, measure, has, over_time=True)
 
 
 def _against(setting: str, other: str) -> str:
