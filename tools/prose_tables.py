@@ -120,14 +120,19 @@ def _share(runs: Sequence[Run]) -> float:
 
 
 def by_gradient(numbers: "Numbers") -> str:
-    """The ways by gradient utility in the other settings."""
-    runs, places = numbers.permuted.runs, FOUR[1:]
-    rows = [
-        [prune, reinit, *(level(runs, place, _variant("gradient", prune, reinit)) for place in places)]
-        for prune in ("threshold", "proportional")
-        for reinit in ("resample", "mean")
-    ]
-    return markdown(["pruning", "", *places], rows)
+    """The ways by gradient utility in all settings, with the seeds and tasks of each."""
+    runs, rows = numbers.permuted.runs, []
+    for prune, ties in (("threshold", ""), ("proportional", ""), ("proportional", "-authors")):
+        for reinit in ("resample", "mean"):
+            name = _variant("gradient", prune, reinit) + ties
+            how = prune + {"-authors": ", ties by position"}.get(ties, ", ties at random" * (prune == "proportional"))
+            rows.append([how, reinit, *(_with_size(runs, place, name) for place in FOUR)])
+    return markdown(["pruning", "", *FOUR], rows)
+
+
+def _with_size(runs: Runs, setting: str, system: str) -> str:
+    each = over(runs, setting, system)
+    return f"{level(runs, setting, system)} ({len(each.seeds)} × {each.tasks:,})" if each else DASH
 
 
 def _variant(utility: str, prune: str, reinit: str) -> str:
