@@ -70,6 +70,16 @@ def chance(p: float | None) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
+def p_is(p: float) -> str:
+    """A p-value in a sentence.
+
+    Example:
+        >>> p_is(0.0123), p_is(1e-9)
+        ('p = 0.012', 'p < 0.0001')
+    """
+    return f"p {'' if p < 1e-4 else '= '}{chance(p)}"
+
+
 def count(runs: Comparison) -> str:
     """Seeds × tasks."""
     return f"{len(runs.seeds)} × {runs.tasks}"

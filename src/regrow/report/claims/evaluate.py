@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from ...lab.runs.text import counted
-from ..format import chance
+from ..format import p_is
 from ..margins import ALPHA, RECOMMENDED_SEEDS, SMALLEST_P
 from ..runs import Runs
 from ..stats import SEEDS, Effect, holm
@@ -221,7 +221,7 @@ def _second(parts: Sequence[Outcome], statement: Statement) -> str:
     sides, effects = _sides(statement, parts, longest=True), _effects(parts, longest=True)
     if sides is None or not any(part.other for part in parts):
         return ""
-    p = f" (p = {chance(sides.p)}, not corrected)" if grades.size(effects)[0] >= SEEDS else ""
+    p = f" ({p_is(sides.p)}, not corrected)" if grades.size(effects)[0] >= SEEDS else ""
     sizes = dict.fromkeys(f"{counted(effect.seeds, 'seed')} × {effect.tasks} tasks" for effect in effects)
     grade = grades.grade(statement, effects, sides, sides.p)
     return f"{' and '.join(sizes)}: {'would be ' * bool(p)}{grade}{p}"

@@ -55,10 +55,13 @@ def in_words(groups: Iterable[Sequence[Run]]) -> str:
     groups = [runs for runs in groups if runs]
     if not groups:
         return ""
-    seeds = sorted({len(runs) for runs in groups})
-    tasks = max(run.tasks for runs in groups for run in runs)
-    n = counted(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {counted(seeds[-1], 'seed')}"
-    return f"{counted(tasks, 'task')}, {n}"
+    tasks = _range((max(run.tasks for run in runs) for runs in groups), "task")
+    return f"{tasks}, {_range(map(len, groups), 'seed')}"
+
+
+def _range(numbers: Iterable[int], what: str) -> str:
+    ends = sorted(set(numbers))
+    return counted(ends[0], what) if len(ends) == 1 else f"{ends[0]:,} to {counted(ends[-1], what)}"
 
 
 def _at_least(runs: Sequence[Run], share: float) -> Sequence[Run]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ...lab.runs.text import counted
 from ..claims import AGREES, CONFIRMED, CONTRADICTED, DISAGREES, NOT_RUN, UNDECIDED, Outcome, Verdict
 from ..claims.quantity import label
-from ..format import chance, number
+from ..format import chance, number, p_is
 from ..published import level
 from ..style import SETTING_LABELS, VIT_SETTING_LABELS
 
@@ -111,7 +111,7 @@ def _card(verdict: Verdict) -> Card:
     effect = verdict.effect
     found = _FIGURE.search(verdict.place)
     details = [
-        f"p = {chance(verdict.p)}, after Holm's correction {chance(verdict.p_holm)}" if verdict.p is not None else "",
+        f"{p_is(verdict.p)}, after Holm's correction {chance(verdict.p_holm)}" if verdict.p is not None else "",
         f"The longest runs: {verdict.second}" if verdict.second else "",
         f"Under the earlier rules: {verdict.old_verdict}" if verdict.old_verdict else "",
         f"Evidence: {verdict.evidence}" if verdict.evidence else "",
