@@ -40,7 +40,14 @@ from regrow.report.results_vit import combine as combine_vit
 from regrow.report.stats import Effect
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/choosing.md", "docs/reproduce.md", "docs/statistics.md", "docs/howto/stable-baselines3.md")
+PAGES = (
+    "README.md",
+    "docs/choosing.md",
+    "docs/concepts/ties.md",
+    "docs/howto/stable-baselines3.md",
+    "docs/reproduce.md",
+    "docs/statistics.md",
+)
 MARK = re.compile(r"<!-- (number|table): ([^>]+?) -->(.*?)<!-- end -->", re.DOTALL)
 COMMAND = re.compile(r"regrow report ((?:[\w-]+[ \\\n]+)+?)--out report")
 

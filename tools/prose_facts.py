@@ -41,6 +41,16 @@ def renewal_share(numbers: "Numbers") -> str:
     )
 
 
+def overlap(system: str) -> Callable[["Numbers"], str]:
+    """How much of a renewal the one before had renewed, in percent, in the settings with runs by both ways to tie."""
+
+    def written(numbers: "Numbers") -> str:
+        rows = numbers.rows("ties").filter(system=system).group_by("setting").agg(pl.col("overlap").mean())
+        return between(100 * rows["overlap"].to_numpy(), 0)
+
+    return written
+
+
 def _order_gap(numbers: "Numbers", setting: str, system: str, longest: bool = False) -> float:
     """A unit method minus the same in the authors' order: last 100 tasks, the same seeds, in points."""
     both = {name: numbers.permuted.runs.main(setting, name) for name in (system, f"{system}-authors")}
@@ -128,6 +138,8 @@ FACTS: dict[str, Callable[["Numbers"], str]] = {
     "order difference": order_difference([("small-ln", "redo")]),
     "order difference rest": order_difference(case for case in _CASES if case != ("small-ln", "redo")),
     "order difference longest": order_difference((case for case in _CASES if case[0] != "small-ln"), longest=True),
+    "overlap random": overlap("swr-gradient-proportional-mean"),
+    "overlap position": overlap("swr-gradient-proportional-mean-authors"),
     **{f"order gap {system}": order_gap(system) for system in ("cbp", "redo")},
     "one seed": one_seed("weights-vs-units"),
     "one seed again": one_seed("authors-long"),
