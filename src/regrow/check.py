@@ -41,10 +41,12 @@ def flag(name: str, value: object) -> bool:
 
 
 def patterns(name: str, value: object) -> tuple[str, ...]:
-    """Name patterns as a tuple: None is none, a string is one."""
+    """Name patterns as a tuple: None is none, a string is one. Of `only`, none must not mean all."""
     if value is None:
         return ()
     found = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,)
+    if name == "only" and not found:
+        raise ValueError(f"`only` must name something; got {value!r}: leave it out for all parameters")
     for pattern in found:
         if not isinstance(pattern, str):
             raise TypeError(f"`{name}` takes name patterns (text, or a list of it); got {pattern!r}")

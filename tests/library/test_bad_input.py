@@ -32,6 +32,8 @@ CONSTRUCTORS = [
     ({"reinit": "zero"}, ValueError, "`reinit` must be one of 'resample', 'mean'; got 'zero'"),
     ({"absent_rows": "drop"}, ValueError, "`absent_rows` must be one of 'keep', 'renew'; got 'drop'"),
     ({"clear_moments": "mean"}, ValueError, "`clear_moments` must be True, False, 'zero' or 'restart'; got 'mean'"),
+    ({"clear_moments": 0}, ValueError, "`clear_moments` must be True, False, 'zero' or 'restart'; got 0"),
+    ({"only": []}, ValueError, "`only` must name something; got []: leave it out for all parameters"),
     ({"seed": -1}, ValueError, "`seed` must be at least 0 (random numbers are keyed by it); got -1"),
     ({"optimizer": "adam"}, TypeError, "`optimizer` must be a torch.optim.Optimizer or None; got str"),
     ({"only": "encoder.*"}, ValueError, "`only`: pattern 'encoder.*' matches no parameter; names are 0.weight, 0.bias"),
@@ -130,6 +132,26 @@ def test_attach_arguments():
     with pytest.raises(ValueError, match="the SGD holds none of the maintained parameters: is it this model's?"):
         swr.attach(torch.optim.SGD(mlp().parameters()))
     assert "not attached" in repr(swr)
+    model = mlp()
+    half = torch.optim.SGD([model[0].weight])
+    with pytest.raises(ValueError, match="maintained parameters: of no layer of units both incoming and outgoing"):
+        regrow.ReDo(model, every=1, threshold=0.1).attach(half)
+
+
+def test_a_computed_list_of_names_that_is_empty_resets_nothing():
+    model = mlp()
+    before = weights(model)
+    with pytest.raises(ValueError, match="`only` must name something"):
+        regrow.reinitialize(model, only=[])
+    assert same(before, weights(model))
+
+
+def test_a_state_of_no_step_is_no_late_start():
+    """Adagrad has one from the start."""
+    model = mlp()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        regrow.SWR(model, every=2, factor=0.1).attach(torch.optim.Adagrad(model.parameters()))
 
 
 STATES = [

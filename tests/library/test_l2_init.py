@@ -36,6 +36,23 @@ def batches(step):
     return torch.randn(8, 6, generator=g), torch.randint(3, (8,), generator=g)
 
 
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam])
+def test_pulls_back_where_the_optimizer_goes_up_the_gradient(make):
+    """Of a flat loss nothing but the pull is left, so both optimizers take the same steps."""
+    models = {maximize: mlp() for maximize in (False, True)}
+    for maximize, model in models.items():
+        opt = make(model.parameters(), lr=0.01, maximize=maximize)
+        regrow.L2Init(model, strength=1.0).attach(opt)
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(0.1)
+        for step in range(20):
+            opt.zero_grad()
+            (0 * model(batches(step)[0]).sum()).backward()
+            opt.step()
+    assert same(weights(models[False]), weights(models[True]))
+
+
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
 @pytest.mark.parametrize("micro", [1, 3])
 def test_equals_the_term_in_the_loss(make, micro):

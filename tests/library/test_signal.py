@@ -197,3 +197,29 @@ def test_a_group_of_lr_zero_is_left_alone_and_counted(name: str) -> None:
     assert all(torch.equal(before[n], after[n]) for n in before if not n.startswith("5"))
     assert maintainer.report()["skipped_no_grad"] > 0
     backward(model, 3)
+
+
+# A gradient that the optimizer changes.
+
+
+@pytest.mark.parametrize("beside_another", [False, True])
+def test_utilities_are_of_the_gradient_of_the_loss_where_the_step_changes_it(beside_another: bool) -> None:
+    """Nesterov's momentum of several tensors at once is added to `.grad` itself."""
+    renewed = {}
+    for foreach in (False, True):
+        model = small()
+        opt = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True, foreach=foreach)
+        swr = regrow.SWR(model, every=3, factor=1e-5, seed=0).attach(opt)
+        if beside_another:
+            regrow.L2Init(model, strength=0.01).attach(opt)
+        for step in range(6):
+            x = torch.randn(16, 8, generator=torch.Generator().manual_seed(step))
+            x[:, 4:] *= step % 3 != 2  # dark at the updates that are due
+            opt.zero_grad()
+            model(x).square().mean().backward()
+            expected = [p.grad.clone() for p in model.parameters()]  # type: ignore[union-attr]
+            opt.step()
+            if step % 3 == 2:
+                assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), expected))  # type: ignore[arg-type]
+        renewed[foreach] = swr.report()
+    assert renewed[False]["share_last"] == renewed[True]["share_last"] > 0.3

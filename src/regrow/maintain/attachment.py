@@ -26,9 +26,9 @@ class Attachment:
     def __init__(self, optimizer: object, clear_moments: object) -> None:
         if optimizer is not None and optimizers.followed(optimizer) is None:
             raise TypeError(f"`optimizer` must be a torch.optim.Optimizer or None; got {type(optimizer).__name__}")
-        if not isinstance(clear_moments, bool) and clear_moments not in CLEARING:
+        if not isinstance(clear_moments, bool | str) or clear_moments not in CLEARING:
             raise ValueError(f"`clear_moments` must be True, False, 'zero' or 'restart'; got {clear_moments!r}")
-        self.clear_moments: bool | str = clear_moments  # type: ignore[assignment]
+        self.clear_moments: bool | str = clear_moments
         self.attached = False
         self.optimizer: Optimizer | None = None  # whose steps are followed, if they are
         self._memory: list[Optimizer] = []
@@ -53,6 +53,17 @@ class Attachment:
     def gradient_scale(self) -> Tensor | None:
         """The factor that a gradient scaler has put on the gradients, where the optimizer removes it."""
         return getattr(self.optimizer, "grad_scale", None) if self.attached else None
+
+    @property
+    def changes_gradients(self) -> bool:
+        """Does a step of the optimizer, or of one inside it, change `.grad`?"""
+        return any(map(optimizers.changes_gradients, self._memory))
+
+    @property
+    def maximized(self) -> set[int]:
+        """Identities of the parameters that the optimizer moves up the gradient."""
+        groups = self.optimizer.param_groups if self.optimizer is not None else ()
+        return {id(p) for group in groups if group.get("maximize") for p in group["params"]}
 
     @property
     def clears(self) -> bool:

@@ -21,7 +21,7 @@ from .attachment import Attachment
 from .default_seed import default_seed
 from .hooks import outside_graphs
 from .maintained import Maintained
-from .policies import check_policies
+from .policies import check_policies, check_precision
 from .signal import has_signal, no_update
 from .step_loop import StepLoop
 
@@ -81,6 +81,7 @@ class Maintainer:
         self._maintained = Maintained(model, method, units, laws, only, skip)
         seed = default_seed(self._maintained.coverage.all) if seed is None else seed
         check_policies(method, self._maintained)
+        check_precision(method, self._maintained)
         track_overlap = check.flag("track_overlap", track_overlap)
         self._loop = StepLoop(method, self._maintained, self._attachment, seed, track_overlap)
         self._loaded = self._warned_of_elsewhere = False
@@ -215,7 +216,9 @@ class Maintainer:
         if own is not None and not hooks.replaces(target, own, self._maintained.lacking):
             raise RuntimeError(f"{self._who} is attached already: detach() it, or make one per optimizer")
         if all_of_it:
-            raise ValueError(f"the {kind} holds none of the maintained parameters: is it this model's?")
+            units = "of no layer of units both incoming and outgoing weights"
+            why = "is it this model's?" if self._maintained.units is None else units
+            raise ValueError(f"the {kind} holds none of the maintained parameters: {why}")
         if lacking:
             warnings.warn(
                 f"{self._who} ignores parameters that the {kind} does not hold: {', '.join(lacking)}; add them to a "

@@ -1,6 +1,6 @@
 """What is maintained: the parameters that a method may change, and the model as a network of one member."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -158,12 +158,17 @@ class Maintained:
         return sorted(left)
 
     def network(
-        self, entries: list[Entry], memory: Memory | None = None, gradient_scale: Tensor | None = None
+        self,
+        entries: list[Entry],
+        memory: Memory | None = None,
+        gradient_scale: Tensor | None = None,
+        maximized: Set[int] = frozenset(),
     ) -> ModuleNetwork:
         """These parameters as a network; one without a law is refused before anything is changed."""
         laws = {entry.name: self.laws.law(entry) for entry in entries} if self.laws is not None else {}
         named = {entry.name: entry for entry in entries}
-        return self._whole(named, laws, **_clearing(memory), gradient_scale=gradient_scale)
+        of_gradients = {"gradient_scale": gradient_scale, "maximized": maximized}
+        return self._whole(named, laws, **_clearing(memory), **of_gradients)
 
     def seen(self) -> ModuleNetwork:
         """The network with the inputs that were active in the update, and nothing to change."""

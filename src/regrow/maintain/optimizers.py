@@ -3,10 +3,11 @@
 Hooks belong on the optimizer whose `step` ends with the final weights on every rank.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 INNER = ("optim", "optimizer", "base_optimizer", "_base_optimizer", "inner_optimizer", "_optimizer")
 """Attributes under which wrappers keep the optimizer inside."""
@@ -55,8 +56,22 @@ def states(chain: list[Optimizer], parameter: Tensor) -> list[dict[str, Any]]:
 
 
 def has_stepped(chain: list[Optimizer]) -> bool:
-    """Do optimizers remember anything of earlier steps?"""
-    return any(len(getattr(optimizer, "state", {})) for optimizer in chain)
+    """Do optimizers remember anything of earlier steps? Adagrad has a state from the start, of step 0."""
+    return any(_steps(state) for optimizer in chain for state in getattr(optimizer, "state", {}).values())
+
+
+def _steps(state: object) -> bool:
+    step = state.get("step") if isinstance(state, Mapping) else None
+    known = isinstance(step, int | float) or (isinstance(step, Tensor) and step.numel() == 1)
+    return float(step) > 0 if known else True  # type: ignore[arg-type]
+
+
+def changes_gradients(optimizer: object) -> bool:
+    """Does its step change `.grad`? Of torch's optimizers, Nesterov's momentum of several tensors at once does."""
+    groups = getattr(optimizer, "param_groups", ())
+    several = (group.get("foreach") is not False and not group.get("fused") for group in groups)
+    nesterov = (bool(group.get("nesterov")) for group in groups)
+    return isinstance(optimizer, SGD) and any(map(all, zip(several, nesterov, strict=True)))
 
 
 def history(chain: list[Optimizer]) -> list[dict[str, Any]]:

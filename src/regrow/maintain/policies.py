@@ -1,7 +1,9 @@
-"""Knobs that choose parameters by name patterns: does each pattern name what it should?"""
+"""What knobs and parameters must have in common: patterns that name some, factors that their precision can hold."""
 
 import warnings
 from collections.abc import Mapping
+
+import torch
 
 from ..methods import Method, knobs_of
 from ..wiring import find_units
@@ -30,6 +32,20 @@ def check_policies(method: Method, maintained: Maintained) -> None:
                 "gradient and is never renewed; name heads, experts or tables only",
                 stacklevel=4,
             )
+
+
+def check_precision(method: Method, maintained: Maintained) -> None:
+    """Warn of a factor so close to 1 that rounding undoes it: w (1 - shrink) is w for most or all w."""
+    shrink = getattr(method, "shrink", 0.0)
+    floats = [entry for entry in maintained.coverage.entries if entry.parameter.is_floating_point()]
+    lost = [entry for entry in floats if 0 < shrink < torch.finfo(entry.parameter.dtype).eps / 2]
+    if lost:
+        kind = str(lost[0].parameter.dtype).removeprefix("torch.")
+        warnings.warn(
+            f"`shrink`={shrink:g} is below the precision of {lost[0].name!r} ({kind}): rounding undoes it; keep the "
+            "weights in float32 (torch.autocast computes in half precision all the same)",
+            stacklevel=4,
+        )
 
 
 def _rows_of_units(maintained: Maintained) -> set[str]:

@@ -36,6 +36,7 @@ class StepLoop:
         self._off, self._rests = method.off, not (method.at_every_attempt or method.observes)
         self._next: int | None = None
         self._gradients_before: list[tuple[nn.Parameter, Tensor]] = []
+        self._copies: list[tuple[Tensor, Tensor]] = []
         self._warned: set[str] = set()
         self.stacked.dates.admit(maintained.admit(), [0], 0)
         self.plan()
@@ -64,6 +65,16 @@ class StepLoop:
         self._maintained.settle_laws()
         if self.method.at_every_attempt and (first or self.method.penalizes):
             self._act_before(found_inf)
+        if self.method.needs_gradient:
+            self._keep_gradients()
+
+    @torch.no_grad()
+    def _keep_gradients(self) -> None:
+        """Copy what the optimizer's step would change, at an update at which something may be due."""
+        due = self._next is None or self.counter.at_most + 1 >= self._next
+        if due and self._attachment.changes_gradients:
+            gradients = (local(entry.parameter.grad) for entry in self._live(self.entries()))
+            self._copies = [(g, g.clone()) for g in gradients if g is not None]
 
     @torch.no_grad()
     def _act_before(self, found_inf: Tensor | None) -> None:
@@ -81,7 +92,8 @@ class StepLoop:
         return self.method.penalty(self._members(self._network(live), self.counter.attempts + 1))[0] if live else None
 
     def restore_gradients(self, optimizer: Optimizer) -> None:
-        """Put the gradients of the loss back where a penalty was added to them."""
+        """Put the gradients of the loss back where a penalty was added to them, or the optimizer changed them."""
+        self._put_copies_back()
         scale, skipped = getattr(optimizer, "grad_scale", None), getattr(optimizer, "found_inf", None)
         for parameter, g in reversed(self._gradients_before):
             if scale is not None:  # a fused optimizer leaves gradients unscaled, but at a step that it skips
@@ -89,6 +101,12 @@ class StepLoop:
                 local(g).div_(by.to(g.device))
             parameter.grad = g
         self._gradients_before = []
+
+    @torch.no_grad()
+    def _put_copies_back(self) -> None:
+        for g, copy in self._copies:
+            g.copy_(copy)
+        self._copies = []
 
     def after_update(self, found_inf: Tensor | None) -> None:
         """Count an update, and act if that is due."""
@@ -284,7 +302,8 @@ class StepLoop:
         return self._attachment if self.method.renews and self._attachment.clears else None
 
     def _network(self, entries: list[Entry]) -> ModuleNetwork:
-        return self._maintained.network(entries, self._memory, self._attachment.gradient_scale)
+        attachment = self._attachment
+        return self._maintained.network(entries, self._memory, attachment.gradient_scale, attachment.maximized)
 
     def _members(
         self, network: ModuleNetwork, step: int, found_inf: Tensor | None = None, layers: Sequence[int] | None = None

@@ -3,7 +3,7 @@
 Shapes: n units of a layer.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,7 @@ class ModuleNetwork(Network):
         inputs, active: of weights that are renewed by their inputs: how many inputs, and which were not 0, bool (n).
         forget: clears an optimizer's memory of the entries of a parameter where a mask of its shape is True.
         gradient_scale: the factor that a gradient scaler has put on the gradients, where the optimizer removes it.
+        maximized: identities of the parameters that the optimizer moves up the gradient.
     """
 
     members = 1
@@ -58,13 +59,14 @@ class ModuleNetwork(Network):
         active: Mapping[str, Tensor] | None = None,
         forget: Callable[..., None] | None = None,
         gradient_scale: Tensor | None = None,
+        maximized: Set[int] = frozenset(),
     ) -> None:
         self.parameters = Views(entries)
         self.units = units
         self._entries, self._laws = entries, laws
         self._statistics, self._activities = statistics or {}, activities or {}
         self._inputs, self._active = inputs or {}, active or {}
-        self._forget, self._gradient_scale = forget, gradient_scale
+        self._forget, self._gradient_scale, self._maximized = forget, gradient_scale, maximized
         self.remembers = forget is not None
         self.gradients_before: list[tuple[nn.Parameter, Tensor]] = []
 
@@ -122,6 +124,8 @@ class ModuleNetwork(Network):
             return
         self.gradients_before.append((parameter, g))
         dense = g.to_dense() if g.is_sparse else local(g)
+        if id(parameter) in self._maximized:
+            penalty = -penalty
         if self._gradient_scale is not None:
             penalty = penalty * self._gradient_scale.to(penalty.device)
         parameter.grad = whole(g, dense + penalty[0].to(dense.dtype))
