@@ -238,3 +238,25 @@ def test_ranks_of_a_stack_are_those_of_its_members() -> None:
 def test_rank99_counts_the_value_that_reaches_99_percent() -> None:
     assert rank99(torch.tensor([98.0, 1.0, 1.0])) == 2
     assert rank99(torch.tensor([99.0, 1.0])) == 1
+
+
+def test_buffers_are_as_before_whatever_the_forward_does_to_them():
+    """A running normaliser counts in evaluation mode too; one buffer is changed in place, one is replaced."""
+
+    class Normalised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
+            self.register_buffer("count", torch.zeros(()))
+            self.register_buffer("mean", torch.zeros(4))
+
+        def forward(self, x):
+            self.count += len(x)
+            self.mean = self.mean + (x.mean(0) - self.mean) * len(x) / self.count
+            return self.last(torch.relu(self.first(x - self.mean)))
+
+    model = Normalised()
+    model(torch.randn(64, 4))
+    mean, before = model.mean, {name: b.clone() for name, b in model.named_buffers()}
+    diagnose(model, torch.randn(64, 4) + 5)
+    assert model.mean is mean and all(torch.equal(b, before[name]) for name, b in model.named_buffers())

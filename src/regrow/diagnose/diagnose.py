@@ -66,7 +66,7 @@ def diagnose(
     A is never centred, and singular values are float64. Ranks of a layer that is 0 throughout are 0. A layer whose
     activations are not all finite gives nan, and so do the shares over all layers then.
 
-    The model runs in evaluation mode, and nothing remains of it: modes, hooks, gradients, buffers of norms, torch's
+    The model runs in evaluation mode, and nothing remains of it: modes, hooks, gradients, buffers, torch's
     generators and what maintainers have summed are as before. With several processes each measures its own inputs.
 
     Args:
@@ -147,7 +147,7 @@ def _arguments(inputs: Any) -> tuple[tuple, dict[str, Any]]:
 
 @contextmanager
 def _at_rest(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; restores modes, torch's generators and torch's switches on exit.
+    """Evaluation mode; restores modes, buffers, torch's generators and torch's switches on exit.
 
     Modes are set module by module, for a `train` of the user's may do more than set them. Compiled code and torch's
     fused kernel for transformer layers pass by the hooks, so both are off; so is autocast's cache: before torch 2.10
@@ -155,6 +155,7 @@ def _at_rest(model: nn.Module) -> Iterator[None]:
     """
     training = [module for module in model.modules() if module.training]
     devices = {t.device for t in chain(model.parameters(), model.buffers()) if t.is_cuda}
+    buffers = [(module._buffers, name, b, b.clone()) for module, name, b in _buffers(model)]
     fused, cached = torch.backends.mha.get_fastpath_enabled(), torch.is_autocast_cache_enabled()
     # Where the compiler is not loaded nothing is compiled, and loading it takes a second.
     eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
@@ -170,6 +171,17 @@ def _at_rest(model: nn.Module) -> Iterator[None]:
         torch.set_autocast_cache_enabled(cached)
         for module in training:
             module.training = True
+        with torch.no_grad():
+            for own, name, buffer, copy in buffers:
+                own[name] = buffer
+                if buffer.layout != torch.strided or not torch.equal(buffer, copy):  # a graph may have saved the others
+                    buffer.copy_(copy)
+
+
+def _buffers(model: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
+    """Where each buffer is: its module and its name there."""
+    for module in model.modules():
+        yield from ((module, name, buffer) for name, buffer in module._buffers.items() if buffer is not None)
 
 
 def _gradients(
