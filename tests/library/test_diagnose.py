@@ -251,8 +251,8 @@ def test_buffers_are_as_before_whatever_the_forward_does_to_them():
             self.register_buffer("mean", torch.zeros(4))
 
         def forward(self, x):
-            self.count += len(x)
-            self.mean = self.mean + (x.mean(0) - self.mean) * len(x) / self.count
+            self.count += x.shape[0]
+            self.mean = self.mean + (x.mean(0) - self.mean) * x.shape[0] / self.count
             return self.last(torch.relu(self.first(x - self.mean)))
 
     model = Normalised()
