@@ -1,4 +1,4 @@
-"""Claim: following a forward leaves nothing in what the modules hold, however deep, and also when it cannot be followed."""
+"""Claim: following a forward leaves nothing in what modules hold, however deep, even where it cannot be followed."""
 
 import copy
 from collections import OrderedDict, defaultdict, deque
