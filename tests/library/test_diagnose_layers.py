@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from twins_diagnose import RANKS, CReLU, activity, by_hand, energy, frozen, rows
+from twins_diagnose import RANKS, CReLU, activity, by_hand, energy, frozen, rows, without_units
 from wiring_zoo import ZOO, LeNet
 
 from regrow.diagnose import diagnose
-from regrow.lab.nets import ViT
+from regrow.lab.nets import MLP, ViT
 from regrow.wiring import find_units
 
 # Units of every kind.
@@ -141,33 +141,57 @@ def test_the_last_layer_is_that_of_the_forward_pass() -> None:
     assert [found[key] for key in RANKS] == [found[f"{key}/last"] for key in RANKS]
 
 
+# Frozen models: measuring changes none, so their layers are those of the same model unfrozen.
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_frozen_layers_are_measured_as_others_are(name: str) -> None:
+    net, args = ZOO[name]()
+    expected = activity(diagnose(net, args))
+    assert activity(diagnose(frozen(net), args)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_frozen_body_below_a_trained_head() -> None:
+    """Its gradients and moments are none; those of the rest are as they were."""
+    net, x = MLP(10, inputs=6), torch.rand(40, 6)
+    expected = activity(diagnose(net, x))
+    *body, head = (m for m in net.modules() if isinstance(m, nn.Linear))
+    frozen(nn.Sequential(*body))
+    opt = torch.optim.Adam(head.parameters())
+    energy(net(x)).backward()
+    opt.step()
+    found = diagnose(net, x, loss=energy, optimizer=opt)
+    assert list(activity(found)) == list(expected)
+    assert math.isnan(found["gradient_dormant_units"]) and math.isnan(found["moment_dormant_units"])
+
+
 # Where no units are found: the outputs of activation modules.
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU(), nn.GELU(), nn.PReLU(), CReLU()])
-def test_a_frozen_mlp_has_its_activation_modules(activation: nn.Module) -> None:
+def test_an_mlp_has_its_activation_modules(activation: nn.Module) -> None:
     net = nn.Sequential(nn.Linear(5, 8), activation, nn.Linear(16 if isinstance(activation, CReLU) else 8, 3))
     x = torch.randn(40, 5)
-    found = diagnose(frozen(net), x)
+    found = diagnose(frozen(without_units(net)), x)
     assert activity(found) == pytest.approx(by_hand({"0": rows(net[:2](x))}), rel=1e-5)
     assert math.isnan(found["weight_magnitude"])
 
 
-def test_a_frozen_convnet_counts_channels_until_they_are_flat() -> None:
+def test_a_convnet_counts_channels_until_they_are_flat() -> None:
     net = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.Flatten(), nn.ReLU(), nn.Linear(12, 2),
     )  # fmt: skip
     x = torch.randn(6, 1, 6, 6)
     net.eval()
     expected = by_hand({"0": rows(net[:3](x), 1), "3": rows(net[:6](x))})
-    assert activity(diagnose(frozen(net.train()), x)) == pytest.approx(expected, rel=1e-5)
+    assert activity(diagnose(without_units(net.train()), x)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_an_activation_module_with_two_names_serves_two_layers() -> None:
     act = nn.Tanh()
     net, x = nn.Sequential(nn.Linear(4, 6), act, nn.Linear(6, 6), act, nn.Linear(6, 2)), torch.randn(30, 4)
     expected = by_hand({"0": rows(net[:2](x)), "2": rows(net[:4](x))})
-    assert activity(diagnose(frozen(net), x)) == pytest.approx(expected, rel=1e-5)
+    assert activity(diagnose(without_units(net), x)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_activation_modules_shared_stacked_and_unrolled() -> None:
@@ -184,7 +208,7 @@ def test_activation_modules_shared_stacked_and_unrolled() -> None:
                 x = self.act(self.again(x))
             return x
 
-    net, x = frozen(Odd()), torch.randn(30, 4)
+    net, x = without_units(Odd()), torch.randn(30, 4)
     a = torch.tanh(net.first(x))
     b = torch.tanh(net.again(a))
     c = torch.tanh(net.again(b))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from twins_diagnose import energy, frozen
+from twins_diagnose import energy, without_units
 
 from regrow import ContinualBackprop, ReDo, ReparamLayerNorm
 from regrow.diagnose import diagnose
@@ -96,7 +96,7 @@ def test_no_trace(loss: Callable | None, grads: bool) -> None:
 
 
 def test_no_trace_where_activation_modules_are_measured_or_nothing_is() -> None:
-    model, x = frozen(Busy()), torch.randn(20, 5)
+    model, x = without_units(Busy()), torch.randn(20, 5)
     before = trace(model)
     assert diagnose(model, x)["rank99/body.4"] > 0
     assert equal(trace(model), before)
@@ -218,7 +218,11 @@ def test_inputs_may_be_a_tensor_arguments_or_named_ones() -> None:
         (lambda net, x: diagnose(net, x, loss=lambda y: 1.0), ValueError, "one number.* got float"),
         (lambda net, x: diagnose(net, x, loss=lambda y: y.detach().sum()), ValueError, "on a trainable parameter"),
         (lambda net, x: diagnose(nn.Linear(6, 2), x), ValueError, "no hidden layer to measure in Linear: .*nn.ReLU"),
-        (lambda net, x: diagnose(frozen(net), x), ValueError, "no hidden layer to measure in MLP"),
+        (
+            lambda net, x: diagnose(nn.Sequential(nn.Linear(6, 4), nn.Softmax(-1), nn.Linear(4, 2)), x),
+            ValueError,
+            r"to measure in Sequential: no units are found in it \(0: read by '1' \(Softmax\), unknown here; 2: its",
+        ),
     ],
 )
 def test_refused_in_one_line(call: Callable, kind: type[Exception], text: str) -> None:

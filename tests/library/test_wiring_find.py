@@ -202,6 +202,21 @@ def test_the_batch_size_may_come_from_the_input() -> None:
     assert layers(find_units(Folded(), torch.randn(3, 2, 14, 14))) == ["conv1", "fc1"]
 
 
+@pytest.mark.parametrize("sizes", [False, True])
+def test_long_chains_of_additions(sizes: bool) -> None:
+    """As of an Euler solver's steps; sizes double here, so that each looked at by itself would take 2^1000 looks."""
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        h, n, y = m.a(x), x.size(-1), x
+        for _ in range(1000):
+            n, y = (n + n, y) if sizes else (n, y + x)
+        return m.c(F.relu(m.b(F.relu(n * h) if sizes else F.relu(y + h))))
+
+    found = find_units(Net(forward))
+    assert layers(found) == (["a", "b"] if sizes else ["b"])
+    assert sizes or found.left_out["a"] == "added to another tensor, as in a residual stream"
+
+
 def test_an_example_settles_dimensions() -> None:
     net = Net(lambda m, x: m.v(F.relu(m.a(x)).transpose(1, 2).flatten(1)), v=nn.Linear(18, 2))
     with pytest.raises(ValueError, match="give an example_input"):

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
 from regrow.lab.nets import MLP
 
@@ -85,6 +86,14 @@ def hidden(net: MLP, x: Tensor) -> dict[str, np.ndarray]:
 
 def frozen(net: nn.Module) -> nn.Module:
     return net.requires_grad_(False)
+
+
+def without_units(net: nn.Module) -> nn.Module:
+    """The same function, with weights computed from others: `find_units` finds nothing in it."""
+    for module in list(net.modules()):
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            parametrizations.weight_norm(module)
+    return net
 
 
 def dormant(key: str, layers: dict[str, np.ndarray], tau: float = 0.025) -> dict[str, float]:

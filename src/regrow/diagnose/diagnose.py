@@ -49,11 +49,11 @@ def diagnose(
     A dead unit passes nothing on (0: ReLU, GELU, SiLU), or sits where tanh and sigmoid are flat in the model's
     precision (1, -1). For ReLU networks this is the paper's measure. A sigmoid close to 0 is dormant, not dead.
 
-    Layers are those of `find_units`; where it finds none, the outputs of the activation modules. Each output of a
-    CReLU, [relu(z), relu(-z)], counts as a unit. Both shares are over the units of all layers; the three ranks are
-    those of the last hidden layer that the forward pass reaches, in the paper the third. Every measure is also
-    given for each layer alone, as "key/layer", magnitudes for each module with parameters (a parameter of the model
-    itself under its own name). Layers that the inputs do not reach are left out.
+    Layers are those of `find_units`, and frozen ones, which it leaves out; if there are none, the outputs of the
+    activation modules. Each output of a CReLU, [relu(z), relu(-z)], counts as a unit. Both shares are over the units of
+    all layers; the three ranks are those of the last hidden layer that the forward pass reaches, in the paper the
+    third. Every measure is also given for each layer alone, as "key/layer", magnitudes for each module with parameters
+    (a parameter of the model itself under its own name). Layers that the inputs do not reach are left out.
 
     z is the input of the activation module; where the activation is a function, it is the output of the norm or the
     layer before it. A unit of several rows (a gated MLP) has several z, which are summed over. Units that L does not
@@ -61,7 +61,8 @@ def diagnose(
 
     `moment_dormant_units` needs no activations and reflects past training, not `inputs`: with Adam a unit that has
     just died is counted after about 2 log(1 / dormant) / (1 - beta2) updates, 7,400 with the usual values. It covers
-    the layers of `find_units` whose incoming weights the optimizer holds and has stepped; nan where there is none.
+    the layers whose incoming weights are trainable and held by the optimizer, which has stepped them; nan where there
+    is none.
 
     A is never centred, and singular values are float64. Ranks of a layer that is 0 throughout are 0. A layer whose
     activations are not all finite gives nan, and so do the shares over all layers then.

@@ -36,19 +36,23 @@ def moment_sums(model: nn.Module, layers: Sequence[Units], optimizer: Optimizer)
     Args:
         model: the model.
         layers: its units.
-        optimizer: holds the incoming weights of some layer at least.
+        optimizer: holds the incoming weights of some layer at least, unless all are frozen.
 
     Returns:
-        {layer: float64 of shape (n,)}; without layers that the optimizer does not hold or has not stepped yet.
+        {layer: float64 of shape (n,)}; without layers that are frozen, or that the optimizer does not hold or
+        has not stepped yet.
 
     Raises:
         ValueError: where it holds none, or keeps no second moments of them.
     """
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     sums: dict[str, Tensor] = {}
-    mine = lacking = False
+    mine = trainable = lacking = False
     for units in layers:
         incoming = [getattr(*locate(model, place.name)) for place in units.weight_in]
+        if not all(w.requires_grad for w in incoming):
+            continue
+        trainable = True
         if not all(id(w) in held for w in incoming):
             continue
         mine = True
@@ -60,7 +64,7 @@ def moment_sums(model: nn.Module, layers: Sequence[Units], optimizer: Optimizer)
         parts = [p.per_unit(r, n).double().sum(1).cpu() for p, r in zip(units.weight_in, roots, strict=True)]  # type: ignore[arg-type]
         sums[units.layer] = torch.stack(parts).sum(0)
     kind = type(optimizer).__name__
-    if layers and not mine:
+    if trainable and not mine:
         raise ValueError(f"the {kind} holds the incoming weights of no hidden layer: is it this model's?")
     if lacking and not sums:
         raise ValueError(f"`optimizer` must keep second moments, as Adam does; {kind} has none that are known here")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..wiring import Reading, Tap, Units, find_units, ops
+from ..wiring import Reading, Tap, Units, find_measurable, ops
 from ..wiring.modules import Catalog
 from .preactivations import Preactivations
 from .ranks import effective_rank, rank99, stable_rank
@@ -79,6 +79,7 @@ class Probe:
     def __init__(self, model: nn.Module, gradients: bool = False) -> None:
         self._model = model
         self.units: list[Units] = []
+        self._why_no_units = ""
         self.preactivations = Preactivations(model) if gradients else None
         self._layers: dict[str, LayerSums] = {}  # in the order of the forward pass
         self._handles: list[Any] = []
@@ -98,13 +99,12 @@ class Probe:
         Args:
             inputs: what the model will be called with, to find its units.
         """
-        try:
-            layers = find_units(self._model, inputs)
-        except ValueError:
+        found = find_measurable(self._model, inputs)
+        if not found:
+            self._why_no_units = found.why
             self._watch_activations()
-            return
-        self.units = layers
-        for units in layers:
+        self.units = list(found)
+        for units in found:
             reading = units.reading(self._model)
             if self.preactivations is not None:
                 self._handles += self.preactivations.watch(units, reading)
@@ -117,8 +117,9 @@ class Probe:
             raise ValueError("`inputs` must hold at least one example; got none")
         if not layers:
             raise ValueError(
-                f"no hidden layer to measure in {type(self._model).__name__}: `find_units` finds no units in it and "
-                "the inputs reach no activation module; make its nonlinearities modules (nn.ReLU() in place of F.relu)"
+                f"no hidden layer to measure in {type(self._model).__name__}: no units are found in it "
+                f"({self._why_no_units}), and the inputs reach no activation module; make its nonlinearities modules "
+                "(nn.ReLU() in place of F.relu)"
             )
         return layers
 

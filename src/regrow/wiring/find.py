@@ -37,6 +37,11 @@ class Found(list[Units]):
         """{layer that looks hidden but yields no units: the reason}; for a warning."""
         return {name: reason for name, reason in self.left_out.items() if not reason.startswith(BY_NATURE)}
 
+    @property
+    def why(self) -> str:
+        """`left_out` in one line."""
+        return "; ".join(_lines(self.left_out)) or "it has no linear or convolutional layer"
+
     def warn_of_overlooked(self, who: str, besides: Container[str] = (), stacklevel: int = 2) -> None:
         """Warn of what is overlooked, in one line.
 
@@ -126,14 +131,27 @@ def find_units(model: nn.Module, example_input: Any = None, kinds: str | Sequenc
     for kind in kinds:
         check.choice("kinds", kind, KINDS)
     layers, reasons, catalog = _search(model, example_input, kinds)
-    if not layers:
-        why = "; ".join(_lines(reasons)) or "it has no linear or convolutional layer"
+    found = _found(model, layers, reasons, catalog)
+    if not found:
         raise ValueError(
-            f"no units found in {type(catalog.root).__name__} ({why}): give an example_input, or name them with "
+            f"no units found in {type(catalog.root).__name__} ({found.why}): give an example_input, or name them with "
             "units=[regrow.Units(weight_in=..., bias=..., norm=..., weight_out=..., activation=...)]"
         )
+    return found
+
+
+def find_measurable(model: nn.Module, example_input: Any) -> Found:
+    """The units of a model whatever is frozen, since measuring changes none; it may be empty.
+
+    Args:
+        model, example_input: as for `find_units`.
+    """
+    return _found(model, *_search(model, example_input, ("hidden",), frozen=True))
+
+
+def _found(model: nn.Module, layers: list[Units], reasons: Mapping[str, str], catalog: Catalog) -> Found:
     order = {name: i for i, name in enumerate(catalog.modules)}
-    layers.sort(key=lambda units: order[maker(units)])
+    layers = sorted(layers, key=lambda units: order[maker(units)])
     return Found(layers, [units.count(model) for units in layers], reasons)
 
 
@@ -155,17 +173,19 @@ def left_out(model: nn.Module, example_input: Any = None) -> dict[str, str]:
     return Found(layers, (), reasons).overlooked
 
 
-def _search(model: nn.Module, example_input: Any, kinds: Sequence[str]) -> tuple[list[Units], dict[str, str], Catalog]:
+def _search(
+    model: nn.Module, example_input: Any, kinds: Sequence[str], frozen: bool = False
+) -> tuple[list[Units], dict[str, str], Catalog]:
     """The units of these kinds in training and evaluation mode, and why other layers have none."""
     with as_made(model.modules()):
-        return _search_as_made(model, example_input, kinds)
+        return _search_as_made(model, example_input, kinds, frozen)
 
 
 def _search_as_made(
-    model: nn.Module, example_input: Any, kinds: Sequence[str]
+    model: nn.Module, example_input: Any, kinds: Sequence[str], frozen: bool
 ) -> tuple[list[Units], dict[str, str], Catalog]:
-    search = Search(model, training=True)
-    other = Search(model, training=False)
+    search = Search(model, training=True, frozen=frozen)
+    other = Search(model, training=False, frozen=frozen)
     alike = search.outline == other.outline
     both = not (alike and search.followed_all)
     if example_input is not None:

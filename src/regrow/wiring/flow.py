@@ -49,6 +49,7 @@ class Flow:
         self.value: dict[fx.Node, Carrier | Pieces | None] = {}
         self.uses: list[Use] = []
         self.stopped: dict[str, str] = {}
+        self._numbers = _numbers(region.graph)
         for node in region.graph.nodes:
             try:
                 self.value[node] = self._visit(node)
@@ -73,7 +74,7 @@ class Flow:
             if isinstance(value, tuple) and isinstance(index, int):
                 return value[index]
             raise Stop("indexed")
-        tensors = [n for n in node.all_input_nodes if not self._is_number(n)]
+        tensors = [n for n in node.all_input_nodes if n not in self._numbers]
         if name in ops.PRODUCTS | ops.SUMS and len(tensors) > 1:
             return self._combined(node, name, tensors)
         return self._alone(node, name, module, tensors)
@@ -218,18 +219,25 @@ class Flow:
             node = node.args[0]
         return node
 
-    def _is_number(self, node: fx.Node) -> bool:
-        """A size, or something computed from nothing but sizes and constants."""
-        if ops.function_name(node) in ops.QUESTIONS:
-            return True
-        plain = getattr(node.target, "__module__", "") in ("_operator", "math", "builtins")
-        return node.op == "call_function" and plain and all(self._is_number(n) for n in node.all_input_nodes)
-
     def _describe(self, node: fx.Node) -> str:
         module = self.region.called(node)
         if module is not None:
             return f"{self._catalog.name(module)!r} ({type(module).__name__})"
         return f"{ops.function_name(node) or getattr(node.target, '__name__', node.target)}(…)"
+
+
+def _numbers(graph: fx.Graph) -> set[fx.Node]:
+    """The sizes, and what is computed from nothing but sizes and constants."""
+    numbers: set[fx.Node] = set()
+    for node in graph.nodes:  # in order: what a node is computed from comes before it
+        plain = node.op == "call_function" and getattr(node.target, "__module__", "") in (
+            "_operator",
+            "math",
+            "builtins",
+        )
+        if ops.function_name(node) in ops.QUESTIONS or (plain and numbers.issuperset(node.all_input_nodes)):
+            numbers.add(node)
+    return numbers
 
 
 def _runs(value: Carrier | Pieces | None) -> Iterator[Span]:

@@ -55,9 +55,11 @@ class Catalog:
 
     Args:
         model: any module, wrapped or not.
+        frozen: frozen parameters may belong to units, as for measuring, which changes none.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, frozen: bool = False) -> None:
+        self._frozen = frozen
         self.modules = modules(model)
         self.root = self.modules[""]
         self._names: dict[int, list[str]] = {}
@@ -117,7 +119,7 @@ class Catalog:
                 return f"shared: {self.touched[id(parameter)]} uses its parameters by itself"
             if nn.parameter.is_lazy(parameter):
                 return "not initialised yet: run one forward of the lazy module first"
-            if not parameter.requires_grad:
+            if not (parameter.requires_grad or self._frozen):
                 return "frozen"
         return ""
 

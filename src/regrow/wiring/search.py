@@ -17,12 +17,13 @@ class Search:
     Args:
         model: any module; not changed.
         training: the mode.
+        frozen: also find frozen units.
 
     Set `shapes` to what an example showed, if there is one.
     """
 
-    def __init__(self, model: nn.Module, training: bool) -> None:
-        self.catalog = Catalog(model)
+    def __init__(self, model: nn.Module, training: bool, frozen: bool = False) -> None:
+        self.catalog = Catalog(model, frozen)
         self._regions = Regions(self.catalog, training)
         self._mode = "training" if training else "evaluation"
         self.shapes: Shapes = {}

@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
 
+from .kept import containers_kept
 from .known_forwards import known_forward
 from .modules import Catalog
 from .ops import CHANNEL_NORMS, LAYER_NORMS, is_conv1d
@@ -131,10 +132,10 @@ class Regions:
         if type(module).forward is nn.Module.forward:  # lists of modules have no forward
             return f"{type(module).__name__} has no forward"
         plain = [m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
-        kept = [(m, dict(m.__dict__), {key: dict(m.__dict__[key]) for key in _TABLES}) for m in plain]
         drawn = random.getstate(), np.random.get_state()
         try:
-            with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            # A forward may store what it sees: as an attribute, or in a list or dict that is one.
+            with containers_kept(plain), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
                 warnings.simplefilter("ignore")
                 for m in plain:
                     m.training = self._training
@@ -145,12 +146,6 @@ class Regions:
         finally:
             random.setstate(drawn[0])
             np.random.set_state(drawn[1])
-            for m, attributes, tables in kept:  # a forward may have stored what it saw on its module
-                m.__dict__.clear()
-                m.__dict__.update(attributes)
-                for key, table in tables.items():
-                    m.__dict__[key].clear()
-                    m.__dict__[key].update(table)
 
     @property
     def outline(self) -> object:
@@ -179,9 +174,6 @@ class Regions:
 def _outline(graph: fx.Graph) -> list[tuple]:
     index = {node: i for i, node in enumerate(graph.nodes)}
     return [(n.op, str(n.target), [index[source] for source in n.all_input_nodes]) for n in graph.nodes]
-
-
-_TABLES = ("_parameters", "_buffers", "_modules")
 
 
 def _defaults(module: nn.Module) -> dict[str, Any] | None:
