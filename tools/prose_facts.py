@@ -7,6 +7,7 @@ import cartpole
 import numpy as np
 import polars as pl
 
+from regrow.report import windows
 from regrow.report.figures.vit_optimizers import Boundary, compare
 from regrow.report.format import number
 from regrow.report.margins import LAST
@@ -49,6 +50,22 @@ def overlap(system: str) -> Callable[["Numbers"], str]:
         return between(100 * rows["overlap"].to_numpy(), 0)
 
     return written
+
+
+def ties_change(system: str) -> Callable[["Numbers"], str]:
+    """How much the single runs in folder `ties` change from start to end, in points."""
+
+    def written(numbers: "Numbers") -> str:
+        rows = numbers.rows("ties").filter(system=system).sort("task").partition_by("setting", "seed")
+        series = [100 * each["online_accuracy"].to_numpy() for each in rows]
+        return between((float(windows.end_minus_start(len(each)) @ each) for each in series), 1)
+
+    return written
+
+
+def ties_runs(numbers: "Numbers") -> str:
+    """How many runs of each system folder `ties` holds."""
+    return str(numbers.rows("ties").select("setting", "seed").unique().height)
 
 
 def _order_gap(numbers: "Numbers", setting: str, system: str, longest: bool = False) -> float:
@@ -138,6 +155,9 @@ FACTS: dict[str, Callable[["Numbers"], str]] = {
     "order difference": order_difference([("small-ln", "redo")]),
     "order difference rest": order_difference(case for case in _CASES if case != ("small-ln", "redo")),
     "order difference longest": order_difference((case for case in _CASES if case[0] != "small-ln"), longest=True),
+    "ties runs": ties_runs,
+    "ties change random": ties_change("swr-gradient-proportional-mean"),
+    "ties change position": ties_change("swr-gradient-proportional-mean-authors"),
     "overlap random": overlap("swr-gradient-proportional-mean"),
     "overlap position": overlap("swr-gradient-proportional-mean-authors"),
     **{f"order gap {system}": order_gap(system) for system in ("cbp", "redo")},
