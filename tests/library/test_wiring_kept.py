@@ -65,7 +65,7 @@ MAKE = {
     "find_units": lambda net: find_units(net),
     "redo": lambda net: regrow.ReDo(net, every=4, threshold=0.1, skip="gate"),
     "cbp": lambda net: regrow.ContinualBackprop(net, replacement_rate=0.1, maturity=1, skip="gate"),
-    "swr": lambda net: regrow.SWR(net, every=4, factor=0.1, absent_rows={"b": "keep"}),
+    "swr": lambda net: regrow.SWR(net, every=4, factor=0.1, absent_rows={"b": "keep"}),  # type: ignore[arg-type]
 }
 
 

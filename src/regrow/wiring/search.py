@@ -10,6 +10,8 @@ from .modules import Catalog
 from .trace import Regions
 from .units import Units
 
+_UNCALLED = "does not call it"
+
 
 class Search:
     """The forward of a model in one mode, and the units in it.
@@ -90,7 +92,25 @@ class Search:
         """Why each layer that might hold units holds none."""
         taken = {name for units in layers for name in _makers(units)}
         names = dict.fromkeys([*self.catalog.candidates(), *reasons])
-        return {name: reasons.get(name) or self._unreached(name) for name in names if name not in taken}
+        why = {name: reasons.get(name) or self._unreached(name) for name in names if name not in taken}
+        return {name: reason + self._read_elsewhere(name, reason, layers) for name, reason in why.items()}
+
+    def _read_elsewhere(self, name: str, reason: str, layers: Sequence[Units]) -> str:
+        """What renewal would do to a layer that only another method than a forward calls; "" for other layers."""
+        dense = self.catalog.dense(self.catalog.modules[name])
+        if dense is None or not reason.endswith(_UNCALLED):
+            return ""
+        counts = {units.layer: units.count(self.root) for units in layers}
+        same = [layer for layer, n in counts.items() if n == dense.n_in]
+        before = same or [layer for layer, n in counts.items() if dense.n_in % n == 0]  # flattened, it may be
+        if not before:
+            return ""
+        first, more = before[:3], "" if len(before) <= 3 else f" or {len(before) - 3} more"
+        return (
+            f"; where another method has it read the units of {' or '.join(map(repr, first))}{more}, renewing them "
+            "does not set its weights on them to 0: to leave those units out, give units=[u for u in "
+            f"regrow.find_units(model) if u.layer not in {first}]"
+        )
 
     def _unreached(self, name: str) -> str:
         """Why no traced forward says anything about a layer."""
@@ -112,7 +132,7 @@ class Search:
             if type(around).__module__.startswith("torch.nn") and not isinstance(around, nn.Sequential):
                 return f"part of a {type(around).__name__}"
             if not called and any(region.name == name for region in self._regions.followed):
-                return f"the forward of {_quoted(name)} does not call it"
+                return f"the forward of {_quoted(name)} {_UNCALLED}"
             if name == "" in failed and module is list(self.catalog.candidates().values())[-1]:
                 return f"its output leaves the model, it seems: the last of what could not be followed: {failed['']}"
             if name in failed:
