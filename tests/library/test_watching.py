@@ -130,3 +130,64 @@ def test_passes_with_other_tensors_in_place_of_the_parameters(utility: str) -> N
     torch.func.functional_call(net, fast, (X,)).square().mean().backward()
     redo.step()
     assert redo.report()["renewals"] == 5
+
+
+# Frozen layers.
+
+
+def learner() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+
+
+@pytest.mark.parametrize("utility", ["activation", "contribution"])
+def test_passes_through_a_frozen_network_are_not_its_own(utility: str) -> None:
+    """A generator learns through a frozen discriminator, whose units are then renewed as if it had not."""
+    renewed = []
+    for with_generator in (False, True):
+        d, g = learner(), nn.Linear(4, 4)
+        d_opt, g_opt = (torch.optim.SGD(net.parameters(), lr=0.1) for net in (d, g))
+        regrow.ReDo(d, every=2, threshold=0.9, utility=utility, seed=0).attach(d_opt)
+        for step in range(6):
+            x = torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
+            if with_generator:
+                d.requires_grad_(False)
+                g_opt.zero_grad()
+                d(100 * g(x)).mean().backward()
+                g_opt.step()
+                d.requires_grad_(True)
+            d_opt.zero_grad()
+            d(x).square().mean().backward()
+            d_opt.step()
+        renewed.append([p.detach().clone() for p in d.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*renewed, strict=True))
+
+
+FREEZABLE = {
+    "redo": lambda net: regrow.ReDo(net, every=2, threshold=0.9, seed=0),
+    "cbp": lambda net: regrow.ContinualBackprop(net, replacement_rate=0.5, maturity=0, seed=0),
+    "silent-input": lambda net: regrow.SilentInput(net, every=2, seed=0),
+}
+
+
+@pytest.mark.parametrize("make", FREEZABLE.values(), ids=FREEZABLE)
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_layer_may_be_frozen_from_the_start_or_later_and_is_renewed_again_once_it_learns(
+    make: Callable[[nn.Module], regrow.Maintainer], first: int
+) -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1))
+    net[0].requires_grad_(first > 0)
+    opt = torch.optim.SGD(net.parameters(), lr=0.1)
+    maintainer = make(net).attach(opt)
+    totals = {}
+    for step in range(20):
+        net[0].requires_grad_(not first <= step < 10)
+        before = net[0].weight.detach().clone()
+        opt.zero_grad()
+        x = torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
+        x[:, 0] = 0
+        net(x).square().mean().backward()
+        opt.step()
+        assert net[0].weight.requires_grad or torch.equal(net[0].weight, before)
+        totals[step] = maintainer.report()["renewed_total"]
+    assert totals[19] > totals[10]

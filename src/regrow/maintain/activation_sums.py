@@ -109,16 +109,20 @@ class ActivationSums:
         """Does a pass belong to an update? Not with detached tensors in the place of the parameters.
 
         `torch.func.functional_call` puts them there; with tensors that follow from the parameters it belongs to one.
+        And not while the layer is frozen, as a discriminator is while its generator learns.
         """
         weight = self._home.module._parameters.get(self._home.attribute)
+        if weight is None or not weight.requires_grad:
+            return False
         if isinstance(weight, nn.Parameter):
             self._arm()
-            return True
-        return weight is not None and weight.requires_grad
+        return True
 
     def _arm(self) -> None:
-        """Hook the weight, to hear of its gradients."""
+        """Hook the weight, to hear of its gradients; a frozen one has none, and waits for the first pass that counts."""
         weight = self._home.module._parameters.get(self._home.attribute)
+        if weight is not None and not weight.requires_grad:
+            return
         if is_sharded(weight):
             if weight is self._in_shards and self._armed is not None:
                 return
