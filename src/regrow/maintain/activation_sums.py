@@ -119,7 +119,7 @@ class ActivationSums:
         return True
 
     def _arm(self) -> None:
-        """Hook the weight, to hear of its gradients; a frozen one has none, and waits for the first pass that counts."""
+        """Hook the weight, to hear of its gradients; a frozen one has none, and waits for a pass that counts."""
         weight = self._home.module._parameters.get(self._home.attribute)
         if weight is not None and not weight.requires_grad:
             return
