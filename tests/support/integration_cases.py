@@ -16,7 +16,7 @@ MAKERS = {
     "redo": lambda model, **more: regrow.ReDo(model, every=2, threshold=0.6, seed=0, **more),
     "swr-and-noise": lambda model, **more: [
         regrow.SWR(model, every=3, factor=0.3, seed=0),
-        regrow.ShrinkPerturb(model, shrink=1e-3, noise_variance=1e-6, seed=1),
+        regrow.ShrinkPerturb(model, shrink=0.01, noise_variance=1e-6, seed=1),
     ],
 }
 
