@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ..margins import ALPHA
 from ..stats import SEEDS, Effect
 from .statement import Statement, Test
-from .verdict import AGREES, CONFIRMED, CONTRADICTED, DISAGREES, UNDECIDED
+from .verdict import AGREES, CONFIRMED, CONTRADICTED, DISAGREES, UNDECIDED, size
 
 
 class Sides(NamedTuple):
@@ -74,12 +74,6 @@ def partial_conjunction(p_values: Iterable[float], needed: int) -> float:
     """
     ordered = sorted(p_values)
     return min(1.0, (len(ordered) - needed + 1) * ordered[needed - 1])
-
-
-def size(effects: Iterable[Effect]) -> tuple[int, int]:
-    """The fewest seeds and tasks of any test."""
-    effects = list(effects)
-    return min(effect.seeds for effect in effects), min(effect.tasks for effect in effects)
 
 
 def decides(statement: Statement, effects: Sequence[Effect]) -> bool:

@@ -1,5 +1,6 @@
 """A verdict: its grade, the number it hangs on, and all a reader needs to check it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...lab.runs.text import counted
@@ -93,8 +94,7 @@ class Verdict:
     def size(self) -> tuple[int | None, int | None]:
         """The fewest seeds and tasks of any test; None where nothing was run."""
         effects = [part.effect for part in self.parts if part.effect] if self.effect else []
-        fewest = (min((getattr(effect, name) for effect in effects), default=None) for name in ("seeds", "tasks"))
-        return next(fewest), next(fewest)
+        return size(effects) if effects else (None, None)
 
     @property
     def decided(self) -> bool:
@@ -105,6 +105,11 @@ class Verdict:
     def verdict(self) -> str:
         """The grade in the words used before: kept for one release."""
         return _IN_OLD_WORDS.get(self.grade, OPEN)
+
+
+def size(effects: Sequence[Effect]) -> tuple[int, int]:
+    """The fewest seeds and tasks of any test."""
+    return min(effect.seeds for effect in effects), min(effect.tasks for effect in effects)
 
 
 def in_words(effect: Effect, unit: str) -> str:
