@@ -67,8 +67,9 @@ def diagnose(
     A is never centred, and singular values are float64. Ranks of a layer that is 0 throughout are 0. A layer whose
     activations are not all finite gives nan, and so do the shares over all layers then.
 
-    The model runs in evaluation mode, and nothing remains of it: modes, hooks, gradients, buffers, torch's
-    generators and what maintainers have summed are as before. With several processes each measures its own inputs.
+    The model runs in evaluation mode. Modes, hooks, gradients, buffers, torch's generators and what maintainers have
+    summed are as before; what the forward stores in attributes and lists of its own stays. With several processes each
+    measures its own inputs.
 
     Args:
         model: any module, wrapped or not.
